@@ -1,0 +1,2 @@
+//! The benchmark CLI.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sealed shared memory, rings, wait and wake.
