@@ -7,15 +7,15 @@ pub use rows::{INVOCATIONS, ROWS, Row};
 
 mod rows;
 
-/// A record: by the run that printed it, a part of its system's name, and its payload.
+/// A record: by the run that printed it, its system's name, and a field that tells it from others.
 pub struct Pick {
     run: &'static str,
     system: &'static str,
-    payload: Option<u64>,
+    having: (&'static str, u64),
 }
 
-const fn pick(run: &'static str, system: &'static str, payload: Option<u64>) -> Pick {
-    Pick { run, system, payload }
+const fn pick(run: &'static str, system: &'static str, field: &'static str, value: u64) -> Pick {
+    Pick { run, system, having: (field, value) }
 }
 
 /// How a row's figure comes from records.
@@ -26,6 +26,8 @@ pub enum Figure {
     MillionsPerSecond(Pick),
     /// The mean of one record as a multiple of another's.
     Means(Pick, Pick),
+    /// The mean of a record as a multiple of a floor of the machine, by the floor's name.
+    ToLimit(Pick, &'static str),
     /// The 99.9th percentile as a multiple of the median.
     Tail(Pick),
 }
@@ -35,6 +37,8 @@ pub enum Figure {
 pub enum Bound {
     AtMost(f64),
     AtLeast(f64),
+    /// The row's other half has it.
+    Open,
     /// Nothing fails: it has to be explained where the aim is missed.
     Explain,
 }
@@ -44,7 +48,7 @@ impl Bound {
         match self {
             Bound::AtMost(limit) => figure <= limit,
             Bound::AtLeast(limit) => figure >= limit,
-            Bound::Explain => true,
+            Bound::Open | Bound::Explain => true,
         }
     }
 }
@@ -54,6 +58,7 @@ impl std::fmt::Display for Bound {
         match self {
             Bound::AtMost(limit) => write!(f, "≤ {limit}"),
             Bound::AtLeast(limit) => write!(f, "≥ {limit}"),
+            Bound::Open => f.write_str("–"),
             Bound::Explain => f.write_str("explain"),
         }
     }
@@ -71,6 +76,9 @@ impl Figure {
             Figure::Means(one, other) => {
                 Ok(number(one.find(round)?, "mean_ns")? / number(other.find(round)?, "mean_ns")?)
             }
+            Figure::ToLimit(one, limit) => {
+                Ok(number(one.find(round)?, "mean_ns")? / one.limit(round, limit)?)
+            }
             Figure::Tail(one) => {
                 let record = one.find(round)?;
                 Ok(number(record, "p999_ns")? / number(record, "p50_ns")?)
@@ -81,20 +89,34 @@ impl Figure {
 
 impl Pick {
     fn find<'a>(&self, round: &'a Round) -> Result<&'a Value> {
-        let printed = round.iter().filter(|(run, _)| *run == self.run);
+        let Pick { run, system, having: (field, value) } = self;
+        let printed = round.iter().filter(|(name, _)| name == run);
         let mut records =
             printed.flat_map(|(_, printed)| printed["records"].as_array().into_iter().flatten());
-        let found = records.find(|record| {
-            record["system"].as_str().is_some_and(|system| system.contains(self.system))
-                && self
-                    .payload
-                    .is_none_or(|payload| record["payload_bytes"].as_u64() == Some(payload))
-        });
-        let payload = self.payload.map(|payload| format!(" with {payload} B")).unwrap_or_default();
+        let found = records
+            .find(|record| record["system"] == *system && record[*field].as_u64() == Some(*value));
         found.with_context(|| {
-            format!("the run `{}` printed no record of {}{payload}", self.run, self.system)
+            format!("the run `{run}` printed no record of {system} with {field} {value}")
         })
     }
+
+    /// A floor among the facts of the machine: as this run saw it, else as the run of the floors did.
+    fn limit(&self, round: &Round, limit: &str) -> Result<f64> {
+        let seen = |run: &str| {
+            let (_, printed) = round.iter().find(|(name, _)| *name == run)?;
+            field_anywhere(&printed["host"], limit)
+        };
+        let found = seen(self.run).or_else(|| seen("limits"));
+        found
+            .with_context(|| format!("neither the run `{}` nor `limits` printed {limit}", self.run))
+    }
+}
+
+/// A number above zero of that name, at whatever depth.
+fn field_anywhere(value: &Value, name: &str) -> Option<f64> {
+    let fields = value.as_object()?;
+    let here = fields.get(name).and_then(Value::as_f64).filter(|number| *number > 0.0);
+    here.or_else(|| fields.values().find_map(|inner| field_anywhere(inner, name)))
 }
 
 fn number(record: &Value, field: &str) -> Result<f64> {
@@ -137,28 +159,36 @@ mod tests {
             {"system": "unet", "payload_bytes": 8, "mean_ns": 90.0, "p50_ns": 88, "p999_ns": 132, "ratio_to_floor": 1.8},
             {"system": "unet", "payload_bytes": 4096, "mean_ns": 110.0, "ratio_to_floor": null},
         ]});
-        let limits = json!({"host": {}, "records": [{"system": "yield", "mean_ns": 45.0}]});
+        let limits = json!({"host": {"floors": {"yield_one_core_ns": 45.0}}, "records": []});
         vec![("rtt", rtt), ("limits", limits)]
+    }
+
+    fn small() -> Pick {
+        pick("rtt", "unet", "payload_bytes", 8)
     }
 
     #[test]
     fn reads_each_kind_of_figure_from_the_records() {
-        let small = || pick("rtt", "unet", Some(8));
         assert_eq!(Figure::ToFloor(small()).read(&round()).expect("there"), 1.8);
         assert_eq!(Figure::Tail(small()).read(&round()).expect("there"), 1.5);
+        assert_eq!(Figure::Means(small(), small()).read(&round()).expect("there"), 1.0);
         assert_eq!(
-            Figure::Means(small(), pick("limits", "yield", None)).read(&round()).expect("there"),
+            Figure::ToLimit(small(), "yield_one_core_ns").read(&round()).expect("there"),
             2.0
         );
     }
 
     #[test]
     fn a_missing_record_or_figure_is_an_error_and_never_a_pass() {
-        let missing = Figure::ToFloor(pick("null-rpc", "lrpc", Some(0)))
-            .read(&round())
-            .expect_err("not there");
-        assert!(missing.to_string().contains("no record of lrpc with 0 B"), "{missing}");
-        assert!(Figure::ToFloor(pick("rtt", "unet", Some(4096))).read(&round()).is_err());
+        let missing = Figure::ToFloor(pick("null-rpc", "lrpc", "payload_bytes", 0));
+        let missing = missing.read(&round()).expect_err("not there").to_string();
+        assert!(missing.contains("no record of lrpc with payload_bytes 0"), "{missing}");
+        assert!(
+            Figure::ToFloor(pick("rtt", "unet", "payload_bytes", 4096)).read(&round()).is_err()
+        );
+        let unknown =
+            Figure::ToLimit(small(), "warp_ns").read(&round()).expect_err("not there").to_string();
+        assert!(unknown.contains("nor `limits` printed warp_ns"), "{unknown}");
     }
 
     #[test]
@@ -176,7 +206,10 @@ mod tests {
     fn every_row_refers_to_a_run_that_is_made() {
         for row in ROWS {
             let picks = match &row.figure {
-                Figure::ToFloor(one) | Figure::MillionsPerSecond(one) | Figure::Tail(one) => {
+                Figure::ToFloor(one)
+                | Figure::MillionsPerSecond(one)
+                | Figure::Tail(one)
+                | Figure::ToLimit(one, _) => {
                     vec![one]
                 }
                 Figure::Means(one, other) => vec![one, other],
