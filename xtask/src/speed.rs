@@ -7,15 +7,28 @@ pub use rows::{INVOCATIONS, ROWS, Row};
 
 mod rows;
 
-/// A record: by the run that printed it, its system's name, and a field that tells it from others.
+/// A record: by the run that printed it, its system's name, and what tells it from others.
 pub struct Pick {
     run: &'static str,
     system: &'static str,
-    having: (&'static str, u64),
+    which: Which,
 }
 
-const fn pick(run: &'static str, system: &'static str, field: &'static str, value: u64) -> Pick {
-    Pick { run, system, having: (field, value) }
+/// Which of a system's records in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The one with this many bytes in a message.
+    Payload(u64),
+    /// The one at this place, counted from zero: records come in the order that was asked for.
+    Place(usize),
+}
+
+const fn payload(run: &'static str, system: &'static str, bytes: u64) -> Pick {
+    Pick { run, system, which: Which::Payload(bytes) }
+}
+
+const fn place(run: &'static str, system: &'static str, place: usize) -> Pick {
+    Pick { run, system, which: Which::Place(place) }
 }
 
 /// How a row's figure comes from records.
@@ -89,14 +102,19 @@ impl Figure {
 
 impl Pick {
     fn find<'a>(&self, round: &'a Round) -> Result<&'a Value> {
-        let Pick { run, system, having: (field, value) } = self;
+        let Pick { run, system, which } = self;
         let printed = round.iter().filter(|(name, _)| name == run);
-        let mut records =
+        let records =
             printed.flat_map(|(_, printed)| printed["records"].as_array().into_iter().flatten());
-        let found = records
-            .find(|record| record["system"] == *system && record[*field].as_u64() == Some(*value));
+        let mut records = records.filter(|record| record["system"] == *system);
+        let found = match *which {
+            Which::Payload(bytes) => {
+                records.find(|record| record["payload_bytes"].as_u64() == Some(bytes))
+            }
+            Which::Place(place) => records.nth(place),
+        };
         found.with_context(|| {
-            format!("the run `{run}` printed no record of {system} with {field} {value}")
+            format!("the run `{run}` printed no record of {system} with {which:?}")
         })
     }
 
@@ -164,7 +182,7 @@ mod tests {
     }
 
     fn small() -> Pick {
-        pick("rtt", "unet", "payload_bytes", 8)
+        payload("rtt", "unet", 8)
     }
 
     #[test]
@@ -180,12 +198,10 @@ mod tests {
 
     #[test]
     fn a_missing_record_or_figure_is_an_error_and_never_a_pass() {
-        let missing = Figure::ToFloor(pick("null-rpc", "lrpc", "payload_bytes", 0));
+        let missing = Figure::ToFloor(payload("null-rpc", "lrpc", 0));
         let missing = missing.read(&round()).expect_err("not there").to_string();
-        assert!(missing.contains("no record of lrpc with payload_bytes 0"), "{missing}");
-        assert!(
-            Figure::ToFloor(pick("rtt", "unet", "payload_bytes", 4096)).read(&round()).is_err()
-        );
+        assert!(missing.contains("no record of lrpc with Payload(0)"), "{missing}");
+        assert!(Figure::ToFloor(payload("rtt", "unet", 4096)).read(&round()).is_err());
         let unknown =
             Figure::ToLimit(small(), "warp_ns").read(&round()).expect_err("not there").to_string();
         assert!(unknown.contains("nor `limits` printed warp_ns"), "{unknown}");

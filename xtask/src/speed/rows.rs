@@ -1,6 +1,6 @@
 //! The table itself: the runs that are made and the rows that are read from them.
 
-use super::{Bound, Figure, pick};
+use super::{Bound, Figure, payload, place};
 
 /// One run of `unet-bench`, by a name that the rows refer to.
 pub struct Invocation {
@@ -23,7 +23,10 @@ pub const INVOCATIONS: &[Invocation] = &[
         name: "rate",
         args: &["rate", "--system", "unet", "--size", "8", "--wait", "spin"],
     },
-    Invocation { name: "scale", args: &["scale", "--system", "lrpc", "--wait", "spin"] },
+    Invocation {
+        name: "scale",
+        args: &["scale", "--bindings", "0,255", "--system", "lrpc", "--wait", "spin"],
+    },
     Invocation {
         name: "same core",
         args: &[
@@ -50,52 +53,49 @@ const FLOORS: &str = "× floor";
 pub const ROWS: &[Row] = &[
     Row {
         what: "U-Net round trip, 8 B",
-        figure: Figure::ToFloor(pick("rtt", "unet", "payload_bytes", 8)),
+        figure: Figure::ToFloor(payload("rtt", "unet", 8)),
         unit: FLOORS,
         aim: Bound::AtMost(1.7),
         must: Bound::AtMost(2.2),
     },
     Row {
         what: "null LRPC",
-        figure: Figure::ToFloor(pick("null-rpc", "lrpc", "payload_bytes", 0)),
+        figure: Figure::ToFloor(payload("null-rpc", "lrpc", 0)),
         unit: FLOORS,
         aim: Bound::AtMost(1.9),
         must: Bound::AtMost(2.4),
     },
     Row {
         what: "LRPC, 32 B in and out",
-        figure: Figure::ToFloor(pick("null-rpc", "lrpc", "payload_bytes", 32)),
+        figure: Figure::ToFloor(payload("null-rpc", "lrpc", 32)),
         unit: FLOORS,
         aim: Bound::AtMost(1.9),
         must: Bound::AtMost(2.4),
     },
     Row {
         what: "U-Net round trip, 4 KiB handed over",
-        figure: Figure::ToFloor(pick("rtt", "unet", "payload_bytes", 4096)),
+        figure: Figure::ToFloor(payload("rtt", "unet", 4096)),
         unit: FLOORS,
         aim: Bound::AtMost(2.2),
         must: Bound::AtMost(3.5),
     },
     Row {
         what: "U-Net round trip, 64 KiB handed over",
-        figure: Figure::ToFloor(pick("rtt", "unet", "payload_bytes", 65536)),
+        figure: Figure::ToFloor(payload("rtt", "unet", 65536)),
         unit: FLOORS,
         aim: Bound::AtMost(2.2),
         must: Bound::AtMost(3.5),
     },
     Row {
         what: "one-way rate, 8 B, one channel",
-        figure: Figure::MillionsPerSecond(pick("rate", "unet", "payload_bytes", 8)),
+        figure: Figure::MillionsPerSecond(payload("rate", "unet", 8)),
         unit: "M/s",
         aim: Bound::AtLeast(200.0),
         must: Bound::AtLeast(100.0),
     },
     Row {
         what: "null LRPC beside 255 idle bindings",
-        figure: Figure::Means(
-            pick("scale", "lrpc", "idle_bindings", 255),
-            pick("scale", "lrpc", "idle_bindings", 0),
-        ),
+        figure: Figure::Means(place("scale", "lrpc", 1), place("scale", "lrpc", 0)),
         unit: "× single binding",
         aim: Bound::AtMost(1.2),
         must: Bound::AtMost(1.5),
@@ -103,31 +103,28 @@ pub const ROWS: &[Row] = &[
     Row {
         what: "same core, adaptive: null LRPC",
         // On one core the floor of a record is the yield ping-pong, sampled around the run.
-        figure: Figure::ToFloor(pick("same core", "lrpc", "payload_bytes", 0)),
+        figure: Figure::ToFloor(payload("same core", "lrpc", 0)),
         unit: "× yield",
         aim: Bound::AtMost(1.2),
         must: Bound::Open,
     },
     Row {
         what: "same core, adaptive: null LRPC",
-        figure: Figure::ToLimit(
-            pick("same core", "lrpc", "payload_bytes", 0),
-            "eventfd_one_core_ns",
-        ),
+        figure: Figure::ToLimit(payload("same core", "lrpc", 0), "eventfd_one_core_ns"),
         unit: "× eventfd",
         aim: Bound::Open,
         must: Bound::AtMost(1.0),
     },
     Row {
         what: "both sides parked, two cores: null LRPC",
-        figure: Figure::ToLimit(pick("parked", "lrpc", "payload_bytes", 0), "eventfd_two_cores_ns"),
+        figure: Figure::ToLimit(payload("parked", "lrpc", 0), "eventfd_two_cores_ns"),
         unit: "× eventfd",
         aim: Bound::AtMost(1.1),
         must: Bound::AtMost(1.3),
     },
     Row {
         what: "p99.9 of the 8 B round trip",
-        figure: Figure::Tail(pick("rtt", "unet", "payload_bytes", 8)),
+        figure: Figure::Tail(payload("rtt", "unet", 8)),
         unit: "× p50",
         aim: Bound::AtMost(2.0),
         must: Bound::Explain,
