@@ -231,13 +231,21 @@ impl Channel {
         cell.words[..2].copy_from_slice(&words);
         cell.len = fbufs::Descriptor::BYTES as u8;
         cell.append(inline);
-        let offered = self.offer(&cell);
-        if matches!(offered, Ok(Offer::Taken)) {
-            failpoint::hit("handoff.3-published");
-            return Ok(Offer::Taken);
+        match self.offer(&cell) {
+            Ok(Offer::Taken) => {
+                failpoint::hit("handoff.3-published");
+                Ok(Offer::Taken)
+            }
+            Ok(Offer::Full(())) => {
+                let fbuf = self.pool.unlend(descriptor).expect("only a closing reclaims");
+                Ok(Offer::Full(fbuf))
+            }
+            Err(error) => {
+                // The offer may have found the channel closing, which took the buffer back already.
+                drop(self.pool.unlend(descriptor));
+                Err(error)
+            }
         }
-        let fbuf = self.pool.unlend(descriptor).expect("it was lent a moment ago");
-        offered.map(|_| Offer::Full(fbuf))
     }
 
     #[inline(always)]
