@@ -91,6 +91,8 @@ pub struct Channel {
     pub(crate) pulse: Pulse,
     pub(crate) wait: Wait,
     closed: Option<CloseReason>,
+    /// How many cells may still be taken once it is closed.
+    rest: u64,
     bell: Arc<Bell>,
     socket: Arc<Socket>,
     liveness: Liveness,
@@ -135,6 +137,7 @@ impl Channel {
             pulse: Pulse::default(),
             wait: parts.wait,
             closed: None,
+            rest: 0,
             pool: Pool::new(own, peer, parts.incarnation),
             peer_pool: PeerPool::new(own, peer, bell.clone(), socket.clone()),
             bell,
@@ -294,8 +297,15 @@ impl Channel {
         match self.bell.notify(&self.socket) {
             Listening::Awake => {}
             Listening::Rung => self.counters.add(Counter::DoorbellsRung, 1),
-            Listening::Closed => self.check_liveness(),
+            Listening::Closed => self.farewell(),
         }
+    }
+
+    /// The peer says that it is gone. If it lies it is gone all the same: else every send would look.
+    #[cold]
+    fn farewell(&mut self) {
+        self.check_liveness();
+        self.end(CloseReason::PeerClosed);
     }
 
     /// Takes a buffer of this side's pool, to be written and handed over.
@@ -320,7 +330,7 @@ impl Channel {
     }
 
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
-    /// still delivered.
+    /// still delivered; of a poisoned channel nothing is.
     ///
     /// # Errors
     /// [`CloseReason`], once nothing is left to be taken.
@@ -340,10 +350,12 @@ impl Channel {
     /// As [`Channel::try_recv`], for an owner that looks after the peer's health itself.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Result<Option<Message>, CloseReason> {
+        if let Some(reason) = self.closed {
+            self.take_of_rest(reason)?;
+        }
         let cell = match self.consumer.try_pop() {
             Ok(Some(cell)) => cell,
-            Ok(None) if self.closed.is_none() => return Ok(None),
-            Ok(None) => return Err(self.closed.expect("just seen")),
+            Ok(None) => return self.nothing_there(),
             Err(fault) => return Err(self.poison(fault)),
         };
         failpoint::hit("receive.1-popped");
@@ -353,6 +365,25 @@ impl Channel {
         match Message::new(cell, &self.peer_pool) {
             Ok(message) => Ok(Some(message)),
             Err(fault) => Err(self.poison(fault)),
+        }
+    }
+
+    /// Allows one more cell of a closed channel, if its queue can have held one when it closed: a
+    /// peer that hung up may still be writing.
+    #[cold]
+    fn take_of_rest(&mut self, reason: CloseReason) -> Result<(), CloseReason> {
+        self.rest = self.rest.checked_sub(1).ok_or(reason)?;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn nothing_there(&mut self) -> Result<Option<Message>, CloseReason> {
+        match self.closed {
+            None => Ok(None),
+            Some(reason) => {
+                self.rest = 0;
+                Err(reason)
+            }
         }
     }
 
@@ -369,7 +400,18 @@ impl Channel {
 
     /// Whether a buffer of `len` bytes would be found, or an error.
     pub(crate) fn has_buffer(&mut self, len: usize) -> bool {
-        self.closed.is_some() || !matches!(self.pool.alloc(len), Err(AllocError::Exhausted))
+        if self.closed.is_some() {
+            return true;
+        }
+        match self.pool.alloc(len) {
+            Err(AllocError::Exhausted) => false,
+            Err(AllocError::Fault(fault)) => {
+                // The pool tells it once, so it must not be lost here.
+                self.poison(fault);
+                true
+            }
+            _ => true,
+        }
     }
 
     /// Asks the kernel whether the peer lives, and takes a doorbell off the socket. Called by the
@@ -421,6 +463,7 @@ impl Channel {
             self.sleeper.close();
             self.socket.hang_up();
         }
+        self.rest = 0;
         self.closed.expect("just closed")
     }
 
@@ -433,6 +476,7 @@ impl Channel {
     fn end(&mut self, reason: CloseReason) {
         if self.closed.is_none() {
             self.closed = Some(reason);
+            self.rest = self.consumer.capacity();
             // What the peer returned before it went is taken as returned; a fault changes nothing.
             let _ = self.pool.collect();
             let reclaimed = self.pool.reclaim();

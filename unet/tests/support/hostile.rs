@@ -28,7 +28,7 @@ pub struct Hostile {
     pub peer: PeerSegment,
     geometry: Geometry,
     segment: OwnSegment,
-    next: u64,
+    pub next: u64,
     returned: u64,
 }
 
@@ -123,8 +123,9 @@ impl Hostile {
         &self.geometry
     }
 
-    pub fn segment(&self) -> BorrowedFd<'_> {
-        self.segment.as_fd()
+    /// For who attaches its honest ends to it, for a while.
+    pub fn segment(&self) -> &OwnSegment {
+        &self.segment
     }
 
     /// Says a frame.
