@@ -437,7 +437,8 @@ impl Channel {
                 }
                 due
             }
-            Received::Frame(..) | Received::Malformed(_) => {
+            // Nobody sends descriptors on a channel, whether they find room or not.
+            Received::Frame(..) | Received::Malformed(_) | Received::OutOfDescriptors => {
                 self.poison(Fault::Control);
                 false
             }
