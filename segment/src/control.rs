@@ -16,9 +16,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-    accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -193,6 +193,8 @@ pub enum Received {
     Frame(Frame, Option<OwnedFd>),
     /// A message that is no frame.
     Malformed(DecodeError),
+    /// A frame came with a descriptor, and this process has no room for it. Both are lost.
+    OutOfDescriptors,
     /// Nothing yet.
     Nothing,
     /// The peer has hung up.
@@ -342,10 +344,17 @@ impl Socket {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = {
+        let (got, truncated) = {
             let mut slices = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.fd, &mut slices, &mut ancillary, flags) {
-                Ok(got) => got.bytes,
+            let mut take = || recvmsg(&self.fd, &mut slices, &mut ancillary, flags);
+            // A peer that closed without reading everything leaves this error before its last words;
+            // it is reported once.
+            let taken = match take() {
+                Err(Errno::CONNRESET) => take(),
+                taken => taken,
+            };
+            match taken {
+                Ok(got) => (got.bytes, got.flags.contains(ReturnFlags::CTRUNC)),
                 Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
                 Err(_) => return Received::HungUp,
             }
@@ -362,6 +371,8 @@ impl Socket {
             return Received::HungUp;
         }
         match Frame::decode(&bytes[..got]) {
+            // There was room for one in the message, so there was none in this process.
+            Ok(_) if truncated && descriptor.is_none() => Received::OutOfDescriptors,
             Ok(frame) => Received::Frame(frame, descriptor),
             Err(error) => Received::Malformed(error),
         }

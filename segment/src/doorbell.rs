@@ -48,8 +48,46 @@ pub fn membarrier_works() -> bool {
 pub struct Sleeper {
     armed: View<AtomicU64>,
     epoch: u64,
-    rung: u64,
+    rings: Rings,
     membarrier: bool,
+}
+
+/// The bells that were heard: one for each sleep at most.
+#[derive(Debug, Default)]
+struct Rings {
+    newest: u64,
+    count: u64,
+    /// Bit n: the sleep n before the newest was rung for.
+    seen: u64,
+}
+
+impl Rings {
+    /// Notes a bell for a sleep up to `latest`; `false` if none was due.
+    ///
+    /// Two threads of an honest peer may find two sleeps and ring for them in either order, with
+    /// any delay. So a bell may be late, but there is one a sleep, and never more than sleeps.
+    fn note(&mut self, epoch: u64, latest: u64) -> bool {
+        if epoch == 0 || epoch > latest || self.count == latest {
+            return false;
+        }
+        if epoch > self.newest {
+            self.seen = u32::try_from(epoch - self.newest)
+                .ok()
+                .and_then(|by| self.seen.checked_shl(by))
+                .unwrap_or(0)
+                | 1;
+            self.newest = epoch;
+        } else if let Some(bit) =
+            u32::try_from(self.newest - epoch).ok().and_then(|age| 1u64.checked_shl(age))
+        {
+            if self.seen & bit != 0 {
+                return false;
+            }
+            self.seen |= bit;
+        }
+        self.count += 1;
+        true
+    }
 }
 
 /// What the sender finds when it looks whether to ring.
@@ -70,7 +108,7 @@ impl Sleeper {
     }
 
     pub(crate) fn new(armed: View<AtomicU64>, membarrier: bool) -> Self {
-        Self { armed, epoch: 0, rung: 0, membarrier }
+        Self { armed, epoch: 0, rings: Rings::default(), membarrier }
     }
 
     /// Announces sleep. The caller must then call [`Sleeper::settle`], look at its queues once
@@ -104,11 +142,7 @@ impl Sleeper {
 
     /// Whether a doorbell with this epoch was due: armed, and not rung before.
     pub fn accept_ring(&mut self, epoch: u64) -> bool {
-        let due = epoch > self.rung && epoch <= self.epoch;
-        if due {
-            self.rung = epoch;
-        }
-        due
+        self.rings.note(epoch, self.epoch)
     }
 
     /// Announces that this side is gone, for good. The peer finds out when it next sends.
@@ -171,8 +205,9 @@ impl Bell {
         if armed == CLOSED {
             return Listening::Closed;
         }
-        // Two threads may both find it asleep; one of them rings.
-        if self.rung.swap(armed, Ordering::Relaxed) == armed {
+        // Two threads may both find it asleep, or one find an older sleep late; each sleep is rung
+        // for once, and none that is over.
+        if self.rung.fetch_max(armed, Ordering::Relaxed) >= armed {
             return Listening::Awake;
         }
         // A full socket means that the sleeper has bells to hear already.
@@ -189,5 +224,54 @@ impl Bell {
     pub fn peer_has_closed(&self) -> bool {
         // PAIRS: doorbell.closed with `Sleeper::close`.
         self.armed[0].load(Ordering::Acquire) == CLOSED
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn asleep(times: u64) -> Sleeper {
+        let word = Arc::new(vec![AtomicU64::new(0)]);
+        let mut sleeper = Sleeper::new(View::heap(&word), false);
+        (0..times).for_each(|_| sleeper.arm());
+        sleeper
+    }
+
+    #[test]
+    fn a_bell_is_due_once_for_each_sleep_in_any_order() {
+        let mut sleeper = asleep(3);
+        assert!([2, 1, 3].iter().all(|epoch| sleeper.accept_ring(*epoch)));
+        assert!(![1, 2, 3].iter().any(|epoch| sleeper.accept_ring(*epoch)));
+    }
+
+    #[test]
+    fn a_bell_for_a_sleep_that_never_was_is_not_due() {
+        let mut sleeper = asleep(3);
+        assert!(![0, 4, 1 << 40, u64::MAX].iter().any(|epoch| sleeper.accept_ring(*epoch)));
+    }
+
+    #[test]
+    fn a_very_late_bell_is_due_but_there_are_never_more_than_sleeps() {
+        let mut sleeper = asleep(1000);
+        assert!(sleeper.accept_ring(1000) && sleeper.accept_ring(1));
+        let more = (0..5000).filter(|_| sleeper.accept_ring(1)).count();
+        assert_eq!(more, 998);
+    }
+
+    #[test]
+    fn a_thread_that_finds_an_older_sleep_late_does_not_ring_for_it() {
+        let word = Arc::new(vec![AtomicU64::new(0)]);
+        let bell = Bell::new(View::heap(&word), true);
+        bell.rung.store(6, Ordering::Relaxed);
+        let name = format!("bell-{}", std::process::id());
+        let listener = crate::control::Listener::bind(&name).expect("the name is free");
+        let socket = Socket::connect(&name).expect("it listens");
+        assert_eq!(bell.ring(5, &socket), Listening::Awake);
+        assert_eq!(bell.ring(7, &socket), Listening::Rung);
+        assert_eq!(bell.ring(7, &socket), Listening::Awake);
+        drop(listener);
     }
 }

@@ -35,6 +35,9 @@ pub mod geometry;
 pub mod memory;
 pub mod peer;
 pub mod ring;
+#[cfg(feature = "hostile")]
+#[doc(hidden)]
+pub mod scribble;
 mod sync;
 pub mod wait;
 

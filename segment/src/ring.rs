@@ -354,6 +354,11 @@ impl Consumer {
         self.publish_at - self.next == Self::step(&self.slots)
     }
 
+    /// How many slots there are.
+    pub fn capacity(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
     /// How many cells were taken.
     pub fn received(&self) -> u64 {
         self.next

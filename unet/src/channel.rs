@@ -91,6 +91,8 @@ pub struct Channel {
     pub(crate) pulse: Pulse,
     pub(crate) wait: Wait,
     closed: Option<CloseReason>,
+    /// How many cells may still be taken once it is closed.
+    rest: u64,
     bell: Arc<Bell>,
     socket: Arc<Socket>,
     liveness: Liveness,
@@ -135,6 +137,7 @@ impl Channel {
             pulse: Pulse::default(),
             wait: parts.wait,
             closed: None,
+            rest: 0,
             pool: Pool::new(own, peer, parts.incarnation),
             peer_pool: PeerPool::new(own, peer, bell.clone(), socket.clone()),
             bell,
@@ -249,13 +252,21 @@ impl Channel {
         let mut cell = Cell::new(tag);
         let fits = cell.append_descriptor(descriptor.to_words()) && cell.append(inline);
         debug_assert!(fits, "the length was checked above");
-        let offered = self.offer(&cell);
-        if matches!(offered, Ok(Offer::Taken)) {
-            failpoint::hit("handoff.3-published");
-            return Ok(Offer::Taken);
+        match self.offer(&cell) {
+            Ok(Offer::Taken) => {
+                failpoint::hit("handoff.3-published");
+                Ok(Offer::Taken)
+            }
+            Ok(Offer::Full(())) => {
+                let fbuf = self.pool.unlend(descriptor).expect("only a closing reclaims");
+                Ok(Offer::Full(fbuf))
+            }
+            Err(error) => {
+                // The offer may have found the channel closing, which took the buffer back already.
+                drop(self.pool.unlend(descriptor));
+                Err(error)
+            }
         }
-        let fbuf = self.pool.unlend(descriptor).expect("it was lent a moment ago");
-        offered.map(|_| Offer::Full(fbuf))
     }
 
     #[inline(always)]
@@ -304,8 +315,15 @@ impl Channel {
         match self.bell.notify(&self.socket) {
             Listening::Awake => {}
             Listening::Rung => self.counters.add(Counter::DoorbellsRung, 1),
-            Listening::Closed => self.check_liveness(),
+            Listening::Closed => self.farewell(),
         }
+    }
+
+    /// The peer says that it is gone. If it lies it is gone all the same: else every send would look.
+    #[cold]
+    fn farewell(&mut self) {
+        self.check_liveness();
+        self.end(CloseReason::PeerClosed);
     }
 
     /// Takes a buffer of this side's pool, to be written and handed over.
@@ -330,7 +348,7 @@ impl Channel {
     }
 
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
-    /// still delivered.
+    /// still delivered; of a poisoned channel nothing is.
     ///
     /// # Errors
     /// [`CloseReason`], once nothing is left to be taken.
@@ -364,9 +382,12 @@ impl Channel {
     /// As [`Channel::try_recv_into`], for an owner that looks after the peer's health itself.
     #[inline(always)]
     pub(crate) fn pop(&mut self, message: &mut Message) -> Result<bool, CloseReason> {
+        if let Some(reason) = self.closed {
+            self.take_of_rest(reason)?;
+        }
         match self.consumer.try_pop(message.cell_mut()) {
             Ok(true) => {}
-            Ok(false) => return self.closed.map_or(Ok(false), Err),
+            Ok(false) => return self.nothing_there(),
             Err(fault) => return Err(self.poison(fault)),
         }
         failpoint::hit("receive.1-popped");
@@ -376,6 +397,25 @@ impl Channel {
         match message.complete(&self.peer_pool) {
             Ok(()) => Ok(true),
             Err(fault) => Err(self.poison(fault)),
+        }
+    }
+
+    /// Allows one more cell of a closed channel, if its queue can have held one when it closed: a
+    /// peer that hung up may still be writing.
+    #[cold]
+    fn take_of_rest(&mut self, reason: CloseReason) -> Result<(), CloseReason> {
+        self.rest = self.rest.checked_sub(1).ok_or(reason)?;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn nothing_there(&mut self) -> Result<bool, CloseReason> {
+        match self.closed {
+            None => Ok(false),
+            Some(reason) => {
+                self.rest = 0;
+                Err(reason)
+            }
         }
     }
 
@@ -392,7 +432,18 @@ impl Channel {
 
     /// Whether a buffer of `len` bytes would be found, or an error.
     pub(crate) fn has_buffer(&mut self, len: usize) -> bool {
-        self.closed.is_some() || !matches!(self.pool.alloc(len), Err(AllocError::Exhausted))
+        if self.closed.is_some() {
+            return true;
+        }
+        match self.pool.alloc(len) {
+            Err(AllocError::Exhausted) => false,
+            Err(AllocError::Fault(fault)) => {
+                // The pool tells it once, so it must not be lost here.
+                self.poison(fault);
+                true
+            }
+            _ => true,
+        }
     }
 
     /// Asks the kernel whether the peer lives, and takes a doorbell off the socket. Called by the
@@ -418,7 +469,8 @@ impl Channel {
                 }
                 due
             }
-            Received::Frame(..) | Received::Malformed(_) => {
+            // Nobody sends descriptors on a channel, whether they find room or not.
+            Received::Frame(..) | Received::Malformed(_) | Received::OutOfDescriptors => {
                 self.poison(Fault::Control);
                 false
             }
@@ -444,6 +496,7 @@ impl Channel {
             self.sleeper.close();
             self.socket.hang_up();
         }
+        self.rest = 0;
         self.closed.expect("just closed")
     }
 
@@ -456,6 +509,7 @@ impl Channel {
     fn end(&mut self, reason: CloseReason) {
         if self.closed.is_none() {
             self.closed = Some(reason);
+            self.rest = self.consumer.capacity();
             // What the peer returned before it went is taken as returned; a fault changes nothing.
             let _ = self.pool.collect();
             let reclaimed = self.pool.reclaim();

@@ -107,6 +107,8 @@ struct Entry {
     vain_looks: u32,
     place: Place,
     armed: bool,
+    /// Whether it is in the endpoint's list of the unarmed.
+    unarmed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,7 +126,7 @@ pub struct Endpoint {
     vacant: Vec<u32>,
     active: Vec<u32>,
     quiet: Vec<u32>,
-    /// Channels that fell quiet since the last park, perhaps more than once.
+    /// Channels that fell quiet since the last park, each once.
     unarmed: Vec<u32>,
     turn: usize,
     glance: usize,
@@ -154,7 +156,10 @@ impl Endpoint {
             turn: 0,
             glance: 0,
             listening: Listening::default(),
-            readiness: Readiness::new().map_err(EndpointError::Kernel)?,
+            readiness: Readiness::new().map_err(|errno| match errno {
+                Errno::MFILE | Errno::NFILE => CreateError::OutOfDescriptors.into(),
+                other => EndpointError::Kernel(other),
+            })?,
             ready: Vec::new(),
             events: VecDeque::new(),
             pulse: Pulse::default(),
@@ -229,6 +234,7 @@ impl Endpoint {
                 vain_looks: 0,
                 place: Place::Active,
                 armed: false,
+                unarmed: false,
             });
             (self.entries.len() - 1) as u32
         });
@@ -254,11 +260,15 @@ impl Endpoint {
     /// A channel, to send on. `None` once it is closed and [`Event::Closed`] was received.
     #[inline(always)]
     pub fn channel_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
-        let entry = self.entries.get_mut(id.index as usize)?;
+        let entry = self.entries.get(id.index as usize)?;
         if entry.generation != id.generation {
             return None;
         }
-        entry.channel.as_mut()
+        if entry.armed {
+            // The caller may wait on the channel itself, which disarms it.
+            self.rouse(id.index);
+        }
+        self.entries[id.index as usize].channel.as_mut()
     }
 
     /// Closes a channel. What it had received and nobody took is dropped and counted.
@@ -296,9 +306,9 @@ impl Endpoint {
         self.active.len() + self.quiet.len()
     }
 
-    /// Whether another client could be accepted.
-    pub(crate) fn has_space(&self) -> bool {
-        self.channels() < self.max_channels
+    /// Whether another client could be accepted, if those that are not decided on were.
+    pub(crate) fn has_space(&self, undecided: usize) -> bool {
+        self.channels() + undecided < self.max_channels
     }
 
     /// The endpoint's own counters: refused and failed connections. Each channel has its own.
@@ -408,9 +418,13 @@ impl Endpoint {
     #[cold]
     fn rest(&mut self, index: u32) {
         self.active.retain(|other| *other != index);
-        self.entries[index as usize].place = Place::Quiet;
+        let entry = &mut self.entries[index as usize];
+        entry.place = Place::Quiet;
         self.quiet.push(index);
-        self.unarmed.push(index);
+        if !entry.unarmed {
+            entry.unarmed = true;
+            self.unarmed.push(index);
+        }
     }
 
     #[cold]
@@ -537,6 +551,9 @@ impl Endpoint {
     pub fn arm(&mut self) -> bool {
         // Quiet channels are armed already, except those that fell quiet since the last time.
         let mut candidates = std::mem::take(&mut self.unarmed);
+        for index in &candidates {
+            self.entries[*index as usize].unarmed = false;
+        }
         candidates.extend_from_slice(&self.active);
         let mut last = None;
         for index in &candidates {
@@ -613,5 +630,40 @@ impl Endpoint {
 impl AsFd for Endpoint {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConnectOptions, ListenOptions};
+
+    #[test]
+    fn the_list_of_the_unarmed_does_not_grow_while_nobody_parks() {
+        let name = format!("shm:unarmed-{}", std::process::id());
+        let address: Address = name.parse().expect("the name is valid");
+        let options = EndpointOptions { wait: Wait::Spin, ..EndpointOptions::default() };
+        let mut endpoint = Endpoint::new(options).expect("an endpoint");
+        endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
+        let connect = || Channel::connect(&address, ConnectOptions::default()).expect("connected");
+        let mut clients: Vec<Channel> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..3).map(|_| scope.spawn(connect)).collect();
+            while endpoint.channels() < 3 {
+                if let Event::Incoming(incoming) = endpoint.recv() {
+                    endpoint.accept(incoming, b"").expect("accepted");
+                }
+            }
+            clients.into_iter().map(|client| client.join().expect("connected")).collect()
+        });
+        for round in 0..50 {
+            let client = &mut clients[round % 3];
+            client.send(b"x").expect("there is room");
+            assert!(matches!(endpoint.recv(), Event::Message(..)));
+            // Until the others are quiet, and one glance more.
+            for _ in 0..QUIET_AFTER + 8 {
+                assert!(endpoint.look(&mut Message::default()).is_none());
+            }
+        }
+        assert!(endpoint.unarmed.len() <= 3, "{} entries", endpoint.unarmed.len());
     }
 }

@@ -222,7 +222,11 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
     let hello = Frame::new(Kind::Hello, incarnation.0, flags(membarrier), &options.private)
         .ok_or(ConnectError::PrivateTooLarge)?;
     if socket.send(&hello, Some(own.as_fd())) != Sent::Yes {
-        return Err(ConnectError::PeerDied);
+        // It hung up; perhaps not without a word.
+        return Err(match await_welcome(&socket, Instant::now()) {
+            Err(refused @ ConnectError::Refused(_)) => refused,
+            _ => ConnectError::PeerDied,
+        });
     }
     failpoint::hit("connect.4-hello-sent");
 
@@ -279,6 +283,7 @@ fn await_welcome(socket: &Socket, deadline: Instant) -> Result<(Frame, OwnedFd),
                 return Err(ConnectError::Version(theirs));
             }
             Received::HungUp => return Err(ConnectError::PeerDied),
+            Received::OutOfDescriptors => return Err(CreateError::OutOfDescriptors.into()),
             Received::Nothing => {}
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -342,6 +347,9 @@ impl Incoming {
     }
 
     pub(crate) fn accept(mut self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
+        if private.len() > MAX_PRIVATE {
+            return Err(AcceptError::PrivateTooLarge);
+        }
         let prepared = self.prepare();
         match prepared {
             Ok((own, peer, incarnation, liveness)) => {

@@ -90,7 +90,8 @@ impl Endpoint {
         }
         let waiting =
             self.events.iter().filter(|event| matches!(event, Event::Incoming(_))).count();
-        if self.listening.undecided() + waiting >= MAX_UNDECIDED || !self.has_space() {
+        let undecided = self.listening.undecided() + waiting;
+        if undecided >= MAX_UNDECIDED || !self.has_space(undecided) {
             return self.turn_away(&socket, Refusal::Busy, Counter::RefusedResources);
         }
         let vacant = self.listening.handshakes.iter().position(Option::is_none);
@@ -132,6 +133,9 @@ impl Endpoint {
             }
             Received::Malformed(DecodeError::Version(_)) => {
                 self.turn_away(&handshake.socket, Refusal::Version, Counter::RefusedVersion);
+            }
+            Received::OutOfDescriptors => {
+                self.turn_away(&handshake.socket, Refusal::Resources, Counter::RefusedResources);
             }
             _ => self.counters.add(Counter::HandshakeFailed, 1),
         }

@@ -1,0 +1,228 @@
+//! What an endpoint owes its channels: no lost wake-up, no client too many, a refusal that arrives.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{
+    PATIENCE, accept, address, connect_options, eventually, join, listen_options, listening,
+};
+use unet::{
+    Channel, ConnectError, Counter, Endpoint, EndpointOptions, Event, Policy, Refusal, Wait,
+};
+
+/// A user that is not this process's.
+fn another_user() -> u32 {
+    rustix::process::geteuid().as_raw().wrapping_add(1)
+}
+
+#[test]
+fn a_wake_up_is_not_lost_when_a_channel_of_the_endpoint_has_slept_by_itself() {
+    let address = address("slept");
+    let mut endpoint = listening(&address, Wait::Park);
+    let (id, mut peer) = join(&mut endpoint, &address, Wait::Park);
+    // The endpoint parks: the channel is quiet and its doorbell is armed.
+    assert!(endpoint.recv_timeout(Duration::from_millis(20)).is_none());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            for _ in 0..64 {
+                assert_eq!(peer.recv().expect("it is sent").inline(), b"much");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            peer.send(b"wake up").expect("the channel is open");
+            // Its bell is the only one: a hang-up would wake the endpoint too.
+            std::thread::sleep(Duration::from_secs(1));
+        });
+        // The queue fills up, so this sleeps on the channel itself.
+        let channel = endpoint.channel_mut(id).expect("it is open");
+        for _ in 0..64 {
+            channel.send(b"much").expect("the peer reads");
+        }
+        let begin = Instant::now();
+        match endpoint.recv_timeout(PATIENCE) {
+            Some(Event::Message(from, message)) => {
+                assert_eq!((from, message.inline()), (id, &b"wake up"[..]));
+            }
+            other => panic!("a message was to come: {other:?}"),
+        }
+        let took = begin.elapsed();
+        assert!(took < Duration::from_millis(800), "the bell was not heard: {took:?}");
+    });
+}
+
+#[test]
+fn no_more_clients_are_let_in_than_there_is_space_for() {
+    let address = address("space");
+    let options = EndpointOptions { wait: Wait::Park, max_channels: 2 };
+    let mut endpoint = Endpoint::new(options).expect("an endpoint");
+    endpoint.listen(&address, listen_options()).expect("the name is free");
+    std::thread::scope(|scope| {
+        let connect = || Channel::connect(&address, connect_options(Wait::Park));
+        let clients: Vec<_> = (0..6).map(|_| scope.spawn(connect)).collect();
+        // All of them are there before one is decided on.
+        std::thread::sleep(Duration::from_millis(100));
+        let mut held = Vec::new();
+        eventually("everybody is decided on", || {
+            if let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(Duration::from_millis(1))
+            {
+                held.push(incoming);
+            }
+            held.len() as u64 + endpoint.counters().get(Counter::RefusedResources) >= 6
+        });
+        assert_eq!(held.len(), 2, "as many are asked for as can be had");
+        for incoming in held {
+            endpoint.accept(incoming, b"").expect("there is space");
+        }
+        let outcomes: Vec<_> =
+            clients.into_iter().map(|client| client.join().expect("no panic")).collect();
+        let busy = |outcome: &&Result<Channel, ConnectError>| {
+            outcome.as_ref().err() == Some(&ConnectError::Refused(Refusal::Busy))
+        };
+        assert_eq!(outcomes.iter().filter(busy).count(), 4, "{outcomes:?}");
+        assert_eq!(endpoint.channels(), 2);
+    });
+}
+
+#[test]
+fn a_refusal_arrives_at_a_client_that_has_said_hello_already() {
+    let address = address("refusal");
+    let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    let mut options = listen_options();
+    options.policy = Policy::Users(vec![another_user()]);
+    endpoint.listen(&address, options).expect("the name is free");
+    for refused in 1..=20 {
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| Channel::connect(&address, connect_options(Wait::Park)));
+            // Sooner or later than the hello.
+            std::thread::sleep(Duration::from_millis(refused % 4));
+            eventually("the client is refused", || {
+                assert!(endpoint.recv_timeout(Duration::from_millis(1)).is_none());
+                endpoint.counters().get(Counter::RefusedByPolicy) == refused
+            });
+            let outcome = client.join().expect("no panic").expect_err("refused");
+            assert_eq!(outcome, ConnectError::Refused(Refusal::Policy), "attempt {refused}");
+        });
+    }
+}
+
+#[test]
+fn a_client_whose_answer_is_too_long_is_refused() {
+    let address = address("long");
+    let mut endpoint = listening(&address, Wait::Park);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&address, connect_options(Wait::Park)));
+        let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(PATIENCE) else {
+            panic!("a client was to come");
+        };
+        let outcome = endpoint.accept(incoming, &[0; 129]);
+        assert_eq!(outcome, Err(unet::AcceptError::PrivateTooLarge));
+        let refused = client.join().expect("no panic").expect_err("refused");
+        assert_eq!(refused, ConnectError::Refused(Refusal::Application(0)));
+    });
+    let mut long = connect_options(Wait::Park);
+    long.private = vec![0; 129];
+    let outcome = Channel::connect(&address, long);
+    assert_eq!(outcome.expect_err("it does not fit"), ConnectError::PrivateTooLarge);
+}
+
+#[test]
+fn the_application_sees_who_asks_and_its_refusal_has_a_code() {
+    let address = address("code");
+    let mut endpoint = listening(&address, Wait::Park);
+    std::thread::scope(|scope| {
+        let mut options = connect_options(Wait::Park);
+        options.private = b"please".to_vec();
+        let client = scope.spawn(|| Channel::connect(&address, options));
+        let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(PATIENCE) else {
+            panic!("a client was to come");
+        };
+        assert_eq!(incoming.private(), b"please");
+        assert_eq!(incoming.credentials().pid, std::process::id());
+        assert_eq!(incoming.credentials().uid, rustix::process::geteuid().as_raw());
+        endpoint.refuse(incoming, 42);
+        let refused = client.join().expect("no panic").expect_err("refused");
+        assert_eq!(refused, ConnectError::Refused(Refusal::Application(42)));
+        assert_eq!(endpoint.counters().get(Counter::RefusedByApplication), 1);
+    });
+}
+
+#[test]
+fn a_request_that_is_dropped_is_refused() {
+    let address = address("dropped");
+    let mut endpoint = listening(&address, Wait::Park);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&address, connect_options(Wait::Park)));
+        let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(PATIENCE) else {
+            panic!("a client was to come");
+        };
+        drop(incoming);
+        let refused = client.join().expect("no panic").expect_err("refused");
+        assert_eq!(refused, ConnectError::Refused(Refusal::Application(0)));
+    });
+}
+
+#[test]
+fn the_id_of_a_closed_channel_means_nothing_any_more() {
+    let address = address("stale");
+    let mut endpoint = listening(&address, Wait::Park);
+    let mut old = Vec::new();
+    for round in 0..5 {
+        let (id, client) = join(&mut endpoint, &address, Wait::Park);
+        assert!(!old.contains(&id), "round {round}: an id is never used again");
+        for stale in &old {
+            assert!(endpoint.channel_mut(*stale).is_none());
+            endpoint.close(*stale);
+        }
+        assert_eq!(endpoint.channels(), 1, "closing a stale id closes nothing");
+        assert!(endpoint.channel_mut(id).is_some());
+        if round % 2 == 0 {
+            endpoint.close(id);
+        } else {
+            drop(client);
+            match endpoint.recv_timeout(PATIENCE) {
+                Some(Event::Closed(closed, unet::CloseReason::PeerClosed)) => {
+                    assert_eq!(closed, id);
+                }
+                other => panic!("the client closed: {other:?}"),
+            }
+        }
+        assert!(endpoint.channel_mut(id).is_none());
+        old.push(id);
+    }
+}
+
+#[test]
+fn a_channel_is_found_to_be_closed_after_what_was_sent_on_it() {
+    let address = address("after");
+    let mut endpoint = listening(&address, Wait::Park);
+    let (id, mut client) = join(&mut endpoint, &address, Wait::Park);
+    for number in 0..16u64 {
+        client.send(&number.to_ne_bytes()).expect("there is room");
+    }
+    drop(client);
+    for number in 0..16u64 {
+        match endpoint.recv_timeout(PATIENCE) {
+            Some(Event::Message(_, message)) => assert_eq!(message.inline(), number.to_ne_bytes()),
+            other => panic!("message {number} was sent: {other:?}"),
+        }
+    }
+    match endpoint.recv_timeout(PATIENCE) {
+        Some(Event::Closed(closed, unet::CloseReason::PeerClosed)) => assert_eq!(closed, id),
+        other => panic!("the client closed: {other:?}"),
+    }
+}
+
+#[test]
+fn accepting_waits_for_nobody() {
+    // A client that says hello and does nothing more is accepted; others are not held up.
+    let address = address("idle");
+    let mut endpoint = listening(&address, Wait::Park);
+    let asking = support::hostile::ask(&address).expect("the listener is there");
+    let begin = Instant::now();
+    accept(&mut endpoint);
+    let (id, _client) = join(&mut endpoint, &address, Wait::Park);
+    assert!(endpoint.channel_mut(id).is_some());
+    assert!(begin.elapsed() < PATIENCE / 4);
+    drop(asking);
+}
