@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use segment::failpoint;
-use segment::wait::{Step, Waiter};
+use segment::wait::{LOOKS, Step, Waiter};
 use unet::{
     Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Credentials, Fbuf,
     FbufMut, Message, Offer, PeerFbuf, Policy, Refusal, SendError, Wait,
@@ -239,7 +239,7 @@ impl<I: Interface> Binding<I> {
                 waiter = Waiter::new(self.wait, false, None);
                 continue;
             }
-            if waiter.step() == Step::Park && server.arm() {
+            if waiter.step(1, || false) == Step::Park && server.arm() {
                 server.with_fd(|fd| self.channel.borrow_mut().park_beside(fd));
             }
         }
@@ -290,7 +290,11 @@ impl<I: Interface> Binding<I> {
         let shared = self.channel.borrow_mut().shares_core();
         let mut waiter = Waiter::new(self.wait, shared, deadline);
         loop {
-            match waiter.step() {
+            let step = {
+                let channel = self.channel.borrow();
+                waiter.step(LOOKS, || channel.is_ready())
+            };
+            match step {
                 Step::Again => {}
                 Step::Park => self.channel.borrow_mut().park_for_message(&waiter),
                 Step::TimedOut => return self.abandon(a_stack),

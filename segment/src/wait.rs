@@ -44,6 +44,8 @@ const POLL_FOR: Duration = Duration::from_micros(50);
 const LIVENESS_PERIOD: Duration = Duration::from_millis(2);
 /// Looks between two looks at the clock: a power of two.
 const LOOKS_PER_CLOCK: u32 = 128;
+/// Looks at what is most likely to come, between two looks at everything: see [`Waiter::step`].
+pub const LOOKS: u32 = 32;
 
 /// Tells a poller when to ask the kernel about its peers, at a cost that does not show.
 #[derive(Debug)]
@@ -98,12 +100,13 @@ impl Waiter {
         Self { wait, looks: 0, since: None, deadline, shares_core }
     }
 
-    /// Waits a moment, and says what to do next.
+    /// Waits a moment, and says what to do next. While it polls it asks `ready`, up to `looks` times,
+    /// before it lets the caller look at everything else.
     ///
     /// # Cost
-    /// Polling: a `pause`; a look at the clock each 128. Yielding: one system call.
+    /// Polling: a `pause` for each look; a look at the clock now and then. Yielding: one system call.
     #[inline(always)]
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self, looks: u32, ready: impl Fn() -> bool) -> Step {
         let yields = match self.wait {
             Wait::Park => return self.park(),
             Wait::Adaptive if self.shares_core => {
@@ -111,18 +114,22 @@ impl Waiter {
                 true
             }
             Wait::Adaptive | Wait::Spin => {
-                spin_loop();
+                for _ in 0..looks {
+                    spin_loop();
+                    if ready() {
+                        return Step::Again;
+                    }
+                }
                 false
             }
         };
-        self.looks = self.looks.wrapping_add(1);
-        let clock_due =
-            if yields { self.looks >= 4 } else { self.looks.is_multiple_of(LOOKS_PER_CLOCK) };
-        if clock_due { self.consult_clock() } else { Step::Again }
+        self.looks = self.looks.wrapping_add(looks);
+        if yields || self.looks >= LOOKS_PER_CLOCK { self.consult_clock() } else { Step::Again }
     }
 
     #[cold]
     fn consult_clock(&mut self) -> Step {
+        self.looks = 0;
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Step::TimedOut;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use segment::control::{BindError, Listener};
 use segment::counters::{Counter, Counters};
 use segment::memory::CreateError;
-use segment::wait::{Pulse, Step, Wait, Waiter};
+use segment::wait::{LOOKS, Pulse, Step, Wait, Waiter};
 
 use crate::channel::{Channel, CloseReason};
 use crate::handshake::{
@@ -119,6 +119,9 @@ enum Place {
 
 /// Vain looks after which a channel counts as quiet, if others are active.
 const QUIET_AFTER: u32 = 4096;
+
+/// Looks at the one active channel between two glances at quiet ones.
+const LOOKS_BEFORE_GLANCE: u32 = 4;
 
 /// Channels and listeners of one thread.
 pub struct Endpoint {
@@ -508,7 +511,17 @@ impl Endpoint {
     ) -> Option<Arrival> {
         let mut waiter = Waiter::new(self.wait, self.shares_core(), deadline);
         loop {
-            match waiter.step() {
+            // The one active channel is looked at most; each quiet one is still glanced at in time.
+            let looks = if self.quiet.is_empty() { LOOKS } else { LOOKS_BEFORE_GLANCE };
+            let hot = match self.active[..] {
+                [index] => self.entries[index as usize].channel.as_ref(),
+                _ => None,
+            };
+            let step = match hot {
+                Some(channel) => waiter.step(looks, || channel.is_ready()),
+                None => waiter.step(1, || false),
+            };
+            match step {
                 Step::Again => {}
                 Step::Park => self.park(waiter.remaining()),
                 Step::TimedOut => return None,

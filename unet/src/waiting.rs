@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::timespec;
-use segment::wait::{Step, Waiter};
+use segment::wait::{LOOKS, Step, Waiter};
 
 use crate::channel::{Channel, CloseReason, Offer, SendError};
 use crate::{AllocError, Fbuf, FbufMut, Message};
@@ -64,7 +64,7 @@ impl Channel {
     ) -> Result<bool, CloseReason> {
         let mut waiter = Waiter::new(self.wait, self.cores.shared(), deadline);
         loop {
-            match waiter.step() {
+            match waiter.step(LOOKS, || self.is_ready()) {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, |channel| channel.is_ready()),
                 Step::TimedOut => return Ok(false),
@@ -182,7 +182,7 @@ impl Channel {
             if self.pulse.tick() {
                 self.check_liveness();
             }
-            match waiter.step() {
+            match waiter.step(1, || false) {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, &ready),
                 Step::TimedOut => return Ok(None),
