@@ -47,12 +47,27 @@ pub struct Record {
     /// What to know about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The parts of the note that are not the comparison with `reference`.
+    #[serde(skip)]
+    pub remarks: Vec<String>,
+    /// A yardstick that fits this way of waiting better than the floor.
+    #[serde(skip)]
+    pub reference: Option<Reference>,
     /// The whole distribution, picoseconds and counts, for pictures.
     #[serde(skip)]
     pub spread: Vec<(u64, u64)>,
     /// Idle bindings beside this one.
     #[serde(skip)]
     pub idle_bindings: usize,
+}
+
+/// What a run that sleeps or yields is compared with.
+#[derive(Debug)]
+pub struct Reference {
+    /// The yardstick's name.
+    pub name: &'static str,
+    /// Its round trip around this run.
+    pub nanoseconds: f64,
 }
 
 impl Record {
@@ -79,6 +94,8 @@ impl Record {
             floor_ns: 0.0,
             ratio_to_floor: 0.0,
             note: None,
+            remarks: Vec::new(),
+            reference: None,
             spread: spread.buckets(),
             idle_bindings: what.idle_bindings,
         }
@@ -88,5 +105,15 @@ impl Record {
     pub fn compare_with_floor(&mut self, floor_ns: f64) {
         self.floor_ns = floor_ns;
         self.ratio_to_floor = self.mean_ns / floor_ns;
+    }
+
+    /// Puts the note together from its parts.
+    pub fn write_note(&mut self) {
+        let mut parts = self.remarks.clone();
+        if let Some(Reference { name, nanoseconds }) = self.reference {
+            let times = self.mean_ns / nanoseconds;
+            parts.push(format!("{times:.2} × the {name} of {:.2} µs", nanoseconds / 1000.0));
+        }
+        self.note = (!parts.is_empty()).then(|| parts.join("; "));
     }
 }

@@ -9,7 +9,7 @@ use crate::limits::Yardstick;
 use crate::measure::spread::Spread;
 use crate::plan::Measurement;
 use crate::process::server::Server;
-use crate::record::Record;
+use crate::record::{Record, Reference};
 use crate::systems::{ClientHalf, System};
 use crate::task::{Task, Wait};
 
@@ -58,6 +58,18 @@ impl Samples {
     }
 }
 
+impl Samples {
+    /// The yardstick that fits: of sleeping, or of yielding where a core is shared.
+    fn reference(&self, cpus: Cpus) -> Option<Reference> {
+        let (yardstick, taken) = match &self.reference {
+            Some((yardstick, taken)) => (*yardstick, taken),
+            None if cpus.same_core() => (Yardstick::Yield, &self.floor),
+            None => return None,
+        };
+        Some(Reference { name: yardstick.name(), nanoseconds: around(taken) })
+    }
+}
+
 /// The two samples around the whole-run mean stand for it.
 fn around(samples: &[f64]) -> f64 {
     samples.iter().take(2).sum::<f64>() / samples.iter().take(2).count() as f64
@@ -95,27 +107,17 @@ fn measure(lab: &Lab<'_>, what: &Measurement, server: &Server) -> Result<Record,
     }?;
     let mut record = Record::new(what, &outcome.spread, outcome.iterations, outcome.mean_ns);
     record.compare_with_floor(around(&samples.floor));
-    let mut remarks: Vec<String> = system.remark(what.bench, what.asked).into_iter().collect();
+    record.remarks.extend(system.remark(what.bench, what.asked));
     if what.idle_bindings > 0 {
-        remarks.push(format!("{} further idle bindings", what.idle_bindings));
+        record.remarks.push(format!("{} further idle bindings", what.idle_bindings));
     }
-    remarks.extend(outcome.remarks);
-    remarks.extend(straddle(&samples.floor));
-    if let Some((yardstick, taken)) = &samples.reference
-        && !what.bench.one_way()
-    {
-        remarks.push(compare(outcome.mean_ns, *yardstick, around(taken)));
-    } else if lab.cpus.same_core() && !what.bench.one_way() {
-        remarks.push(compare(outcome.mean_ns, Yardstick::Yield, around(&samples.floor)));
+    record.remarks.extend(outcome.remarks);
+    record.remarks.extend(straddle(&samples.floor));
+    if !what.bench.one_way() {
+        record.reference = samples.reference(lab.cpus);
     }
-    record.note = (!remarks.is_empty()).then(|| remarks.join("; "));
+    record.write_note();
     Ok(record)
-}
-
-fn compare(mean_ns: f64, yardstick: Yardstick, nanoseconds: f64) -> String {
-    let times = mean_ns / nanoseconds;
-    let microseconds = nanoseconds / 1000.0;
-    format!("{times:.2} × the {} of {microseconds:.2} µs", yardstick.name())
 }
 
 /// Says when the machine changed under the run.

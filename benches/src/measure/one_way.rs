@@ -40,7 +40,8 @@ pub fn measure(
     let mut remarks = Vec::new();
     if whole.lost > 0 {
         let share = 100.0 * whole.lost as f64 / sent as f64;
-        remarks.push(format!("{share:.1} % of the messages were lost; those that arrived count"));
+        remarks
+            .push(format!("{share:.1} % of the messages were lost, and only the others counted"));
     }
     if per_stamp > 1 {
         remarks.push(format!("percentiles are of means over {per_stamp} arrivals"));

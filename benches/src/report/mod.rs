@@ -44,11 +44,8 @@ impl Report {
             };
             if let Some((.., mean_ns)) = alone.iter().find(same) {
                 let times = record.mean_ns / mean_ns;
-                let remark = format!("{times:.2} × the figure with none");
-                record.note = Some(match record.note.take() {
-                    Some(note) => format!("{note}; {remark}"),
-                    None => remark,
-                });
+                record.remarks.push(format!("{times:.2} × the figure with none"));
+                record.write_note();
             }
         }
     }

@@ -80,7 +80,7 @@ fn rows(text: &mut String, records: &[&Record], one_way: bool, paint: &Paint) {
         "system", "wait", "size", mean, floor, first, "p99", "p99.9", "max", last
     );
     let _ = writeln!(text, "{}", paint.dim(&heading));
-    let mut notes: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut notes = Vec::new();
     for record in records {
         let marks = mark(record, &mut notes);
         let steps = Steps::between(&record.spread, record.min_ns, record.p999_ns, cells);
@@ -105,26 +105,43 @@ fn rows(text: &mut String, records: &[&Record], one_way: bool, paint: &Paint) {
             paint.accent(&blocks(&steps)),
         );
     }
-    for (number, (note, _)) in notes.iter().enumerate() {
+    for (number, note) in notes.iter().enumerate() {
         fold(text, "    ", &format!("{} {note}", superscript(number + 1)));
     }
+    references(text, records);
 }
 
 /// Gives each different note one number.
-fn mark(record: &Record, notes: &mut Vec<(String, Vec<usize>)>) -> String {
-    let mut marks = String::new();
-    for part in record.note.iter().flat_map(|note| note.split("; ")) {
-        let number = match notes.iter().position(|(known, _)| known == part) {
-            Some(number) => number,
-            None => {
-                notes.push((part.to_owned(), Vec::new()));
+fn mark(record: &Record, notes: &mut Vec<String>) -> String {
+    let mut numbers: Vec<usize> = record
+        .remarks
+        .iter()
+        .map(|remark| {
+            notes.iter().position(|known| known == remark).unwrap_or_else(|| {
+                notes.push(remark.clone());
                 notes.len() - 1
-            }
-        };
-        marks.push(' ');
-        marks.push_str(&superscript(number + 1));
+            })
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|number| format!(" {}", superscript(number + 1))).collect()
+}
+
+/// One line for each yardstick beside the floor, with all the rows that it fits.
+fn references(text: &mut String, records: &[&Record]) {
+    let mut names: Vec<_> = records.iter().flat_map(|r| &r.reference).map(|r| r.name).collect();
+    names.dedup();
+    for name in names {
+        let shares: Vec<_> = records
+            .iter()
+            .filter_map(|record| {
+                let reference = record.reference.as_ref().filter(|r| r.name == name)?;
+                let ratio = units::ratio(record.mean_ns / reference.nanoseconds);
+                Some(format!("{} {} {ratio}", record.system, record.wait))
+            })
+            .collect();
+        fold(text, "    ", &format!("× {name}: {}", shares.join(", ")));
     }
-    marks
 }
 
 fn superscript(number: usize) -> String {
