@@ -1,0 +1,165 @@
+//! The receiver's side: descriptors are checked, buffers read and given back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use segment::Fault;
+use segment::control::Socket;
+use segment::doorbell::Bell;
+use segment::failpoint;
+use segment::free_queue::Returns;
+use segment::geometry::{MAX_CLASSES, OwnSegment, PeerSegment};
+use segment::memory::PeerBytes;
+
+use crate::Descriptor;
+
+struct Class {
+    bytes: PeerBytes,
+    buffer_bytes: usize,
+    first: usize,
+}
+
+struct Shared {
+    classes: Vec<Class>,
+    returns: Returns,
+    /// By index: the generation the next descriptor must have, shifted by one, and whether the
+    /// buffer is held here. Written by whoever holds the buffer's handle, and by `accept`.
+    states: Box<[AtomicU64]>,
+    bell: Arc<Bell>,
+    socket: Arc<Socket>,
+}
+
+const HELD: u64 = 1;
+
+/// The peer's buffers, as this process sees them.
+pub struct PeerPool(Arc<Shared>);
+
+impl PeerPool {
+    /// Takes the receiving side. `bell` and `socket` wake the owner when a buffer goes back.
+    pub fn new(own: &OwnSegment, peer: &PeerSegment, bell: Arc<Bell>, socket: Arc<Socket>) -> Self {
+        let mut classes = Vec::new();
+        let mut first = 0;
+        for number in 0..MAX_CLASSES {
+            let class = peer.geometry().classes[number];
+            let Some(bytes) = peer.class(number).filter(|_| class.buffers > 0) else { continue };
+            classes.push(Class { bytes, buffer_bytes: class.buffer_bytes as usize, first });
+            first += class.buffers as usize;
+        }
+        let states = (0..first).map(|_| AtomicU64::new(0)).collect();
+        Self(Arc::new(Shared { classes, returns: Returns::attach(own), states, bell, socket }))
+    }
+
+    /// Checks a descriptor, and takes the buffer it names.
+    ///
+    /// # Errors
+    /// The [`Fault`] that the peer committed; nothing is held then.
+    ///
+    /// # Cost
+    /// A few loads of private memory and one locked instruction.
+    #[inline]
+    pub fn accept(&self, descriptor: Descriptor) -> Result<PeerFbuf, Fault> {
+        let shared = &*self.0;
+        let index = usize::from(descriptor.index);
+        let state = shared.states.get(index).ok_or(Fault::BufferIndex)?;
+        let class = shared.classes.iter().rev().find(|class| class.first <= index);
+        let class = class.ok_or(Fault::BufferIndex)?;
+        let (offset, len) = (descriptor.offset as usize, descriptor.len as usize);
+        if offset > class.buffer_bytes || len > class.buffer_bytes - offset {
+            return Err(Fault::BufferRange);
+        }
+        // PAIRS: peer_pool.state with `PeerFbuf::drop`.
+        let found = state.load(Ordering::Acquire);
+        if found & HELD != 0 {
+            return Err(Fault::BufferHeld);
+        }
+        if found != u64::from(descriptor.generation) << 1 {
+            return Err(Fault::BufferGeneration);
+        }
+        state.store(found | HELD, Ordering::Relaxed);
+        let start = (index - class.first) * class.buffer_bytes + offset;
+        failpoint::hit("receive.2-buffer-held");
+        let pool = self.0.clone();
+        Ok(PeerFbuf {
+            pool,
+            index: descriptor.index,
+            generation: descriptor.generation,
+            start,
+            len,
+        })
+    }
+
+    /// How many of the peer's buffers are held here.
+    pub fn held(&self) -> usize {
+        self.0.states.iter().filter(|state| state.load(Ordering::Relaxed) & HELD != 0).count()
+    }
+}
+
+/// A buffer of the peer's that was handed to this process. Dropping it, on any thread, gives it
+/// back.
+///
+/// It is *volatile*: a hostile owner can still change it. So its bytes can be copied out, and the
+/// copy checked; there is no reference to them.
+pub struct PeerFbuf {
+    pool: Arc<Shared>,
+    index: u16,
+    generation: u32,
+    start: usize,
+    len: usize,
+}
+
+impl PeerFbuf {
+    /// How many bytes were handed over.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none were.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `to` with the bytes from `offset` on. `false`, and nothing copied, if that is outside.
+    ///
+    /// # Cost
+    /// One copy.
+    #[must_use]
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> bool {
+        let Some(end) = offset.checked_add(to.len()) else { return false };
+        if end > self.len {
+            return false;
+        }
+        let class = self.pool.classes.iter().rev().find(|class| class.first <= self.index.into());
+        class.is_some_and(|class| class.bytes.copy_to(self.start + offset, to))
+    }
+
+    /// A private copy of all bytes.
+    ///
+    /// # Cost
+    /// One allocation and one copy.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        let copied = self.copy_to(0, &mut bytes);
+        assert!(copied, "the whole buffer lies within itself");
+        bytes
+    }
+}
+
+impl std::fmt::Debug for PeerFbuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PeerFbuf {{ index: {}, len: {} }}", self.index, self.len)
+    }
+}
+
+impl Drop for PeerFbuf {
+    #[inline]
+    fn drop(&mut self) {
+        let next = u64::from(self.generation.wrapping_add(1)) << 1;
+        // PAIRS: peer_pool.state with `PeerPool::accept`. Before the return, after which the owner
+        // may hand the buffer over again.
+        self.pool.states[usize::from(self.index)].store(next, Ordering::Release);
+        self.pool.returns.push(self.index, self.generation);
+        failpoint::hit("receive.3-buffer-returned");
+        // A closed peer does not want it; nothing is to be done about that here.
+        let _ = self.pool.bell.notify(&self.pool.socket);
+    }
+}

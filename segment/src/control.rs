@@ -1,0 +1,431 @@
+//! The control socket: rendezvous by name, passing of segments, doorbells, and the hang-up.
+//!
+//! One `SOCK_SEQPACKET` Unix socket a channel. Names live in the abstract namespace (unix(7)): they
+//! vanish with the process that bound them, whatever killed it, and leave nothing in a file system.
+//! That namespace has no permissions, so both sides ask the kernel who the other is
+//! ([`crate::peer::Credentials`]) before they say anything.
+//!
+//! Every message is one [`Frame`]. It is received into a private buffer and decoded with all checks;
+//! whatever is no frame is [`Received::Malformed`].
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    connect, listen, recvmsg, sendmsg, socket_with,
+};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use crate::failpoint;
+use crate::peer::Credentials;
+
+/// The version of these messages.
+pub const VERSION: u16 = 1;
+/// How many bytes of its own the layer above may put into a frame.
+pub const MAX_PRIVATE: usize = 128;
+/// The longest name. Names consist of letters, digits and `-_.`.
+pub const MAX_NAME: usize = 64;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"UNET");
+const BACKLOG: i32 = 128;
+const PREFIX: &[u8] = b"unet/";
+
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Kind {
+    /// Client to server, with its segment: may I? The value is the client's incarnation.
+    Hello = 1,
+    /// Server to client, with its segment: you may. The value is the server's incarnation.
+    Welcome = 2,
+    /// Server to client: you may not. The value is the reason.
+    Refusal = 3,
+    /// You asked to be woken. The value is the epoch of that sleep.
+    Doorbell = 4,
+}
+
+/// One control message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it says.
+    pub kind: Kind,
+    /// A number, by kind.
+    pub value: u64,
+    /// Properties of the sender, by kind.
+    pub flags: u32,
+    private: [u8; MAX_PRIVATE],
+    private_len: u8,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Wire {
+    magic: u32,
+    kind: u16,
+    version: u16,
+    value: u64,
+    flags: u32,
+    private_len: u32,
+    private: [u8; MAX_PRIVATE],
+}
+
+const HEAD: usize = size_of::<Wire>() - MAX_PRIVATE;
+const _: () = assert!(size_of::<Wire>() == 152 && HEAD == 24);
+
+/// Why bytes are no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Not one of ours, or cut short.
+    Malformed,
+    /// One of another version.
+    Version(u16),
+}
+
+impl Frame {
+    /// A frame. Private bytes beyond [`MAX_PRIVATE`] make it `None`.
+    pub fn new(kind: Kind, value: u64, flags: u32, private: &[u8]) -> Option<Self> {
+        let mut bytes = [0; MAX_PRIVATE];
+        bytes.get_mut(..private.len())?.copy_from_slice(private);
+        Some(Self { kind, value, flags, private: bytes, private_len: private.len() as u8 })
+    }
+
+    /// A frame without private bytes.
+    pub fn bare(kind: Kind, value: u64) -> Self {
+        Self { kind, value, flags: 0, private: [0; MAX_PRIVATE], private_len: 0 }
+    }
+
+    /// The bytes of the layer above.
+    pub fn private(&self) -> &[u8] {
+        &self.private[..self.private_len as usize]
+    }
+
+    /// Decodes a received message.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut wire = Wire::new_zeroed();
+        if bytes.len() < HEAD || bytes.len() > size_of::<Wire>() {
+            return Err(DecodeError::Malformed);
+        }
+        wire.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        if wire.magic != MAGIC {
+            return Err(DecodeError::Malformed);
+        }
+        if wire.version != VERSION {
+            return Err(DecodeError::Version(wire.version));
+        }
+        let kind = match wire.kind {
+            1 => Kind::Hello,
+            2 => Kind::Welcome,
+            3 => Kind::Refusal,
+            4 => Kind::Doorbell,
+            _ => return Err(DecodeError::Malformed),
+        };
+        if wire.private_len as usize != bytes.len() - HEAD {
+            return Err(DecodeError::Malformed);
+        }
+        Ok(Self {
+            kind,
+            value: wire.value,
+            flags: wire.flags,
+            private: wire.private,
+            private_len: wire.private_len as u8,
+        })
+    }
+
+    fn encode(&self) -> (Wire, usize) {
+        let wire = Wire {
+            magic: MAGIC,
+            kind: self.kind as u16,
+            version: VERSION,
+            value: self.value,
+            flags: self.flags,
+            private_len: u32::from(self.private_len),
+            private: self.private,
+        };
+        (wire, HEAD + self.private_len as usize)
+    }
+}
+
+/// Why a name could not be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The name is empty, too long, or has a character that is not allowed.
+    #[error("a name has 1 to 64 letters, digits or -_. characters")]
+    InvalidName,
+    /// A process of this user has it.
+    #[error("the name is taken by a process of yours: choose another, or end that process")]
+    NameTaken,
+    /// A process of another user has it.
+    #[error("the name is taken by a process of another user (uid {0}): choose another")]
+    NameOfAnotherUser(u32),
+    /// No descriptor is left.
+    #[error("no file descriptor is left: raise the limit (ulimit -n)")]
+    OutOfDescriptors,
+    /// The kernel refused for another reason.
+    #[error("the kernel refused to bind the name: {0}")]
+    Kernel(Errno),
+}
+
+/// What became of a frame that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is in the peer's queue.
+    Yes,
+    /// The peer's queue is full.
+    Full,
+    /// The peer has hung up.
+    Gone,
+}
+
+/// What was there to be received.
+#[derive(Debug)]
+pub enum Received {
+    /// A frame, and the descriptor that came with it.
+    Frame(Frame, Option<OwnedFd>),
+    /// A message that is no frame.
+    Malformed(DecodeError),
+    /// Nothing yet.
+    Nothing,
+    /// The peer has hung up.
+    HungUp,
+}
+
+fn address(name: &str) -> Option<SocketAddrUnix> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(allowed) {
+        return None;
+    }
+    SocketAddrUnix::new_abstract_name(&[PREFIX, name.as_bytes()].concat()).ok()
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+}
+
+/// Whether `name` could be bound or connected to at all.
+pub fn is_valid_name(name: &str) -> bool {
+    address(name).is_some()
+}
+
+/// A bound name, waiting for connections. Dropping it frees the name.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+}
+
+impl Listener {
+    /// Binds a name.
+    ///
+    /// # Errors
+    /// [`BindError`] says whose fault it is.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn bind(name: &str) -> Result<Self, BindError> {
+        let address = address(name).ok_or(BindError::InvalidName)?;
+        let fd = new_socket().map_err(|errno| match errno {
+            Errno::MFILE | Errno::NFILE => BindError::OutOfDescriptors,
+            other => BindError::Kernel(other),
+        })?;
+        match bind(&fd, &address) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => return Err(Self::whose(name)),
+            Err(other) => return Err(BindError::Kernel(other)),
+        }
+        listen(&fd, BACKLOG).map_err(BindError::Kernel)?;
+        Ok(Self { fd })
+    }
+
+    fn whose(name: &str) -> BindError {
+        let own = rustix::process::geteuid().as_raw();
+        let owner = Socket::connect(name).ok().and_then(|socket| socket.credentials().ok());
+        match owner {
+            Some(owner) if owner.uid != own => BindError::NameOfAnotherUser(owner.uid),
+            _ => BindError::NameTaken,
+        }
+    }
+
+    /// Accepts the next connection, if one waits.
+    ///
+    /// # Errors
+    /// The kernel's: `EMFILE` when no descriptor is left.
+    pub fn accept(&self) -> Result<Option<Socket>, Errno> {
+        match accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => {
+                failpoint::hit("accept.1-connected");
+                Ok(Some(Socket { fd }))
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A connected control socket.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+impl Socket {
+    /// Connects to a name.
+    ///
+    /// # Errors
+    /// The kernel's: `ECONNREFUSED` if nobody listens, `EAGAIN` if the listener's backlog is full,
+    /// `EINVAL` if the name is not valid, `EMFILE` when no descriptor is left.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn connect(name: &str) -> Result<Self, Errno> {
+        let address = address(name).ok_or(Errno::INVAL)?;
+        let fd = new_socket()?;
+        connect(&fd, &address)?;
+        Ok(Self { fd })
+    }
+
+    /// Who is on the other side.
+    ///
+    /// # Errors
+    /// The kernel's; not for a connected socket.
+    pub fn credentials(&self) -> Result<Credentials, Errno> {
+        Credentials::of(self.fd.as_fd())
+    }
+
+    /// Sends a frame, and a descriptor with it. Never blocks, raises no signal.
+    ///
+    /// # Cost
+    /// One system call.
+    pub fn send(&self, frame: &Frame, descriptor: Option<BorrowedFd<'_>>) -> Sent {
+        let (wire, len) = frame.encode();
+        let bytes = [IoSlice::new(&wire.as_bytes()[..len])];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.as_slice();
+        if !descriptors.is_empty() {
+            // There is room for one, by the line above.
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            return match sendmsg(&self.fd, &bytes, &mut ancillary, flags) {
+                Ok(_) => Sent::Yes,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => Sent::Full,
+                Err(_) => Sent::Gone,
+            };
+        }
+    }
+
+    /// Takes the next frame, if one is there. Never blocks.
+    ///
+    /// # Cost
+    /// One system call.
+    pub fn receive(&self) -> Received {
+        // One byte more than the longest frame: what fills it is too long.
+        let mut bytes = [0u8; size_of::<Wire>() + 1];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let got = {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.fd, &mut slices, &mut ancillary, flags) {
+                Ok(got) => got.bytes,
+                Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
+                Err(_) => return Received::HungUp,
+            }
+        };
+        // More descriptors than there was room for are closed by the kernel; more than one that
+        // found room, here.
+        let mut descriptor = None;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                descriptor = received.into_iter().next();
+            }
+        }
+        if got == 0 {
+            return Received::HungUp;
+        }
+        match Frame::decode(&bytes[..got]) {
+            Ok(frame) => Received::Frame(frame, descriptor),
+            Err(error) => Received::Malformed(error),
+        }
+    }
+
+    /// Waits until a frame or a hang-up can be received, or `timeout` is over.
+    ///
+    /// # Cost
+    /// One system call, which sleeps.
+    pub fn wait_readable(&self, timeout: Duration) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&timespec(timeout))), Ok(1..))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A duration as the kernel takes it.
+pub fn timespec(duration: Duration) -> Timespec {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_survives_the_way() {
+        let frame = Frame::new(Kind::Hello, 7, 3, b"private").expect("it fits");
+        let (wire, len) = frame.encode();
+        assert_eq!(Frame::decode(&wire.as_bytes()[..len]), Ok(frame));
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_malformed() {
+        let (wire, len) = Frame::new(Kind::Hello, 7, 3, b"private").expect("it fits").encode();
+        for cut in 0..len {
+            assert_eq!(
+                Frame::decode(&wire.as_bytes()[..cut]),
+                Err(DecodeError::Malformed),
+                "{cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_short_and_plain() {
+        assert!(is_valid_name("echo-1.A_b"));
+        for bad in ["", "a/b", "a b", "ä", "\0", &"x".repeat(MAX_NAME + 1)] {
+            assert!(!is_valid_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_free_again_when_its_listener_is_gone() {
+        let name = format!("segment-test-{}", std::process::id());
+        let listener = Listener::bind(&name).expect("the name is free");
+        assert_eq!(Listener::bind(&name).err(), Some(BindError::NameTaken));
+        drop(listener);
+        Listener::bind(&name).expect("the name is free again");
+    }
+}

@@ -1,0 +1,224 @@
+//! The page of counters: every refusal and every drop, by reason.
+//!
+//! A channel's counters stand in its own segment's control page, an endpoint's in a page of their
+//! own. Both are written by their owner alone and can be read by whoever may open the descriptor:
+//! the peer, a supervisor that was given it, or a tool of the same user through `/proc/PID/fd`. A
+//! reader that holds the descriptor can still read when the owner has crashed.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::pread;
+
+use crate::Fault;
+use crate::geometry::{COUNTERS, MAGIC, OwnSegment};
+use crate::memory::{Backing, CreateError, OwnMemory, View};
+use crate::sync::{AtomicU64, Ordering};
+
+/// How many words there are.
+pub const CELLS: usize = 64;
+const FIRST_FAULT: usize = 32;
+const PAGE_MAGIC: u64 = u64::from_le_bytes(*b"UNETCNT\0");
+
+/// What is counted. The number is the word's place in the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+#[non_exhaustive]
+pub enum Counter {
+    /// Process that counts.
+    OwnPid = 0,
+    /// Process on the other side; 0 for an endpoint's page.
+    PeerPid = 1,
+    /// User on the other side.
+    PeerUid = 2,
+    /// Messages sent, published when the channel closes and each time it falls asleep.
+    Sent = 3,
+    /// Messages received, published likewise.
+    Received = 4,
+    /// Sends refused because the send queue was full.
+    QueueFull = 5,
+    /// Allocations refused because no buffer of that size was free.
+    NoBuffer = 6,
+    /// Messages refused because they are larger than the largest buffer.
+    TooLarge = 7,
+    /// Sends refused because the channel is closed.
+    Closed = 8,
+    /// Buffers taken back from a peer that closed or died with them.
+    BuffersReclaimed = 9,
+    /// Doorbells rung.
+    DoorbellsRung = 10,
+    /// Connections refused by the policy on users.
+    RefusedByPolicy = 11,
+    /// Connections refused by the application.
+    RefusedByApplication = 12,
+    /// Connections refused because the segment failed its verification.
+    RefusedSegment = 13,
+    /// Connections refused because of another protocol version.
+    RefusedVersion = 14,
+    /// Connections that said nothing in time, or nonsense.
+    HandshakeFailed = 15,
+    /// Connections refused because resources were short.
+    RefusedResources = 16,
+    /// Calls refused: unknown procedure, arguments that are no value, nesting too deep.
+    CallsRefused = 17,
+    /// Messages dropped because the channel closed before anybody took them.
+    LostAtClose = 18,
+}
+
+impl Counter {
+    /// Every counter but the faults, in the order of the page.
+    pub const ALL: [(Counter, &'static str); 19] = [
+        (Counter::OwnPid, "own-pid"),
+        (Counter::PeerPid, "peer-pid"),
+        (Counter::PeerUid, "peer-uid"),
+        (Counter::Sent, "sent"),
+        (Counter::Received, "received"),
+        (Counter::QueueFull, "queue-full"),
+        (Counter::NoBuffer, "no-buffer"),
+        (Counter::TooLarge, "too-large"),
+        (Counter::Closed, "closed"),
+        (Counter::BuffersReclaimed, "buffers-reclaimed"),
+        (Counter::DoorbellsRung, "doorbells-rung"),
+        (Counter::RefusedByPolicy, "refused-by-policy"),
+        (Counter::RefusedByApplication, "refused-by-application"),
+        (Counter::RefusedSegment, "refused-segment"),
+        (Counter::RefusedVersion, "refused-version"),
+        (Counter::HandshakeFailed, "handshake-failed"),
+        (Counter::RefusedResources, "refused-resources"),
+        (Counter::CallsRefused, "calls-refused"),
+        (Counter::LostAtClose, "lost-at-close"),
+    ];
+}
+
+const _: () = assert!(Counter::ALL.len() <= FIRST_FAULT);
+const _: () = assert!(FIRST_FAULT + Fault::ALL.len() <= CELLS);
+
+/// The writing end. One thread writes; anybody may read.
+pub struct Counters {
+    cells: View<AtomicU64>,
+    page: Option<OwnMemory>,
+}
+
+impl Counters {
+    /// Those of a channel, in its segment.
+    pub fn of_channel(own: &OwnSegment) -> Self {
+        let counters = Self { cells: own.cells(COUNTERS, CELLS), page: None };
+        counters.set(Counter::OwnPid, u64::from(std::process::id()));
+        counters
+    }
+
+    /// Those of an endpoint, in a page of their own.
+    ///
+    /// # Errors
+    /// What the kernel lacks.
+    pub fn of_endpoint() -> Result<Self, CreateError> {
+        let mut page =
+            OwnMemory::create("unet-counters", COUNTERS + CELLS * 8, Backing::default())?;
+        let mut magic = page.carve(0, 8).ok_or(CreateError::Size)?;
+        magic.copy_from_slice(&PAGE_MAGIC.to_ne_bytes());
+        let cells = page.cells(COUNTERS, CELLS).ok_or(CreateError::Size)?;
+        let counters = Self { cells, page: Some(page) };
+        counters.set(Counter::OwnPid, u64::from(std::process::id()));
+        Ok(counters)
+    }
+
+    /// The page's descriptor, to be given to a supervisor; a channel's is its segment's.
+    pub fn page(&self) -> Option<BorrowedFd<'_>> {
+        self.page.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Adds to a counter. Only from the thread that owns the channel.
+    pub fn add(&self, counter: Counter, count: u64) {
+        self.bump(counter as usize, count);
+    }
+
+    /// Sets a counter.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.cells[counter as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Counts a fault of the peer's.
+    pub fn fault(&self, fault: Fault) {
+        self.bump(FIRST_FAULT + fault as usize, 1);
+    }
+
+    /// The value of a counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.cells[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// How often a fault was counted.
+    pub fn faults(&self, fault: Fault) -> u64 {
+        self.cells[FIRST_FAULT + fault as usize].load(Ordering::Relaxed)
+    }
+
+    fn bump(&self, cell: usize, count: u64) {
+        let value = self.cells[cell].load(Ordering::Relaxed);
+        self.cells[cell].store(value.wrapping_add(count), Ordering::Relaxed);
+    }
+}
+
+/// A copy of somebody's counters, taken without their help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whether they are a channel's, or else an endpoint's.
+    pub of_channel: bool,
+    cells: [u64; CELLS],
+}
+
+impl Snapshot {
+    /// Reads the counters in a segment or an endpoint's page.
+    ///
+    /// # Errors
+    /// The kernel's, or `InvalidData` if the descriptor is neither.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn read(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut magic = [0u8; 8];
+        let mut bytes = [0u8; CELLS * 8];
+        let neither = || io::Error::new(io::ErrorKind::InvalidData, "not a page of counters");
+        if pread(fd, &mut magic, 0)? != 8 || pread(fd, &mut bytes, COUNTERS as u64)? != CELLS * 8 {
+            return Err(neither());
+        }
+        let of_channel = match u64::from_ne_bytes(magic) {
+            MAGIC => true,
+            PAGE_MAGIC => false,
+            _ => return Err(neither()),
+        };
+        let mut cells = [0; CELLS];
+        for (cell, word) in cells.iter_mut().zip(bytes.as_chunks().0) {
+            *cell = u64::from_ne_bytes(*word);
+        }
+        Ok(Self { of_channel, cells })
+    }
+
+    /// Descriptors of all pages of counters of a process that this user may inspect. They can be
+    /// read as long as they are kept, also when the process has ended.
+    ///
+    /// # Errors
+    /// The kernel's, if the process is gone or another user's.
+    pub fn pages_of(pid: u32) -> io::Result<Vec<File>> {
+        let mut pages = Vec::new();
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+            let path = entry?.path();
+            let is_page = std::fs::read_link(&path)
+                .is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:unet-"));
+            if is_page && let Ok(page) = File::open(&path) {
+                pages.push(page);
+            }
+        }
+        Ok(pages)
+    }
+
+    /// The value of a counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.cells[counter as usize]
+    }
+
+    /// How often a fault was counted.
+    pub fn faults(&self, fault: Fault) -> u64 {
+        self.cells[FIRST_FAULT + fault as usize]
+    }
+}

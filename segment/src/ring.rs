@@ -1,0 +1,301 @@
+//! The single-producer single-consumer ring of 64-byte slots.
+//!
+//! ```text
+//!   producer's segment (the consumer maps it read-only)        consumer's segment
+//!   ┌──────┬──────┬──────┬──────┬──────┬──────┐                ┌────────┐
+//!   │ slot │ slot │ slot │ slot │ slot │ slot │                │ credit │
+//!   └──────┴──────┴──▲───┴──────┴──▲───┴──────┘                └───▲────┘
+//!            consumer polls    producer writes            consumed so far, published
+//!            its next slot     its next slot              every quarter of a lap
+//! ```
+//!
+//! A message that fits into a slot costs one cache line one way and nothing else: the consumer polls
+//! the sequence in the slot itself, and credit moves once a quarter lap. Each side keeps its
+//! position in private memory, so neither can be moved by the other.
+//!
+//! A slot's first word holds, from the top: the sequence (32 bits, position + 1), the tag of the
+//! layer above (16), the number of buffer descriptors (8), the number of payload bytes (8). It is
+//! loaded once; everything is decided on that copy.
+//!
+//! # Invariants
+//!
+//! 1. Indices into the slots are masked with `slots - 1`, a private copy; the view has that many.
+
+use crate::Fault;
+use crate::geometry::{CREDIT, OwnSegment, PeerSegment, SEND_QUEUE};
+use crate::memory::{Cells, View};
+use crate::sync::{AtomicU64, Ordering};
+
+/// The size of a slot: a cache line.
+pub const SLOT_BYTES: usize = 64;
+/// The words of payload in a slot.
+pub const SLOT_WORDS: usize = 7;
+/// The bytes of payload in a slot.
+pub const SLOT_PAYLOAD: usize = SLOT_WORDS * 8;
+
+/// A slot in shared memory.
+#[cfg_attr(not(loom), repr(C, align(64)))]
+pub(crate) struct Slot {
+    word: AtomicU64,
+    payload: [AtomicU64; SLOT_WORDS],
+}
+
+// SAFETY: `repr(C)`, eight `AtomicU64` and nothing else.
+unsafe impl Cells for Slot {}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Slot>() == SLOT_BYTES && align_of::<Slot>() == SLOT_BYTES);
+
+/// What a slot carries, in private memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Cell {
+    /// The payload; bytes beyond [`Cell::len`] mean nothing.
+    pub words: [u64; SLOT_WORDS],
+    /// A number for the layer above.
+    pub tag: u16,
+    /// How many buffer descriptors the payload begins with.
+    pub descriptors: u8,
+    /// How many bytes of payload count.
+    pub len: u8,
+}
+
+impl Cell {
+    /// A cell that carries `bytes`. `None` if they are more than [`SLOT_PAYLOAD`].
+    #[inline(always)]
+    pub fn with_bytes(tag: u16, bytes: &[u8]) -> Option<Self> {
+        let mut cell = Self { tag, ..Self::default() };
+        cell.append(bytes).then_some(cell)
+    }
+
+    /// Appends bytes. `false`, and nothing appended, if they do not fit.
+    #[inline(always)]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let start = self.len as usize;
+        let Some(end) = start.checked_add(bytes.len()).filter(|end| *end <= SLOT_PAYLOAD) else {
+            return false;
+        };
+        if bytes.len() == 8 && start.is_multiple_of(8) {
+            let mut word = [0u8; 8];
+            word.copy_from_slice(bytes);
+            self.words[start / 8] = u64::from_ne_bytes(word);
+        } else {
+            self.bytes_mut()[start..end].copy_from_slice(bytes);
+        }
+        self.len = end as u8;
+        true
+    }
+
+    /// The payload.
+    #[inline(always)]
+    pub fn bytes(&self) -> &[u8] {
+        &zerocopy::IntoBytes::as_bytes(&self.words)[..(self.len as usize).min(SLOT_PAYLOAD)]
+    }
+
+    #[inline(always)]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        zerocopy::IntoBytes::as_mut_bytes(&mut self.words)
+    }
+
+    #[inline(always)]
+    fn used_words(len: u8) -> usize {
+        (len as usize).div_ceil(8)
+    }
+}
+
+/// Why a slot was not taken. Neither is a failure of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushRefusal {
+    /// The consumer has not freed a slot yet.
+    Full,
+    /// The consumer's credit makes no sense.
+    Fault(Fault),
+}
+
+fn sequence(position: u64) -> u32 {
+    (position as u32).wrapping_add(1)
+}
+
+/// The sending end: the only writer of the slots.
+pub struct Producer {
+    slots: View<Slot>,
+    credit: View<AtomicU64>,
+    mask: usize,
+    next: u64,
+    limit: u64,
+}
+
+impl Producer {
+    /// Takes the sending end of `own`, whose consumer is `peer`.
+    pub fn attach(own: &OwnSegment, peer: &PeerSegment) -> Self {
+        let slots = own.geometry().slots as usize;
+        Self::new(own.cells(SEND_QUEUE, slots), peer.cells(CREDIT, 1))
+    }
+
+    pub(crate) fn new(slots: View<Slot>, credit: View<AtomicU64>) -> Self {
+        assert!(slots.len().is_power_of_two(), "a ring has a power of two of slots");
+        let capacity = slots.len();
+        for (index, slot) in slots.iter().enumerate() {
+            // The sequence of the lap before the first, so that "empty" looks alike on every lap.
+            let before = sequence(index as u64).wrapping_sub(capacity as u32);
+            slot.word.store(u64::from(before) << 32, Ordering::Relaxed);
+        }
+        Self { slots, credit, mask: capacity - 1, next: 0, limit: capacity as u64 }
+    }
+
+    /// Publishes a cell in the next slot.
+    ///
+    /// # Errors
+    /// [`PushRefusal`]; the cell was not sent.
+    ///
+    /// # Cost
+    /// One cache line written, no fence on x86-64. One line read once a quarter lap or more.
+    #[inline(always)]
+    pub fn try_push(&mut self, cell: &Cell) -> Result<(), PushRefusal> {
+        if self.next == self.limit {
+            self.refresh_limit()?;
+        }
+        // The point of no return: nothing below can fail.
+        // SAFETY: masked by the number of slots (invariant 1).
+        let slot = unsafe { self.slots.get_unchecked(self.next as usize & self.mask) };
+        for (shared, word) in slot.payload.iter().zip(cell.words).take(Cell::used_words(cell.len)) {
+            shared.store(word, Ordering::Relaxed);
+        }
+        let word = u64::from(sequence(self.next)) << 32
+            | u64::from(cell.tag) << 16
+            | u64::from(cell.descriptors) << 8
+            | u64::from(cell.len);
+        // PAIRS: ring.publish with `Consumer::try_pop`.
+        slot.word.store(word, Ordering::Release);
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Whether a push would find a slot; looks at the credit if it must.
+    ///
+    /// # Errors
+    /// [`PushRefusal`], as the push would.
+    #[inline]
+    pub fn has_room(&mut self) -> Result<(), PushRefusal> {
+        if self.next == self.limit { self.refresh_limit() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refresh_limit(&mut self) -> Result<(), PushRefusal> {
+        // PAIRS: ring.credit with `Consumer::publish_credit`.
+        let consumed = self.credit[0].load(Ordering::Acquire);
+        let capacity = self.slots.len() as u64;
+        let known = self.limit - capacity;
+        if consumed < known || consumed > self.next {
+            return Err(PushRefusal::Fault(Fault::Credit));
+        }
+        self.limit = consumed + capacity;
+        if self.next == self.limit { Err(PushRefusal::Full) } else { Ok(()) }
+    }
+
+    /// How many cells were published.
+    pub fn sent(&self) -> u64 {
+        self.next
+    }
+}
+
+/// The receiving end: reads the slots, writes the credit.
+pub struct Consumer {
+    slots: View<Slot>,
+    credit: View<AtomicU64>,
+    mask: usize,
+    next: u64,
+    publish_at: u64,
+}
+
+impl Consumer {
+    /// Takes the receiving end of `peer`, whose credit is kept in `own`.
+    pub fn attach(own: &OwnSegment, peer: &PeerSegment) -> Self {
+        let slots = peer.geometry().slots as usize;
+        Self::new(peer.cells(SEND_QUEUE, slots), own.cells(CREDIT, 1))
+    }
+
+    pub(crate) fn new(slots: View<Slot>, credit: View<AtomicU64>) -> Self {
+        assert!(slots.len().is_power_of_two(), "a ring has a power of two of slots");
+        let mask = slots.len() - 1;
+        let publish_at = Self::step(&slots);
+        Self { slots, credit, mask, next: 0, publish_at }
+    }
+
+    /// Credit is published in steps of a quarter lap, so that a producer that waits for room is not
+    /// woken for a crumb.
+    fn step(slots: &[Slot]) -> u64 {
+        (slots.len() as u64 / 4).max(1)
+    }
+
+    /// Takes the next cell, if it is there. After a [`Fault`] the ring is of no more use.
+    ///
+    /// # Errors
+    /// The [`Fault`] that the producer committed.
+    ///
+    /// # Cost
+    /// One cache line read; a store once a quarter lap.
+    #[inline(always)]
+    pub fn try_pop(&mut self) -> Result<Option<Cell>, Fault> {
+        // SAFETY: masked by the number of slots (invariant 1).
+        let slot = unsafe { self.slots.get_unchecked(self.next as usize & self.mask) };
+        // PAIRS: ring.publish with `Producer::try_push`. The only load of this word.
+        let word = slot.word.load(Ordering::Acquire);
+        let expected = sequence(self.next);
+        if (word >> 32) as u32 != expected {
+            return self.nothing_new((word >> 32) as u32);
+        }
+        let len = word as u8;
+        if len as usize > SLOT_PAYLOAD {
+            return Err(Fault::SlotLength);
+        }
+        let mut cell = Cell {
+            words: [0; SLOT_WORDS],
+            tag: (word >> 16) as u16,
+            descriptors: (word >> 8) as u8,
+            len,
+        };
+        for (to, shared) in cell.words.iter_mut().zip(&slot.payload).take(Cell::used_words(len)) {
+            *to = shared.load(Ordering::Relaxed);
+        }
+        self.next += 1;
+        if self.next == self.publish_at {
+            self.publish_credit();
+        }
+        Ok(Some(cell))
+    }
+
+    #[inline(always)]
+    fn nothing_new(&self, found: u32) -> Result<Option<Cell>, Fault> {
+        let before = sequence(self.next).wrapping_sub(self.slots.len() as u32);
+        if found == before { Ok(None) } else { Err(Fault::SlotSequence) }
+    }
+
+    /// Whether a cell, or nonsense, is there to be taken.
+    #[inline(always)]
+    pub fn is_ready(&self) -> bool {
+        // SAFETY: masked by the number of slots (invariant 1).
+        let slot = unsafe { self.slots.get_unchecked(self.next as usize & self.mask) };
+        let found = (slot.word.load(Ordering::Relaxed) >> 32) as u32;
+        found != sequence(self.next).wrapping_sub(self.slots.len() as u32)
+    }
+
+    #[inline]
+    fn publish_credit(&mut self) {
+        // PAIRS: ring.credit with `Producer::refresh_limit`.
+        self.credit[0].store(self.next, Ordering::Release);
+        self.publish_at = self.next + Self::step(&self.slots);
+    }
+
+    /// Whether the last [`Consumer::try_pop`] published credit, so that a sleeping producer may
+    /// have to be woken.
+    #[inline(always)]
+    pub fn just_published(&self) -> bool {
+        self.publish_at - self.next == Self::step(&self.slots)
+    }
+
+    /// How many cells were taken.
+    pub fn received(&self) -> u64 {
+        self.next
+    }
+}
