@@ -15,6 +15,9 @@ use crate::task::Task;
 /// The hidden subcommand under which this program serves.
 pub const COMMAND: &str = "serve";
 
+/// How long the main thread has to take its half of a connection down.
+const TIDYING: Duration = Duration::from_millis(200);
+
 /// Serves until the client closes the control socket.
 pub fn run(cpu: usize) -> Result<(), Fault> {
     let control = Control::from_stdin()?;
@@ -22,6 +25,8 @@ pub fn run(cpu: usize) -> Result<(), Fault> {
     // The main thread may be polling shared memory or blocked elsewhere when the client ends.
     thread::spawn(move || {
         watched.wait_for_hang_up();
+        // A main thread that waits for the next request leaves by itself, and tidies up.
+        thread::sleep(TIDYING);
         std::process::exit(0);
     });
     cpus::pin(cpu)?;

@@ -183,9 +183,10 @@ impl Server {
 
     /// Turns a fault into the failure that the user reads: a dead server explains it.
     pub fn explain(&self, fault: Fault) -> Failure {
-        let suspicious = matches!(fault, Fault::PeerGone | Fault::Silent);
-        let time = if suspicious { GRACE / 2 } else { Duration::ZERO };
-        match self.life.ended_within(time) {
+        if !matches!(fault, Fault::PeerGone | Fault::Silent) {
+            return fault.into();
+        }
+        match self.life.ended_within(GRACE / 2) {
             Some(status) => self.life.obituary(status),
             None => fault.into(),
         }

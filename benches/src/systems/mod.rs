@@ -11,6 +11,8 @@ use crate::measure::halves::{EchoLoop, ReceiveLoop, RoundTrips, Sends};
 use crate::process::server::Server;
 use crate::task::{Bench, Task, Wait};
 
+#[cfg(feature = "peers")]
+mod iceoryx2;
 mod kernel;
 mod pipe;
 mod tcp;
@@ -59,7 +61,16 @@ pub enum ServerHalf {
 
 /// Every system in this build, in the order of the tables.
 pub fn all() -> Vec<&'static dyn System> {
-    vec![&pipe::Pipe, &uds::Uds, &udp::Udp, &tcp::Tcp]
+    vec![
+        #[cfg(feature = "peers")]
+        &iceoryx2::PublishSubscribe,
+        #[cfg(feature = "peers")]
+        &iceoryx2::RequestResponse,
+        &pipe::Pipe,
+        &uds::Uds,
+        &udp::Udp,
+        &tcp::Tcp,
+    ]
 }
 
 /// The system of exactly this name.
