@@ -17,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
-    connect, listen, recvmsg, sendmsg, socket_with,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -365,6 +365,12 @@ impl Socket {
             Ok(frame) => Received::Frame(frame, descriptor),
             Err(error) => Received::Malformed(error),
         }
+    }
+
+    /// Hangs up, also where a buffer that is still held keeps the socket open.
+    pub fn hang_up(&self) {
+        // It fails only if the peer has hung up before.
+        let _ = shutdown(&self.fd, Shutdown::Both);
     }
 
     /// Waits until a frame or a hang-up can be received, or `timeout` is over.

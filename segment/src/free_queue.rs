@@ -20,6 +20,14 @@ fn sequence(position: u64) -> u16 {
     (position as u16).wrapping_add(1)
 }
 
+/// Makes the queue empty, before its descriptor leaves the process.
+pub(crate) fn clear(words: &[AtomicU64]) {
+    for (index, word) in words.iter().enumerate() {
+        let before = sequence(index as u64).wrapping_sub(CAPACITY as u16);
+        word.store(u64::from(before) << 48, Ordering::Relaxed);
+    }
+}
+
 /// The receiver's end.
 pub struct Returns {
     words: View<AtomicU64>,
@@ -33,10 +41,6 @@ impl Returns {
     }
 
     pub(crate) fn new(words: View<AtomicU64>) -> Self {
-        for (index, word) in words.iter().enumerate() {
-            let before = sequence(index as u64).wrapping_sub(CAPACITY as u16);
-            word.store(u64::from(before) << 48, Ordering::Relaxed);
-        }
         Self { words, tail: AtomicU64::new(0) }
     }
 

@@ -229,7 +229,7 @@ impl Geometry {
         Backing { huge_pages: self.huge_pages, locked }
     }
 
-    /// Makes a segment of this layout, with its header written.
+    /// Makes a segment of this layout, with its header written and its queues empty.
     ///
     /// # Errors
     /// [`CreateError::Size`] if the geometry is not valid; else what the kernel lacks.
@@ -258,7 +258,10 @@ impl Geometry {
             OwnMemory::create("unet-segment", self.total_bytes(), self.backing(locked))?;
         let mut page = memory.carve(HEADER, size_of::<Header>()).ok_or(CreateError::Size)?;
         page.copy_from_slice(header.as_bytes());
-        Ok(OwnSegment { geometry: *self, memory })
+        let segment = OwnSegment { geometry: *self, memory };
+        ring::clear(&segment.cells(SEND_QUEUE, self.slots as usize));
+        free_queue::clear(&segment.cells(FREE_QUEUE, free_queue::CAPACITY));
+        Ok(segment)
     }
 
     /// Verifies a peer's segment and maps it for reading.

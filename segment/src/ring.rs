@@ -116,6 +116,15 @@ fn sequence(position: u64) -> u32 {
     (position as u32).wrapping_add(1)
 }
 
+/// Makes slots empty, before their descriptor leaves the process.
+pub(crate) fn clear(slots: &[Slot]) {
+    for (index, slot) in slots.iter().enumerate() {
+        // The sequence of the lap before the first, so that "empty" looks alike on every lap.
+        let before = sequence(index as u64).wrapping_sub(slots.len() as u32);
+        slot.word.store(u64::from(before) << 32, Ordering::Relaxed);
+    }
+}
+
 /// The sending end: the only writer of the slots.
 pub struct Producer {
     slots: View<Slot>,
@@ -135,11 +144,6 @@ impl Producer {
     pub(crate) fn new(slots: View<Slot>, credit: View<AtomicU64>) -> Self {
         assert!(slots.len().is_power_of_two(), "a ring has a power of two of slots");
         let capacity = slots.len();
-        for (index, slot) in slots.iter().enumerate() {
-            // The sequence of the lap before the first, so that "empty" looks alike on every lap.
-            let before = sequence(index as u64).wrapping_sub(capacity as u32);
-            slot.word.store(u64::from(before) << 32, Ordering::Relaxed);
-        }
         Self { slots, credit, mask: capacity - 1, next: 0, limit: capacity as u64 }
     }
 

@@ -7,6 +7,12 @@ use std::hint::spin_loop;
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
+use rustix::thread::sched_getcpu;
+
+use crate::geometry::{CPU, OwnSegment, PeerSegment};
+use crate::memory::View;
+use crate::sync::{AtomicU64, Ordering};
+
 /// How a thread waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
@@ -134,5 +140,39 @@ impl Waiter {
     /// How long a park may last; `None` without a deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Where each side of a channel last waited: hints, from which a yield may be chosen over a spin.
+pub struct Cores {
+    own: View<AtomicU64>,
+    peer: View<AtomicU64>,
+    waits: u32,
+    shared: bool,
+}
+
+impl Cores {
+    /// Takes both sides' words.
+    pub fn attach(own: &OwnSegment, peer: &PeerSegment) -> Self {
+        Self { own: own.cells(CPU, 1), peer: peer.cells(CPU, 1), waits: 0, shared: false }
+    }
+
+    /// Whether the peer last waited on this thread's core. Looked up at the first waits and then
+    /// every 64th; a lying peer can make this side yield in vain, or spin in vain, no more.
+    #[inline(always)]
+    pub fn shared(&mut self) -> bool {
+        self.waits = self.waits.wrapping_add(1);
+        if self.waits < 4 || self.waits.is_multiple_of(64) {
+            self.look_up();
+        }
+        self.shared
+    }
+
+    #[cold]
+    fn look_up(&mut self) {
+        // Plus one, so that zero is "not said yet".
+        let here = sched_getcpu() as u64 + 1;
+        self.own[0].store(here, Ordering::Relaxed);
+        self.shared = self.peer[0].load(Ordering::Relaxed) == here;
     }
 }

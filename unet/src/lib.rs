@@ -1,1 +1,60 @@
-//! U-Net endpoints.
+//! U-Net endpoints and channels between processes that need not trust each other.
+//!
+//! A [`Channel`] joins two processes by two segments of shared memory: each side writes one and maps
+//! the other's read-only. In each stand a send queue, the index of what was consumed from the other
+//! side's (the receive queue's other half), and a free queue on which received buffers go back. The
+//! kernel sets it up and is not in the data path afterwards.
+//!
+//! An [`Endpoint`] holds any number of channels and listeners, receives from all of them at the cost
+//! of the active ones, and is one descriptor to wait on.
+//!
+//! ```no_run
+//! use unet::{Address, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions};
+//!
+//! // One process:
+//! let mut endpoint = Endpoint::new(EndpointOptions::default())?;
+//! endpoint.listen(&"shm:echo".parse()?, ListenOptions::default())?;
+//! loop {
+//!     match endpoint.recv() {
+//!         Event::Incoming(incoming) => drop(endpoint.accept(incoming, b"")?),
+//!         Event::Message(from, message) => {
+//!             endpoint.channel_mut(from).expect("it just spoke").send(message.inline())?;
+//!         }
+//!         Event::Closed(..) => break,
+//!     }
+//! }
+//!
+//! // The other:
+//! let mut channel = unet::Channel::connect(&"shm:echo".parse()?, ConnectOptions::default())?;
+//! channel.send(b"ping")?;
+//! assert_eq!(channel.recv()?.inline(), b"ping");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! After von Eicken, Basu, Buch and Vogels, *U-Net: A User-Level Network Interface for Parallel and
+//! Distributed Computing* (SOSP 1995).
+
+mod address;
+mod channel;
+mod endpoint;
+mod handshake;
+mod listening;
+mod message;
+mod policy;
+mod readiness;
+mod waiting;
+
+pub use address::{Address, AddressError};
+pub use channel::{Channel, CloseReason, Offer, SendError};
+pub use endpoint::{ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError};
+pub use fbufs::{AllocError, Fbuf, FbufMut, PeerFbuf};
+pub use handshake::{
+    AcceptError, ChannelOptions, ConnectError, ConnectOptions, Incoming, ListenOptions, Refusal,
+};
+pub use message::{MAX_INLINE, MAX_INLINE_WITH_FBUF, Message};
+pub use policy::Policy;
+pub use segment::counters::{Counter, Counters, Snapshot};
+pub use segment::geometry::{Class, Geometry};
+pub use segment::peer::Credentials;
+pub use segment::wait::Wait;
+pub use segment::{Fault, Incarnation};

@@ -1,0 +1,414 @@
+//! How a channel comes about: both sides check each other, exchange segments, and are joined.
+//!
+//! ```text
+//!   client                                             listener
+//!   connect to the abstract name
+//!   is it a user I allow? (SO_PEERCRED)                is it a user I allow? (SO_PEERCRED)
+//!   make and seal a segment
+//!   Hello + descriptor ───────────────────────────────►
+//!                                                      Incoming: the application decides
+//!                                                      verify and map the client's segment
+//!                                                      make and seal a segment
+//!                      ◄─────────────────────────────── Welcome + descriptor, or Refusal
+//!   verify and map the listener's segment
+//! ```
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use segment::control::{DecodeError, Frame, Kind, MAX_PRIVATE, Received, Sent, Socket};
+use segment::doorbell::membarrier_works;
+use segment::failpoint;
+use segment::geometry::Geometry;
+use segment::memory::{AttachError, CreateError};
+use segment::peer::{Credentials, Liveness};
+use segment::wait::Wait;
+use segment::{Incarnation, geometry::PeerSegment};
+
+use crate::channel::{Channel, Parts};
+use crate::{Address, Policy};
+
+/// The sender of this frame orders its sleep by membarrier, and may be interrupted by the peer's.
+const MEMBARRIER: u32 = 1;
+
+/// How one side of a channel is built.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelOptions {
+    /// What this side's segment consists of; each side chooses its own.
+    pub geometry: Geometry,
+    /// Lock the segment into memory.
+    pub locked: bool,
+    /// How this side waits.
+    pub wait: Wait,
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// How this side of the channel is built.
+    pub channel: ChannelOptions,
+    /// Which users the listener may run as.
+    pub policy: Policy,
+    /// Up to 128 bytes for the listener's accept decision.
+    pub private: Vec<u8>,
+    /// How long the listener may take.
+    pub timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            channel: ChannelOptions::default(),
+            policy: Policy::default(),
+            private: Vec::new(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How to listen.
+#[derive(Clone, Debug, Default)]
+pub struct ListenOptions {
+    /// How this side of each accepted channel is built; its `wait` is the endpoint's.
+    pub channel: ChannelOptions,
+    /// Which users may connect.
+    pub policy: Policy,
+}
+
+/// Why the listener said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its policy does not allow this user.
+    #[error("its policy does not allow this user")]
+    Policy,
+    /// The application refused, with this code.
+    #[error("the application refused with code {0}")]
+    Application(u32),
+    /// It does not take this process's segment.
+    #[error("it does not accept this process's segment")]
+    Segment,
+    /// It speaks another version.
+    #[error("it speaks another version of the protocol")]
+    Version,
+    /// It is out of memory or descriptors.
+    #[error("it is out of memory or descriptors")]
+    Resources,
+    /// Too many others are connecting: try again later.
+    #[error("too many others are connecting: try again later")]
+    Busy,
+    /// A reason that this version does not know.
+    #[error("for a reason that this version does not know")]
+    Other,
+}
+
+impl Refusal {
+    pub(crate) fn to_frame(self) -> Frame {
+        let (value, flags) = match self {
+            Self::Policy => (1, 0),
+            Self::Application(code) => (2, code),
+            Self::Segment => (3, 0),
+            Self::Version => (4, 0),
+            Self::Resources => (5, 0),
+            Self::Busy => (6, 0),
+            Self::Other => (0, 0),
+        };
+        let mut frame = Frame::bare(Kind::Refusal, value);
+        frame.flags = flags;
+        frame
+    }
+
+    fn from_frame(frame: &Frame) -> Self {
+        match frame.value {
+            1 => Self::Policy,
+            2 => Self::Application(frame.flags),
+            3 => Self::Segment,
+            4 => Self::Version,
+            5 => Self::Resources,
+            6 => Self::Busy,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why a connection did not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody has that name: is the server running, in this network namespace?
+    #[error("nobody listens at that address: is the server running?")]
+    NobodyListens,
+    /// A user has that name whom this side's policy does not allow.
+    #[error("the name is held by another user (uid {0}): allow that user, or end that process")]
+    NameOfAnotherUser(u32),
+    /// The listener refused.
+    #[error("the listener refused: {0}")]
+    Refused(Refusal),
+    /// The listener did not answer in time.
+    #[error("the listener did not answer in time")]
+    TimedOut,
+    /// The listener died, or hung up, during the handshake.
+    #[error("the listener died during the handshake")]
+    PeerDied,
+    /// The listener speaks another version.
+    #[error("the listener speaks version {0} of the protocol")]
+    Version(u16),
+    /// The listener said something that makes no sense.
+    #[error("the listener broke the protocol")]
+    Protocol,
+    /// The listener's segment failed verification.
+    #[error("the listener's segment was refused: {0}")]
+    Segment(#[from] AttachError),
+    /// This side's segment could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// More private bytes than there is room for.
+    #[error("at most {MAX_PRIVATE} private bytes can be sent with a connection")]
+    PrivateTooLarge,
+    /// The kernel refused for another reason.
+    #[error("the kernel refused the connection: {0}")]
+    Kernel(Errno),
+}
+
+impl From<Errno> for ConnectError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::MFILE | Errno::NFILE => Self::Create(CreateError::OutOfDescriptors),
+            Errno::CONNREFUSED => Self::NobodyListens,
+            other => Self::Kernel(other),
+        }
+    }
+}
+
+/// Why an incoming connection could not be accepted. It is refused then; the endpoint goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The client's segment failed verification.
+    #[error("the client's segment was refused: {0}")]
+    Segment(#[from] AttachError),
+    /// This side's segment could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The client hung up.
+    #[error("the client has hung up")]
+    PeerGone,
+    /// More private bytes than there is room for.
+    #[error("at most {MAX_PRIVATE} private bytes can be sent with a connection")]
+    PrivateTooLarge,
+    /// The kernel refused for another reason.
+    #[error("the kernel refused: {0}")]
+    Kernel(Errno),
+}
+
+pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Channel, ConnectError> {
+    let Address::Shm(name) = address;
+    let deadline = Instant::now() + options.timeout;
+    failpoint::hit("connect.1-named");
+    let socket = dial(name, deadline)?;
+    let credentials = socket.credentials()?;
+    if !options.policy.allows(credentials.uid) {
+        return Err(ConnectError::NameOfAnotherUser(credentials.uid));
+    }
+    let liveness = Liveness::of(socket.as_fd(), credentials)?;
+    failpoint::hit("connect.2-connected");
+
+    let incarnation = Incarnation::draw().ok_or(ConnectError::Kernel(Errno::AGAIN))?;
+    let own = options.channel.geometry.create(incarnation, options.channel.locked)?;
+    failpoint::hit("connect.3-segment-made");
+
+    let membarrier = membarrier_works();
+    let hello = Frame::new(Kind::Hello, incarnation.0, flags(membarrier), &options.private)
+        .ok_or(ConnectError::PrivateTooLarge)?;
+    if socket.send(&hello, Some(own.as_fd())) != Sent::Yes {
+        return Err(ConnectError::PeerDied);
+    }
+    failpoint::hit("connect.4-hello-sent");
+
+    let (welcome, descriptor) = await_welcome(&socket, deadline)?;
+    failpoint::hit("connect.5-welcome-received");
+    let peer_incarnation = Incarnation(welcome.value);
+    let peer = Geometry::attach(descriptor.as_fd(), peer_incarnation)?;
+    failpoint::hit("connect.6-mapped");
+    Ok(Channel::join(Parts {
+        socket,
+        credentials,
+        liveness,
+        own,
+        peer,
+        incarnation,
+        peer_incarnation,
+        membarrier,
+        peer_membarrier: welcome.flags & MEMBARRIER != 0,
+        wait: options.channel.wait,
+        private: welcome.private().to_vec(),
+    }))
+}
+
+fn flags(membarrier: bool) -> u32 {
+    if membarrier { MEMBARRIER } else { 0 }
+}
+
+fn dial(name: &str, deadline: Instant) -> Result<Socket, ConnectError> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    loop {
+        match Socket::connect(name) {
+            Ok(socket) => return Ok(socket),
+            // The listener's backlog is full, and it will accept some.
+            Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(Errno::AGAIN) => return Err(ConnectError::TimedOut),
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+fn await_welcome(socket: &Socket, deadline: Instant) -> Result<(Frame, OwnedFd), ConnectError> {
+    loop {
+        match socket.receive() {
+            Received::Frame(frame, Some(descriptor)) if frame.kind == Kind::Welcome => {
+                return Ok((frame, descriptor));
+            }
+            Received::Frame(frame, None) if frame.kind == Kind::Refusal => {
+                return Err(ConnectError::Refused(Refusal::from_frame(&frame)));
+            }
+            Received::Frame(..) | Received::Malformed(DecodeError::Malformed) => {
+                return Err(ConnectError::Protocol);
+            }
+            Received::Malformed(DecodeError::Version(theirs)) => {
+                return Err(ConnectError::Version(theirs));
+            }
+            Received::HungUp => return Err(ConnectError::PeerDied),
+            Received::Nothing => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ConnectError::TimedOut);
+        }
+        socket.wait_readable(left);
+    }
+}
+
+/// A client that asks to be accepted. Dropping it refuses.
+#[derive(Debug)]
+pub struct Incoming {
+    request: Option<Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    socket: Socket,
+    credentials: Credentials,
+    hello: Frame,
+    segment: OwnedFd,
+    options: ChannelOptions,
+}
+
+impl Incoming {
+    pub(crate) fn new(
+        socket: Socket,
+        credentials: Credentials,
+        hello: Frame,
+        segment: OwnedFd,
+        options: ChannelOptions,
+    ) -> Self {
+        Self { request: Some(Request { socket, credentials, hello, segment, options }) }
+    }
+
+    /// Who asks, by the kernel's word.
+    pub fn credentials(&self) -> Credentials {
+        self.request().credentials
+    }
+
+    /// The bytes that came with the request. The client's word.
+    pub fn private(&self) -> &[u8] {
+        self.request().hello.private()
+    }
+
+    fn request(&self) -> &Request {
+        self.request.as_ref().expect("it is taken only by the methods that consume this")
+    }
+
+    /// Refuses, with a code for the client.
+    pub fn refuse(mut self, code: u32) {
+        self.answer(Refusal::Application(code));
+    }
+
+    fn answer(&mut self, refusal: Refusal) {
+        if let Some(request) = self.request.take() {
+            // If the client is gone there is nobody to tell.
+            let _ = request.socket.send(&refusal.to_frame(), None);
+        }
+    }
+
+    pub(crate) fn accept(mut self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
+        let prepared = self.prepare();
+        match prepared {
+            Ok((own, peer, incarnation, liveness)) => {
+                let request = self.request.take().expect("it was there to be prepared");
+                welcome(request, own, peer, incarnation, liveness, wait, private)
+            }
+            Err(error) => {
+                self.answer(match error {
+                    AcceptError::Segment(AttachError::WrongVersion(_)) => Refusal::Version,
+                    AcceptError::Segment(_) => Refusal::Segment,
+                    _ => Refusal::Resources,
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(&self) -> Result<Prepared, AcceptError> {
+        let request = self.request();
+        let peer = Geometry::attach(request.segment.as_fd(), Incarnation(request.hello.value))?;
+        failpoint::hit("accept.3-mapped");
+        let liveness = Liveness::of(request.socket.as_fd(), request.credentials)
+            .map_err(|_| CreateError::OutOfDescriptors)?;
+        let incarnation = Incarnation::draw().ok_or(AcceptError::Kernel(Errno::AGAIN))?;
+        let own = request.options.geometry.create(incarnation, request.options.locked)?;
+        failpoint::hit("accept.4-segment-made");
+        Ok((own, peer, incarnation, liveness))
+    }
+}
+
+type Prepared = (segment::geometry::OwnSegment, PeerSegment, Incarnation, Liveness);
+
+fn welcome(
+    request: Request,
+    own: segment::geometry::OwnSegment,
+    peer: PeerSegment,
+    incarnation: Incarnation,
+    liveness: Liveness,
+    wait: Wait,
+    private: &[u8],
+) -> Result<Channel, AcceptError> {
+    let membarrier = membarrier_works();
+    let frame = Frame::new(Kind::Welcome, incarnation.0, flags(membarrier), private)
+        .ok_or(AcceptError::PrivateTooLarge)?;
+    // Joined first: the queues must be initialised before the client looks at them.
+    let channel = Channel::join(Parts {
+        socket: request.socket,
+        credentials: request.credentials,
+        liveness,
+        own,
+        peer,
+        incarnation,
+        peer_incarnation: Incarnation(request.hello.value),
+        membarrier,
+        peer_membarrier: request.hello.flags & MEMBARRIER != 0,
+        wait,
+        private: request.hello.private().to_vec(),
+    });
+    if !channel.send_welcome(&frame) {
+        return Err(AcceptError::PeerGone);
+    }
+    failpoint::hit("accept.5-welcome-sent");
+    Ok(channel)
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.answer(Refusal::Application(0));
+    }
+}

@@ -1,0 +1,149 @@
+//! The listening half of an endpoint: names, and clients that have not been decided on.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use segment::control::{DecodeError, Kind, Listener, Received, Socket};
+use segment::counters::Counter;
+use segment::failpoint;
+use segment::peer::Credentials;
+
+use crate::endpoint::{Endpoint, Event};
+use crate::handshake::{ChannelOptions, Incoming, ListenOptions, Refusal};
+use crate::readiness::{Readiness, Source};
+
+/// How many clients may be between connecting and their first word, and how many may wait for the
+/// application's decision.
+const MAX_UNDECIDED: usize = 64;
+/// How long a client may take for its first word.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Connections accepted before other work gets its turn.
+const BURST: usize = 16;
+
+#[derive(Default)]
+pub(crate) struct Listening {
+    names: Vec<Name>,
+    handshakes: Vec<Option<Handshake>>,
+}
+
+struct Name {
+    listener: Listener,
+    options: ListenOptions,
+}
+
+struct Handshake {
+    socket: Socket,
+    credentials: Credentials,
+    options: ChannelOptions,
+    since: Instant,
+}
+
+impl Listening {
+    pub fn add(
+        &mut self,
+        listener: Listener,
+        options: ListenOptions,
+        readiness: &Readiness,
+    ) -> Result<(), Errno> {
+        readiness.watch(listener.as_fd(), Source::Listener(self.names.len() as u32))?;
+        self.names.push(Name { listener, options });
+        Ok(())
+    }
+
+    /// How long the endpoint may sleep without looking after clients; `None` if there are none.
+    pub fn patience(&self) -> Option<Duration> {
+        self.handshakes.iter().flatten().next().map(|_| PATIENCE)
+    }
+
+    fn undecided(&self) -> usize {
+        self.handshakes.iter().flatten().count()
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn accept_connections(&mut self, name: u32) {
+        for _ in 0..BURST {
+            let accepted = self.listening.names[name as usize].listener.accept();
+            match accepted {
+                Ok(Some(socket)) => self.begin_handshake(name, socket),
+                Ok(None) => return,
+                Err(error) => {
+                    // Most likely no descriptor is left. The client stays in the backlog and is
+                    // taken when one is; that it had to wait is counted.
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    self.counters.add(Counter::RefusedResources, 1);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn begin_handshake(&mut self, name: u32, socket: Socket) {
+        let Ok(credentials) = socket.credentials() else {
+            self.counters.add(Counter::HandshakeFailed, 1);
+            return;
+        };
+        let options = &self.listening.names[name as usize].options;
+        if !options.policy.allows(credentials.uid) {
+            return self.turn_away(&socket, Refusal::Policy, Counter::RefusedByPolicy);
+        }
+        let waiting =
+            self.events.iter().filter(|event| matches!(event, Event::Incoming(_))).count();
+        if self.listening.undecided() + waiting >= MAX_UNDECIDED || !self.has_space() {
+            return self.turn_away(&socket, Refusal::Busy, Counter::RefusedResources);
+        }
+        let vacant = self.listening.handshakes.iter().position(Option::is_none);
+        let index = vacant.unwrap_or_else(|| {
+            self.listening.handshakes.push(None);
+            self.listening.handshakes.len() - 1
+        });
+        if self.readiness.watch(socket.as_fd(), Source::Handshake(index as u32)).is_err() {
+            return self.turn_away(&socket, Refusal::Resources, Counter::RefusedResources);
+        }
+        let options = self.listening.names[name as usize].options.channel.clone();
+        let handshake = Handshake { socket, credentials, options, since: Instant::now() };
+        self.listening.handshakes[index] = Some(handshake);
+        // The first word is often there already.
+        self.continue_handshake(index as u32);
+    }
+
+    fn turn_away(&self, socket: &Socket, refusal: Refusal, counter: Counter) {
+        self.counters.add(counter, 1);
+        // If the client is gone there is nobody to tell.
+        let _ = socket.send(&refusal.to_frame(), None);
+    }
+
+    pub(crate) fn continue_handshake(&mut self, index: u32) {
+        let place = &mut self.listening.handshakes[index as usize];
+        let Some(handshake) = place else { return };
+        let received = handshake.socket.receive();
+        if matches!(received, Received::Nothing) {
+            return;
+        }
+        let Some(handshake) = place.take() else { return };
+        self.readiness.forget(handshake.socket.as_fd());
+        match received {
+            Received::Frame(hello, Some(segment)) if hello.kind == Kind::Hello => {
+                failpoint::hit("accept.2-hello-received");
+                let Handshake { socket, credentials, options, .. } = handshake;
+                let incoming = Incoming::new(socket, credentials, hello, segment, options);
+                self.events.push_back(Event::Incoming(incoming));
+            }
+            Received::Malformed(DecodeError::Version(_)) => {
+                self.turn_away(&handshake.socket, Refusal::Version, Counter::RefusedVersion);
+            }
+            _ => self.counters.add(Counter::HandshakeFailed, 1),
+        }
+    }
+
+    pub(crate) fn expire_handshakes(&mut self) {
+        for place in &mut self.listening.handshakes {
+            let expired = place.as_ref().is_some_and(|waiting| waiting.since.elapsed() > PATIENCE);
+            if expired && let Some(handshake) = place.take() {
+                self.readiness.forget(handshake.socket.as_fd());
+                self.counters.add(Counter::HandshakeFailed, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What an endpoint waits on in the kernel: one epoll instance, and what each event means.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use segment::control::timespec;
+
+/// What became ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A listener has connections.
+    Listener(u32),
+    /// A connecting client said something.
+    Handshake(u32),
+    /// A channel's peer rang or hung up.
+    Socket(u32),
+    /// A channel's peer has ended.
+    Death(u32),
+}
+
+impl Source {
+    fn token(self) -> u64 {
+        let (kind, index) = match self {
+            Self::Listener(index) => (0, index),
+            Self::Handshake(index) => (1, index),
+            Self::Socket(index) => (2, index),
+            Self::Death(index) => (3, index),
+        };
+        kind << 32 | u64::from(index)
+    }
+
+    fn from_token(token: u64) -> Self {
+        let index = token as u32;
+        match token >> 32 {
+            0 => Self::Listener(index),
+            1 => Self::Handshake(index),
+            2 => Self::Socket(index),
+            _ => Self::Death(index),
+        }
+    }
+}
+
+/// How many events are taken from the kernel at once.
+const BATCH: usize = 64;
+
+pub(crate) struct Readiness {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Readiness {
+    pub fn new() -> Result<Self, Errno> {
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(BATCH) })
+    }
+
+    pub fn watch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(source.token()), EventFlags::IN)
+    }
+
+    pub fn forget(&self, fd: BorrowedFd<'_>) {
+        // It fails only if it was not watched.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Waits for events, at most `timeout` (for ever if `None`), and passes each to `handle`.
+    pub fn wait(&mut self, timeout: Option<Duration>, into: &mut Vec<Source>) {
+        self.events.clear();
+        let timeout = timeout.map(timespec);
+        // An interrupted wait is a vain one: the caller looks again.
+        let space = rustix::buffer::spare_capacity(&mut self.events);
+        if epoll::wait(&self.epoll, space, timeout.as_ref()).is_ok() {
+            into.extend(self.events.iter().map(|event| Source::from_token(event.data.u64())));
+        }
+    }
+}
+
+impl AsFd for Readiness {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}

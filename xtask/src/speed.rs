@@ -1,0 +1,243 @@
+//! The Speed table: what each row is measured by, what it aims at and what it must reach.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+pub use rows::{INVOCATIONS, ROWS, Row};
+
+mod rows;
+
+/// A record: by the run that printed it, its system's name, and what tells it from others.
+pub struct Pick {
+    run: &'static str,
+    system: &'static str,
+    which: Which,
+}
+
+/// Which of a system's records in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The one with this many bytes in a message.
+    Payload(u64),
+    /// The one at this place, counted from zero: records come in the order that was asked for.
+    Place(usize),
+}
+
+const fn payload(run: &'static str, system: &'static str, bytes: u64) -> Pick {
+    Pick { run, system, which: Which::Payload(bytes) }
+}
+
+const fn place(run: &'static str, system: &'static str, place: usize) -> Pick {
+    Pick { run, system, which: Which::Place(place) }
+}
+
+/// How a row's figure comes from records.
+pub enum Figure {
+    /// `ratio_to_floor`, the floor being measured in the same run.
+    ToFloor(Pick),
+    /// Messages a second, in millions.
+    MillionsPerSecond(Pick),
+    /// The mean of one record as a multiple of another's.
+    Means(Pick, Pick),
+    /// The mean of a record as a multiple of a floor of the machine, by the floor's name.
+    ToLimit(Pick, &'static str),
+    /// The 99.9th percentile as a multiple of the median.
+    Tail(Pick),
+}
+
+/// A limit on a figure.
+#[derive(Clone, Copy)]
+pub enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+    /// The row's other half has it.
+    Open,
+    /// Nothing fails: it has to be explained where the aim is missed.
+    Explain,
+}
+
+impl Bound {
+    fn met(self, figure: f64) -> bool {
+        match self {
+            Bound::AtMost(limit) => figure <= limit,
+            Bound::AtLeast(limit) => figure >= limit,
+            Bound::Open | Bound::Explain => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bound::AtMost(limit) => write!(f, "≤ {limit}"),
+            Bound::AtLeast(limit) => write!(f, "≥ {limit}"),
+            Bound::Open => f.write_str("–"),
+            Bound::Explain => f.write_str("explain"),
+        }
+    }
+}
+
+/// What one round printed: the records, by the name of the run.
+pub type Round = Vec<(&'static str, Value)>;
+
+impl Figure {
+    /// The figure of one round.
+    pub fn read(&self, round: &Round) -> Result<f64> {
+        match self {
+            Figure::ToFloor(one) => number(one.find(round)?, "ratio_to_floor"),
+            Figure::MillionsPerSecond(one) => Ok(number(one.find(round)?, "ops_per_sec")? / 1e6),
+            Figure::Means(one, other) => {
+                Ok(number(one.find(round)?, "mean_ns")? / number(other.find(round)?, "mean_ns")?)
+            }
+            Figure::ToLimit(one, limit) => {
+                Ok(number(one.find(round)?, "mean_ns")? / one.limit(round, limit)?)
+            }
+            Figure::Tail(one) => {
+                let record = one.find(round)?;
+                Ok(number(record, "p999_ns")? / number(record, "p50_ns")?)
+            }
+        }
+    }
+}
+
+impl Pick {
+    fn find<'a>(&self, round: &'a Round) -> Result<&'a Value> {
+        let Pick { run, system, which } = self;
+        let printed = round.iter().filter(|(name, _)| name == run);
+        let records =
+            printed.flat_map(|(_, printed)| printed["records"].as_array().into_iter().flatten());
+        let mut records = records.filter(|record| record["system"] == *system);
+        let found = match *which {
+            Which::Payload(bytes) => {
+                records.find(|record| record["payload_bytes"].as_u64() == Some(bytes))
+            }
+            Which::Place(place) => records.nth(place),
+        };
+        found.with_context(|| {
+            format!("the run `{run}` printed no record of {system} with {which:?}")
+        })
+    }
+
+    /// A floor among the facts of the machine: as this run saw it, else as the run of the floors did.
+    fn limit(&self, round: &Round, limit: &str) -> Result<f64> {
+        let seen = |run: &str| {
+            let (_, printed) = round.iter().find(|(name, _)| *name == run)?;
+            field_anywhere(&printed["host"], limit)
+        };
+        let found = seen(self.run).or_else(|| seen("limits"));
+        found
+            .with_context(|| format!("neither the run `{}` nor `limits` printed {limit}", self.run))
+    }
+}
+
+/// A number above zero of that name, at whatever depth.
+fn field_anywhere(value: &Value, name: &str) -> Option<f64> {
+    let fields = value.as_object()?;
+    let here = fields.get(name).and_then(Value::as_f64).filter(|number| *number > 0.0);
+    here.or_else(|| fields.values().find_map(|inner| field_anywhere(inner, name)))
+}
+
+fn number(record: &Value, field: &str) -> Result<f64> {
+    match record[field].as_f64() {
+        Some(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => bail!("a record's {field} is missing or not above zero: {record}"),
+    }
+}
+
+/// The rounds' figures of a row in one line, and whether the row meets what it must: by the median,
+/// since one round in a slow phase of the host says nothing about the code.
+pub fn judge(row: &Row, figures: &[f64]) -> (String, bool) {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let met = row.must.met(median);
+    let verdict = match (met, row.aim.met(median)) {
+        (true, true) => "aim met",
+        (true, false) => "met, aim missed",
+        (false, _) => "MISSED",
+    };
+    let shown: Vec<String> = figures.iter().map(|figure| format!("{figure:>8.2}")).collect();
+    let (aim, must) = (row.aim.to_string(), row.must.to_string());
+    let line = format!(
+        "{:<41} {:<17} {aim:>7} {must:>7} {}  {verdict}",
+        row.what,
+        row.unit,
+        shown.join("")
+    );
+    (line, met)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn round() -> Round {
+        let rtt = json!({"host": {}, "records": [
+            {"system": "unet", "payload_bytes": 8, "mean_ns": 90.0, "p50_ns": 88, "p999_ns": 132, "ratio_to_floor": 1.8},
+            {"system": "unet", "payload_bytes": 4096, "mean_ns": 110.0, "ratio_to_floor": null},
+        ]});
+        let limits = json!({"host": {"floors": {"yield_one_core_ns": 45.0}}, "records": []});
+        vec![("rtt", rtt), ("limits", limits)]
+    }
+
+    fn small() -> Pick {
+        payload("rtt", "unet", 8)
+    }
+
+    #[test]
+    fn reads_each_kind_of_figure_from_the_records() {
+        assert_eq!(Figure::ToFloor(small()).read(&round()).expect("there"), 1.8);
+        assert_eq!(Figure::Tail(small()).read(&round()).expect("there"), 1.5);
+        assert_eq!(Figure::Means(small(), small()).read(&round()).expect("there"), 1.0);
+        assert_eq!(
+            Figure::ToLimit(small(), "yield_one_core_ns").read(&round()).expect("there"),
+            2.0
+        );
+    }
+
+    #[test]
+    fn a_missing_record_or_figure_is_an_error_and_never_a_pass() {
+        let missing = Figure::ToFloor(payload("null-rpc", "lrpc", 0));
+        let missing = missing.read(&round()).expect_err("not there").to_string();
+        assert!(missing.contains("no record of lrpc with Payload(0)"), "{missing}");
+        assert!(Figure::ToFloor(payload("rtt", "unet", 4096)).read(&round()).is_err());
+        let unknown =
+            Figure::ToLimit(small(), "warp_ns").read(&round()).expect_err("not there").to_string();
+        assert!(unknown.contains("nor `limits` printed warp_ns"), "{unknown}");
+    }
+
+    #[test]
+    fn judges_by_the_median_of_the_rounds() {
+        let row = &ROWS[0];
+        let (line, met) = judge(row, &[1.6, 9.0, 1.5]);
+        assert!(met && line.ends_with("aim met"), "{line}");
+        let (line, met) = judge(row, &[2.0, 2.0, 2.0]);
+        assert!(met && line.ends_with("met, aim missed"), "{line}");
+        let (line, met) = judge(row, &[1.6, 9.0, 9.0]);
+        assert!(!met && line.ends_with("MISSED"), "{line}");
+    }
+
+    #[test]
+    fn every_row_refers_to_a_run_that_is_made() {
+        for row in ROWS {
+            let picks = match &row.figure {
+                Figure::ToFloor(one)
+                | Figure::MillionsPerSecond(one)
+                | Figure::Tail(one)
+                | Figure::ToLimit(one, _) => {
+                    vec![one]
+                }
+                Figure::Means(one, other) => vec![one, other],
+            };
+            for pick in picks {
+                assert!(
+                    INVOCATIONS.iter().any(|run| run.name == pick.run),
+                    "{}: {}",
+                    row.what,
+                    pick.run
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask test`: the README's second command, and what CI runs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::inventory::Inventory;
+use crate::process::{Said, Tally, capture, run as run_process};
+use crate::steps::{Context, Done, Step, run as run_steps};
+use crate::workspace::cargo;
+use crate::{asan, failpoints, fuzz, layers, loom, packages};
+
+/// Long enough for any step on two slow cores; a step that needs more hangs.
+pub const LIMIT: Duration = Duration::from_secs(600);
+
+/// How long each fuzz target runs here. `cargo xtask fuzz` runs for longer.
+const FUZZ_SECONDS: u64 = 10;
+
+/// The failure tests kill processes at named steps, which only this feature compiles in.
+pub const FAILPOINTS: [&str; 2] = ["--features", "segment/failpoints"];
+
+/// The checks, the quick ones first.
+pub const STEPS: &[Step] = &[
+    Step { name: "packages", what: "what the other checks need is installed", check: provide },
+    Step { name: "fmt", what: "the source is formatted", check: fmt },
+    Step {
+        name: "layers",
+        what: "dependencies point down, `unsafe` stays in its room",
+        check: in_order,
+    },
+    Step {
+        name: "inventory",
+        what: "no list of models, property tests or fuzz targets is empty",
+        check: inventory,
+    },
+    Step { name: "clippy", what: "no warning in any target", check: clippy },
+    Step {
+        name: "tests",
+        what: "unit, integration and documentation tests, with failpoints",
+        check: tests,
+    },
+    Step { name: "loom", what: "every interleaving of the models", check: loom::check },
+    Step {
+        name: "fuzz",
+        what: "each fuzz target for a bounded time, from a fixed seed",
+        check: bounded_fuzz,
+    },
+    Step { name: "asan", what: "the hostile-peer test under AddressSanitizer", check: asan::check },
+    Step { name: "doc", what: "the documentation builds without a warning", check: doc },
+    Step { name: "release", what: "the release build", check: release },
+    Step { name: "smoke", what: "unet-bench measures this machine's floors", check: smoke },
+    Step {
+        name: "failpoints",
+        what: "failpoints are in debug programs and not in the release one",
+        check: failpoints::check,
+    },
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run these checks only; may be repeated
+    #[arg(long, value_name = "CHECK")]
+    only: Vec<String>,
+    /// Name the checks and stop
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the checks in order, up to the first that fails.
+pub fn run(args: &Args) -> Result<()> {
+    if args.list {
+        STEPS.iter().for_each(|step| println!("{:<11} {}", step.name, step.what));
+        return Ok(());
+    }
+    if let Some(unknown) =
+        args.only.iter().find(|only| STEPS.iter().all(|step| step.name != **only))
+    {
+        bail!("there is no check {unknown}; `cargo xtask test --list` names them");
+    }
+    let chosen =
+        |step: &&Step| args.only.is_empty() || args.only.iter().any(|only| only == step.name);
+    run_steps("test", &Context::load()?, &STEPS.iter().filter(chosen).collect::<Vec<_>>())
+}
+
+/// A check held; the note says how much was looked at.
+pub fn passed(note: impl Into<String>) -> Result<Done> {
+    Ok(Done::Passed(note.into()))
+}
+
+/// A test run that ran no test is a failure: a filter or a feature has lost them.
+pub fn some_tests(said: &Said) -> Result<Tally> {
+    if said.tally.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(said.tally)
+}
+
+fn provide(_: &Context) -> Result<Done> {
+    passed(packages::provide()?)
+}
+
+fn fmt(context: &Context) -> Result<Done> {
+    run_process(&mut context.workspace.cargo(["fmt", "--all", "--check"]), LIMIT)
+        .context("`cargo fmt --all` formats it")?;
+    let mut fuzz = cargo();
+    fuzz.current_dir(context.workspace.root.join("fuzz")).args(["fmt", "--check"]);
+    run_process(&mut fuzz, LIMIT).context("`cargo fmt` in fuzz/ formats it")?;
+    passed("")
+}
+
+fn in_order(context: &Context) -> Result<Done> {
+    passed(layers::check(&context.workspace)?)
+}
+
+fn inventory(context: &Context) -> Result<Done> {
+    passed(Inventory::take(&context.workspace)?.check()?)
+}
+
+fn clippy(context: &Context) -> Result<Done> {
+    let mut clippy = context.workspace.cargo(["clippy", "--workspace", "--all-targets"]);
+    run_process(clippy.args(FAILPOINTS).args(["--", "-D", "warnings"]), LIMIT)?;
+    passed("")
+}
+
+fn tests(context: &Context) -> Result<Done> {
+    let mut tests = context.workspace.cargo(["test", "--workspace"]);
+    passed(some_tests(&run_process(tests.args(FAILPOINTS), LIMIT)?)?.to_string())
+}
+
+fn bounded_fuzz(context: &Context) -> Result<Done> {
+    passed(fuzz::bounded(&context.workspace, FUZZ_SECONDS)?)
+}
+
+fn doc(context: &Context) -> Result<Done> {
+    let mut doc = context.workspace.cargo(["doc", "--no-deps", "--workspace"]);
+    run_process(doc.env("RUSTDOCFLAGS", "-D warnings"), LIMIT)?;
+    passed("")
+}
+
+fn release(context: &Context) -> Result<Done> {
+    let mut build =
+        context.workspace.cargo(["build", "--release", "--workspace", "--exclude", "xtask"]);
+    run_process(&mut build, LIMIT)?;
+    passed("")
+}
+
+fn smoke(context: &Context) -> Result<Done> {
+    let mut bench = context.workspace.cargo(["run", "--quiet", "--release", "--bin", "unet-bench"]);
+    bench.args(["--", "limits", "--duration", "200ms", "--format", "json"]);
+    let said = capture(&mut bench, LIMIT)?;
+    passed(format!("{} records", count_records(&said.stdout)?))
+}
+
+/// Checks that the benchmark printed one object with the machine's floors, and counts its records:
+/// `limits` may have none, since the floors are facts of the machine.
+fn count_records(stdout: &str) -> Result<usize> {
+    let printed: serde_json::Value = serde_json::from_str(stdout)
+        .context("unet-bench did not print one JSON object on its standard output")?;
+    let facts = printed["host"].as_object().map_or(0, |host| host.len());
+    match printed["records"].as_array() {
+        Some(records) if facts > 0 => Ok(records.len()),
+        _ => {
+            bail!("unet-bench printed no facts of the machine or no list of records; it needs both")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_tests_is_refused() {
+        let said =
+            |passed| Said { tally: Tally { passed, ..Tally::default() }, stdout: String::new() };
+        assert!(some_tests(&said(0)).is_err());
+        assert!(some_tests(&said(1)).is_ok());
+    }
+
+    #[test]
+    fn a_benchmark_that_prints_no_facts_is_refused() {
+        let printed = r#"{"host": {"cores": 2}, "records": [{"bench": "rtt"}]}"#;
+        assert_eq!(count_records(printed).expect("facts and a record"), 1);
+        assert!(count_records(r#"{"host": {}, "records": []}"#).is_err());
+        assert!(count_records(r#"{"host": {"cores": 2}}"#).is_err());
+        assert!(count_records("").is_err());
+    }
+}
