@@ -18,6 +18,7 @@ mod pipe;
 mod tcp;
 mod udp;
 mod uds;
+mod unet;
 
 /// One way for two processes to talk.
 pub trait System: Sync {
@@ -62,6 +63,7 @@ pub enum ServerHalf {
 /// Every system in this build, in the order of the tables.
 pub fn all() -> Vec<&'static dyn System> {
     vec![
+        &unet::Unet,
         #[cfg(feature = "peers")]
         &iceoryx2::PublishSubscribe,
         #[cfg(feature = "peers")]
