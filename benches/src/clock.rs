@@ -9,6 +9,7 @@ pub struct Stamps {
     clock: Clock,
     picoseconds_per_tick: f64,
     cost_ns: f64,
+    step_ns: f64,
 }
 
 impl Stamps {
@@ -17,8 +18,9 @@ impl Stamps {
         const TICKS: u64 = 1 << 32;
         let clock = Clock::new();
         let picoseconds_per_tick = clock.delta_as_nanos(0, TICKS) as f64 * 1000.0 / TICKS as f64;
-        let mut stamps = Self { clock, picoseconds_per_tick, cost_ns: 0.0 };
+        let mut stamps = Self { clock, picoseconds_per_tick, cost_ns: 0.0, step_ns: 0.0 };
         stamps.cost_ns = stamps.measure_cost();
+        stamps.step_ns = stamps.measure_step();
         stamps
     }
 
@@ -42,10 +44,27 @@ impl Stamps {
     /// The clock's name and resolution.
     pub fn describe(&self) -> String {
         if (self.picoseconds_per_tick - 1000.0).abs() < 1e-6 {
-            return "the operating system's monotonic clock, 1 ns".to_owned();
+            return format!("the system's monotonic clock in steps of {:.1} ns", self.step_ns);
         }
-        let megahertz = 1e6 / self.picoseconds_per_tick;
-        format!("time-stamp counter, {megahertz:.1} MHz")
+        let gigahertz = 1e3 / self.picoseconds_per_tick;
+        format!("TSC of {gigahertz:.2} GHz in steps of {:.1} ns", self.step_ns)
+    }
+
+    /// How far the counter goes at once. Some processors advance it by many ticks, so that it often
+    /// stands still between two stamps (but for a tick of rounding, where a hypervisor scales it);
+    /// no percentile is finer than such a step.
+    fn measure_step(&self) -> f64 {
+        const PAIRS: usize = 20_000;
+        let mut steps: Vec<u64> = (0..PAIRS)
+            .map(|_| {
+                let first = self.now();
+                self.now().saturating_sub(first)
+            })
+            .collect();
+        steps.sort_unstable();
+        let still = steps.partition_point(|step| *step <= 1);
+        let step = if still < PAIRS / 100 { 1 } else { steps[still + (PAIRS - still) / 2] };
+        self.picoseconds(step) as f64 / 1000.0
     }
 
     /// The median over batches keeps a preemption out of the figure.

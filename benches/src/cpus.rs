@@ -94,6 +94,17 @@ pub fn pin(cpu: usize) -> Result<(), Fault> {
     sched_setaffinity(None, &mask).during("binding a thread to its core")
 }
 
+/// How often the calling thread was switched away from while it could have run on: by a yield, or
+/// because other work took the core.
+pub fn switches_away() -> Result<u64, Fault> {
+    let status = std::fs::read_to_string("/proc/thread-self/status")
+        .during("reading /proc/thread-self/status")?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:")?.trim().parse().ok())
+        .ok_or_else(|| Fault::Other("the kernel does not count context switches".into()))
+}
+
 fn list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }

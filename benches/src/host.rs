@@ -84,7 +84,7 @@ impl Host {
                 "{}, {} cores{place} · {} · commit {}{build}",
                 self.cpu, self.cores, self.kernel, self.commit
             ),
-            format!("{} · {}, {:.1} ns a stamp", self.cpus, self.clock, self.stamp_cost_ns),
+            format!("{} · {}; a stamp costs {:.1} ns", self.cpus, self.clock, self.stamp_cost_ns),
         ];
         lines.extend(self.notes.iter().cloned());
         lines

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::measure::spread::Spread;
 use crate::plan::Measurement;
+use crate::report::units;
 use crate::task::{Bench, Wait};
 
 /// What one measurement found. Times are nanoseconds an operation: a round trip, or one message
@@ -53,6 +54,9 @@ pub struct Record {
     /// A yardstick that fits this way of waiting better than the floor.
     #[serde(skip)]
     pub reference: Option<Reference>,
+    /// How often other work took one of two cores in the timed phases.
+    #[serde(skip)]
+    pub interruptions: u64,
     /// The whole distribution, picoseconds and counts, for pictures.
     #[serde(skip)]
     pub spread: Vec<(u64, u64)>,
@@ -95,6 +99,7 @@ impl Record {
             ratio_to_floor: 0.0,
             note: None,
             remarks: Vec::new(),
+            interruptions: 0,
             reference: None,
             spread: spread.buckets(),
             idle_bindings: what.idle_bindings,
@@ -110,9 +115,16 @@ impl Record {
     /// Puts the note together from its parts.
     pub fn write_note(&mut self) {
         let mut parts = self.remarks.clone();
+        if self.bench == Bench::Scale {
+            parts.push(format!("{} further idle bindings", self.idle_bindings));
+        }
+        if self.interruptions > 0 {
+            let times = self.interruptions;
+            parts.push(format!("other work took one of the cores {times} times meanwhile"));
+        }
         if let Some(Reference { name, nanoseconds }) = self.reference {
             let times = self.mean_ns / nanoseconds;
-            parts.push(format!("{times:.2} × the {name} of {:.2} µs", nanoseconds / 1000.0));
+            parts.push(format!("{times:.2} × the {name} of {}", units::time(nanoseconds)));
         }
         self.note = (!parts.is_empty()).then(|| parts.join("; "));
     }

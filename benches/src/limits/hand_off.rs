@@ -7,6 +7,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::thread::sched_yield;
 
+use crate::cpus::switches_away;
 use crate::fault::{During, Fault};
 use crate::process::server::{Request, Server};
 
@@ -85,7 +86,7 @@ pub fn yield_ping_pong(server: &Server, time: Duration) -> Result<f64, Fault> {
     for _ in 0..BATCH {
         sched_yield();
     }
-    let before = involuntary_switches()?;
+    let before = switches_away()?;
     let started = Instant::now();
     while started.elapsed() < time {
         for _ in 0..BATCH {
@@ -93,7 +94,7 @@ pub fn yield_ping_pong(server: &Server, time: Duration) -> Result<f64, Fault> {
         }
     }
     let elapsed = started.elapsed();
-    let switches = involuntary_switches()? - before;
+    let switches = switches_away()? - before;
     server.ask(&Request::Stop, &[])?;
     server.expect_done()?;
     server.expect_done()?;
@@ -110,14 +111,4 @@ pub fn yield_until(over: impl Fn() -> bool) {
             return;
         }
     }
-}
-
-/// How often this thread was switched away from while it could have run on, as a yield counts.
-fn involuntary_switches() -> Result<u64, Fault> {
-    let status = std::fs::read_to_string("/proc/thread-self/status")
-        .during("reading /proc/thread-self/status")?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:")?.trim().parse().ok())
-        .ok_or_else(|| Fault::Other("the kernel does not count context switches".into()))
 }

@@ -162,6 +162,8 @@ pub struct Received {
     pub elapsed_ns: f64,
     /// Messages that did not arrive.
     pub lost: u64,
+    /// How often the receiving thread was switched away from.
+    pub switches: u64,
     /// Time per message, each figure taken over [`MESSAGES_PER_STAMP`] of them; empty without stamps.
     pub spread: Vec<(u64, u64)>,
 }
@@ -204,6 +206,7 @@ impl<R: Receiver> ReceiveLoop for R {
             }
         }
         let elapsed_ns = started.map_or(0.0, |(first, _)| first.elapsed().as_secs_f64() * 1e9);
-        Ok(Received { messages, elapsed_ns, lost: self.lost(), spread: spread.buckets() })
+        let (lost, spread) = (self.lost(), spread.buckets());
+        Ok(Received { messages, elapsed_ns, lost, switches: 0, spread })
     }
 }

@@ -33,6 +33,8 @@ struct Outcome {
     iterations: u64,
     mean_ns: f64,
     spread: Spread,
+    /// How often either thread was switched away from in the timed phases.
+    switches: u64,
     remarks: Vec<String>,
 }
 
@@ -108,11 +110,12 @@ fn measure(lab: &Lab<'_>, what: &Measurement, server: &Server) -> Result<Record,
     let mut record = Record::new(what, &outcome.spread, outcome.iterations, outcome.mean_ns);
     record.compare_with_floor(around(&samples.floor));
     record.remarks.extend(system.remark(what.bench, what.asked));
-    if what.idle_bindings > 0 {
-        record.remarks.push(format!("{} further idle bindings", what.idle_bindings));
-    }
     record.remarks.extend(outcome.remarks);
     record.remarks.extend(straddle(&samples.floor));
+    // Who yields or sleeps gives the core away itself: only of a spinning side it tells something.
+    if what.wait == Wait::Spin && !lab.cpus.same_core() {
+        record.interruptions = outcome.switches;
+    }
     if !what.bench.one_way() {
         record.reference = samples.reference(lab.cpus);
     }

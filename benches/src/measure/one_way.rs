@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cpus::switches_away;
 use crate::fault::Fault;
 use crate::measure::halves::{MESSAGES_PER_STAMP, Received, Sends};
 use crate::measure::spread::Spread;
@@ -50,6 +51,7 @@ pub fn measure(
         iterations: whole.messages,
         mean_ns: whole.elapsed_ns / whole.messages as f64,
         spread: Spread::from_buckets(&stamped.spread),
+        switches: whole.switches + stamped.switches,
         remarks,
     })
 }
@@ -63,13 +65,18 @@ fn phase(
     server.ask(&Request::Receive(per_stamp), &[])?;
     server.expect_ready()?;
     half.begin();
+    let before = switches_away()?;
     let (sent, _) = batches(time, 1, |count| half.run(count))?;
+    let ours = switches_away()? - before;
     half.finish()?;
     let asked = Instant::now();
     let lossy = half.lossy();
     loop {
         match server.reply_within(if lossy { REPEAT } else { PATIENCE })? {
-            Some(Reply::Received(received)) => return Ok((sent, received)),
+            Some(Reply::Received(mut received)) => {
+                received.switches += ours;
+                return Ok((sent, received));
+            }
             Some(reply) => {
                 return Err(Fault::Other(format!("the server gave an odd answer: {reply:?}")));
             }

@@ -1,5 +1,6 @@
 //! Round trips: the whole run's mean, then every operation stamped.
 
+use crate::cpus::switches_away;
 use crate::fault::Fault;
 use crate::measure::halves::RoundTrips;
 use crate::measure::spread::Spread;
@@ -19,28 +20,31 @@ pub fn measure(
     let timed = lab.duration / 2;
     phase(half, server, |half| batches(warm_up(lab.duration), 1, |count| half.run(count)))?;
     between()?;
-    let (iterations, elapsed) =
+    let ((iterations, elapsed), whole) =
         phase(half, server, |half| batches(timed, 1, |count| half.run(count)))?;
     between()?;
     let mut spread = Spread::new();
-    phase(half, server, |half| {
+    let (_, stamped) = phase(half, server, |half| {
         batches(timed, 1, |count| half.run_stamped(count, lab.stamps, &mut spread))
     })?;
     between()?;
     let mean_ns = elapsed.as_nanos() as f64 / iterations as f64;
-    Ok(Outcome { iterations, mean_ns, spread, remarks: Vec::new() })
+    Ok(Outcome { iterations, mean_ns, spread, switches: whole + stamped, remarks: Vec::new() })
 }
 
+/// One phase: what `act` returns, and how often either thread was switched away from.
 fn phase<T>(
     half: &mut dyn RoundTrips,
     server: &Server,
     act: impl FnOnce(&mut dyn RoundTrips) -> Result<T, Fault>,
-) -> Result<T, Fault> {
+) -> Result<(T, u64), Fault> {
     server.ask(&Request::Echo, &[])?;
     server.expect_ready()?;
     half.run(LEAD)?;
+    let before = switches_away()?;
     let result = act(half)?;
+    let ours = switches_away()? - before;
     half.finish()?;
-    server.expect_done()?;
-    Ok(result)
+    let theirs = server.expect_answered()?;
+    Ok((result, ours + theirs))
 }

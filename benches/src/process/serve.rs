@@ -60,13 +60,18 @@ fn carry_out(
             *half = Some(open(&task, fds, control)?);
         }
         (Request::Echo, Some(ServerHalf::Echo(server))) => {
+            let before = cpus::switches_away()?;
             control.send(&Reply::Ready, &[])?;
             server.run()?;
+            return Ok(Reply::Answered(cpus::switches_away()? - before));
         }
         (Request::Receive(per_stamp), Some(ServerHalf::OneWay(server))) => {
             server.begin()?;
+            let before = cpus::switches_away()?;
             control.send(&Reply::Ready, &[])?;
-            return Ok(Reply::Received(server.run(per_stamp)?));
+            let mut received = server.run(per_stamp)?;
+            received.switches = cpus::switches_away()? - before;
+            return Ok(Reply::Received(received));
         }
         (Request::Stop, _) => {}
         (Request::Pin(cpu), _) => cpus::pin(cpu)?,

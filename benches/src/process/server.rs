@@ -43,6 +43,8 @@ pub enum Reply {
     Ready,
     /// The request is carried out.
     Done,
+    /// The client has finished; this thread was switched away from so many times meanwhile.
+    Answered(u64),
     /// One phase's count.
     Received(Received),
     /// It could not be done.
@@ -163,6 +165,14 @@ impl Server {
     pub fn expect_done(&self) -> Result<(), Fault> {
         match self.reply_within(PATIENCE)? {
             Some(Reply::Done) => Ok(()),
+            other => Err(unexpected(other.as_ref())),
+        }
+    }
+
+    /// Waits for [`Reply::Answered`].
+    pub fn expect_answered(&self) -> Result<u64, Fault> {
+        match self.reply_within(PATIENCE)? {
+            Some(Reply::Answered(switches)) => Ok(switches),
             other => Err(unexpected(other.as_ref())),
         }
     }

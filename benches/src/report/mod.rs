@@ -8,14 +8,14 @@ use serde::Serialize;
 use crate::cli::Format;
 use crate::fault::Failure;
 use crate::host::Host;
-use crate::record::Record;
+use crate::record::{Record, Reference};
 use crate::task::Bench;
 
 mod html;
 mod plot;
 mod sketch;
 mod table;
-mod units;
+pub mod units;
 
 /// All that a run found.
 #[derive(Debug, Serialize)]
@@ -43,8 +43,8 @@ impl Report {
                 (other.0, other.1, other.2) == (record.system, record.wait, record.payload_bytes)
             };
             if let Some((.., mean_ns)) = alone.iter().find(same) {
-                let times = record.mean_ns / mean_ns;
-                record.remarks.push(format!("{times:.2} × the figure with none"));
+                record.reference =
+                    Some(Reference { name: "mean without idle bindings", nanoseconds: *mean_ns });
                 record.write_note();
             }
         }

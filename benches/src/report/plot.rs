@@ -6,6 +6,7 @@ use crate::record::Record;
 use crate::report::html::escape;
 use crate::report::sketch::Steps;
 use crate::report::units;
+use crate::task::Bench;
 
 const WIDTH: f64 = 920.0;
 const LEFT: f64 = 190.0;
@@ -246,9 +247,9 @@ fn plain(nanoseconds: f64) -> String {
 
 fn label(svg: &mut String, base: f64, record: &Record) {
     let mut name = format!("{} · {}", record.system, record.wait);
-    match record.idle_bindings {
-        0 => name += &format!(" · {}", units::size(record.payload_bytes)),
-        idle => name += &format!(" · +{idle}"),
+    match record.bench {
+        Bench::Scale => name += &format!(" · +{}", record.idle_bindings),
+        _ => name += &format!(" · {}", units::size(record.payload_bytes)),
     }
     let x = LEFT - 12.0;
     let _ = write!(

@@ -7,6 +7,7 @@ use crate::limits::Floors;
 use crate::record::Record;
 use crate::report::sketch::{Steps, blocks};
 use crate::report::{Report, units};
+use crate::task::Bench;
 
 /// The columns that everything fits into.
 const WIDTH: usize = 100;
@@ -28,7 +29,7 @@ pub fn write(report: &Report, colour: bool) -> String {
         let records: Vec<_> = report.records.iter().filter(|r| r.bench == bench).collect();
         text.push('\n');
         let _ = writeln!(text, "{}", paint.bold(bench.title()));
-        rows(&mut text, &records, bench.one_way(), &paint);
+        rows(&mut text, &records, bench, &paint);
     }
     text
 }
@@ -69,7 +70,9 @@ fn limits(text: &mut String, host: &Host, paint: &Paint) {
     let _ = writeln!(text, "  memcpy, one core: {}", copies.join(" · "));
 }
 
-fn rows(text: &mut String, records: &[&Record], one_way: bool, paint: &Paint) {
+fn rows(text: &mut String, records: &[&Record], bench: Bench, paint: &Paint) {
+    let one_way = bench.one_way();
+    let size = if bench == Bench::Scale { "idle" } else { "size" };
     let floor = if one_way { "floors" } else { "×floor" };
     let last = if one_way { "bytes/s" } else { "ops/s" };
     let (mean, first) = if one_way { ("each", "ops/s") } else { ("mean", "p50") };
@@ -77,7 +80,7 @@ fn rows(text: &mut String, records: &[&Record], one_way: bool, paint: &Paint) {
     let cells = WIDTH.saturating_sub(FIGURES + widest).clamp(8, 16);
     let heading = format!(
         "  {:widest$} {:8} {:>7} {:>7} {:>6} {:>7} {:>7} {:>7} {:>7} {:>9}  shape",
-        "system", "wait", "size", mean, floor, first, "p99", "p99.9", "max", last
+        "system", "wait", size, mean, floor, first, "p99", "p99.9", "max", last
     );
     let _ = writeln!(text, "{}", paint.dim(&heading));
     let mut notes = Vec::new();
@@ -96,7 +99,7 @@ fn rows(text: &mut String, records: &[&Record], one_way: bool, paint: &Paint) {
             "  {:widest$} {:8} {:>7} {} {:>6} {middle:>7} {:>7} {:>7} {:>7} {end:>9}  {}{marks}",
             record.system,
             record.wait.to_string(),
-            units::size(record.payload_bytes),
+            place(record),
             paint.bold(&format!("{:>7}", units::time(record.mean_ns))),
             units::ratio(record.ratio_to_floor),
             units::time(record.p99_ns),
@@ -109,6 +112,24 @@ fn rows(text: &mut String, records: &[&Record], one_way: bool, paint: &Paint) {
         fold(text, "    ", &format!("{} {note}", superscript(number + 1)));
     }
     references(text, records);
+    interruptions(text, records);
+}
+
+/// One line about who else was on the cores: it explains tails, and means beyond them.
+fn interruptions(text: &mut String, records: &[&Record]) {
+    let times: Vec<_> = records.iter().map(|r| r.interruptions.to_string()).collect();
+    if records.iter().any(|record| record.interruptions > 0) {
+        let line = format!("other work took one of the cores, row by row: {}", times.join(", "));
+        fold(text, "    ", &format!("{line} times"));
+    }
+}
+
+/// What tells a row from its neighbours: its size, or how many idle bindings stood beside it.
+fn place(record: &Record) -> String {
+    match record.bench {
+        Bench::Scale => format!("+{}", record.idle_bindings),
+        _ => units::size(record.payload_bytes),
+    }
 }
 
 /// Gives each different note one number.
@@ -137,7 +158,8 @@ fn references(text: &mut String, records: &[&Record]) {
             .filter_map(|record| {
                 let reference = record.reference.as_ref().filter(|r| r.name == name)?;
                 let ratio = units::ratio(record.mean_ns / reference.nanoseconds);
-                Some(format!("{} {} {ratio}", record.system, record.wait))
+                let place = place(record);
+                Some(format!("{} {} {place}: {ratio}", record.system, record.wait))
             })
             .collect();
         fold(text, "    ", &format!("× {name}: {}", shares.join(", ")));
