@@ -1,5 +1,6 @@
 //! What an endpoint waits on in the kernel: one epoll instance, and what each event means.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -47,12 +48,11 @@ const BATCH: usize = 64;
 
 pub(crate) struct Readiness {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
 }
 
 impl Readiness {
     pub fn new() -> Result<Self, Errno> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(BATCH) })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     pub fn watch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<(), Errno> {
@@ -64,14 +64,13 @@ impl Readiness {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Waits for events, at most `timeout` (for ever if `None`), and passes each to `handle`.
-    pub fn wait(&mut self, timeout: Option<Duration>, into: &mut Vec<Source>) {
-        self.events.clear();
+    /// Waits for events, at most `timeout` (for ever if `None`), and appends them to `into`.
+    pub fn wait(&self, timeout: Option<Duration>, into: &mut Vec<Source>) {
+        let mut space = [const { MaybeUninit::uninit() }; BATCH];
         let timeout = timeout.map(timespec);
         // An interrupted wait is a vain one: the caller looks again.
-        let space = rustix::buffer::spare_capacity(&mut self.events);
-        if epoll::wait(&self.epoll, space, timeout.as_ref()).is_ok() {
-            into.extend(self.events.iter().map(|event| Source::from_token(event.data.u64())));
+        if let Ok((events, _)) = epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
+            into.extend(events.iter().map(|event| Source::from_token(event.data.u64())));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! How one channel waits: for a message, for room, or for a buffer.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::timespec;
 use segment::wait::{Step, Waiter};
 
@@ -170,10 +171,42 @@ impl Channel {
         }
     }
 
-    /// Sleeps in the kernel until the peer rings or dies, or the deadline; not at all if `ready`
-    /// once this side's sleep is announced.
-    #[cold]
+    /// Whether the peer last waited on this thread's core. For layers that wait themselves.
+    #[inline(always)]
+    pub fn shares_core(&mut self) -> bool {
+        self.cores.shared()
+    }
+
+    /// Sleeps until there is something to be received, or the waiter's deadline. For layers that
+    /// wait themselves.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn park_for_message(&mut self, waiter: &Waiter) {
+        self.park(waiter, |channel| channel.is_ready());
+    }
+
+    /// Sleeps until there is something to be received, or `other` is readable.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn park_beside(&mut self, other: impl AsFd) {
+        self.park_on(None, Some(other.as_fd()), |channel| channel.is_ready());
+    }
+
     fn park(&mut self, waiter: &Waiter, ready: impl Fn(&mut Self) -> bool) {
+        self.park_on(waiter.remaining(), None, ready);
+    }
+
+    /// Sleeps in the kernel until the peer rings or dies, or `other` is readable, or the time is up;
+    /// not at all if `ready` once this side's sleep is announced.
+    #[cold]
+    fn park_on(
+        &mut self,
+        timeout: Option<Duration>,
+        other: Option<BorrowedFd<'_>>,
+        ready: impl Fn(&mut Self) -> bool,
+    ) {
         self.publish_totals();
         self.sleeper.arm();
         self.sleeper.settle();
@@ -181,28 +214,23 @@ impl Channel {
             self.sleeper.disarm();
             return;
         }
-        let timeout = waiter.remaining().map(timespec);
+        let timeout = timeout.map(timespec);
         let (doorbell, death) = {
-            let socket = PollFd::from_borrowed_fd(self.socket(), PollFlags::IN);
-            match self.pidfd().map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)) {
-                Some(pidfd) => wait_for(&mut [socket, pidfd], timeout.as_ref()),
-                None => wait_for(&mut [socket], timeout.as_ref()),
-            }
+            let socket = self.socket();
+            let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+            // Where there is no third or second descriptor, the socket stands in for it.
+            let (pidfd, other) = (self.pidfd().unwrap_or(socket), other.unwrap_or(socket));
+            let mut fds = [watch(socket), watch(pidfd), watch(other)];
+            // An interrupted sleep is a vain one: the caller looks again.
+            let _ = poll(&mut fds, timeout.as_ref());
+            (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
         };
         self.sleeper.disarm();
         if doorbell {
             self.service_socket();
         }
-        if death {
+        if death && self.closed().is_none() {
             self.check_liveness();
         }
     }
-}
-
-/// Sleeps until the first or the second descriptor is ready, and says which.
-fn wait_for(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> (bool, bool) {
-    // An interrupted sleep is a vain one: the caller looks again.
-    let _ = poll(fds, timeout);
-    let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-    (ready(fds.first()), ready(fds.get(1)))
 }
