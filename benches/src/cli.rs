@@ -26,7 +26,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   unet-bench                                    the machine's limits, null RPCs and round trips
-  unet-bench rtt --system uds,tcp --size 8,64K  two systems, two sizes
+  unet-bench rtt --system unet,uds --size 8,64K two systems, two sizes
   unet-bench null-rpc --wait park --cpus 0,0    both sides sleep, on one core
   unet-bench rate --format json > rate.json     for machines
   unet-bench bandwidth --format html --out bandwidth.html

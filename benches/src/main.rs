@@ -94,10 +94,11 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn floors(cli: &Cli, cpus: Cpus, progress: &ProgressBar) -> Result<Floors, Fault> {
     let (long, short) = FLOOR_TIMES;
-    let time = match cli.command {
-        None | Some(Command::Limits) => cli.options.duration.unwrap_or(long).min(long),
+    let most = match cli.command {
+        None | Some(Command::Limits) => long,
         Some(_) => short,
     };
+    let time = cli.options.duration.unwrap_or(most).min(most);
     Floors::measure(cpus, time, &mut |what| {
         progress.set_message(what.to_owned());
         progress.inc(1);

@@ -1,8 +1,8 @@
 //! The ways to talk that are compared, one file each.
 //!
 //! A system is two halves of a connection, made in two processes. A half implements one operation
-//! ([`Echo`], [`EchoServer`], [`Sender`], [`Receiver`]); the loops around it are written once and
-//! instantiated for each system, so that no dynamic call lies between two operations.
+//! (see [`crate::measure::halves`]); the loops around it are written once and instantiated for each
+//! system, so that no dynamic call lies between two operations.
 
 use std::os::fd::OwnedFd;
 
@@ -14,6 +14,7 @@ use crate::task::{Bench, Task, Wait};
 #[cfg(feature = "peers")]
 mod iceoryx2;
 mod kernel;
+mod lrpc;
 mod pipe;
 mod tcp;
 mod udp;
@@ -63,6 +64,7 @@ pub enum ServerHalf {
 /// Every system in this build, in the order of the tables.
 pub fn all() -> Vec<&'static dyn System> {
     vec![
+        &lrpc::Lrpc,
         &unet::Unet,
         #[cfg(feature = "peers")]
         &iceoryx2::PublishSubscribe,

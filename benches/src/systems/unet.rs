@@ -117,7 +117,8 @@ fn address(task: &Task) -> Result<Address, Fault> {
         .map_err(|error| Fault::Other(format!("the rendezvous is no address: {error}")))
 }
 
-fn wait(wait: Wait) -> unet::Wait {
+/// Our way of waiting, for one of our own systems.
+pub fn wait(wait: Wait) -> unet::Wait {
     match wait {
         Wait::Spin => unet::Wait::Spin,
         Wait::Adaptive => unet::Wait::Adaptive,

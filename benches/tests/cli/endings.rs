@@ -19,21 +19,33 @@ fn long_run(system: &str, wait: &str) -> (std::process::Child, u32) {
     (child, server)
 }
 
+fn death_is_reported(system: &str, wait: &str) {
+    let (child, server) = long_run(system, wait);
+    kill_process(pid(server), Signal::KILL).expect("the server is ours");
+    let killed = Instant::now();
+    let output = child.wait_with_output().expect("the program ends");
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(error.contains(&server.to_string()) && error.contains("signal 9"), "{error}");
+    assert!(output.stdout.is_empty());
+}
+
 #[test]
-fn a_server_that_dies_is_reported_within_a_second() {
-    // A pipe breaks when its other end closes; a datagram socket stays silent.
-    for (system, wait) in [("pipe", "spin"), ("udp", "park")] {
-        let (child, server) = long_run(system, wait);
-        kill_process(pid(server), Signal::KILL).expect("the server is ours");
-        let killed = Instant::now();
-        let output = child.wait_with_output().expect("the program ends");
-        assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
-        let error = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{error}");
-        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
-        assert!(error.contains(&server.to_string()) && error.contains("signal 9"), "{error}");
-        assert!(output.stdout.is_empty());
-    }
+fn a_server_that_breaks_a_pipe_by_dying_is_reported_within_a_second() {
+    death_is_reported("pipe", "spin");
+}
+
+#[test]
+fn a_server_that_falls_silent_by_dying_is_reported_within_a_second() {
+    death_is_reported("udp", "park");
+}
+
+#[test]
+fn a_server_that_dies_at_shared_memory_is_reported_within_a_second() {
+    death_is_reported("unet", "park");
+    death_is_reported("lrpc", "spin");
 }
 
 #[test]
