@@ -320,20 +320,21 @@ impl<I: Interface> Binding<I> {
         let place = &mut a_stacks[usize::from(a_stack)];
         if let AStack::Replied(_) = place {
             // A nested call received it while this one waited.
-            let AStack::Replied(message) = std::mem::replace(place, AStack::Free) else {
+            let AStack::Replied(mut message) = std::mem::replace(place, AStack::Free) else {
                 unreachable!("just seen")
             };
-            return Some(self.take::<P>(a_stack, message));
+            return Some(self.take::<P>(a_stack, &mut message));
         }
         let AStack::Waiting(number) = *place else { return Some(self.lost(a_stack)) };
-        let received = self.channel.borrow_mut().try_recv();
+        let mut message = Message::default();
+        let received = self.channel.borrow_mut().try_recv_into(&mut message);
         match received {
-            Ok(None) => return None,
-            Ok(Some(message)) => {
+            Ok(false) => return None,
+            Ok(true) => {
                 let word = call_word(&message);
                 if word.is_some_and(|word| word.a_stack == a_stack && word.number == number) {
                     *place = AStack::Free;
-                    return Some(self.take::<P>(a_stack, message));
+                    return Some(self.take::<P>(a_stack, &mut message));
                 }
                 drop(a_stacks);
                 self.keep(word, message);
@@ -380,10 +381,10 @@ impl<I: Interface> Binding<I> {
     fn take<P: Procedure<Interface = I>>(
         &self,
         a_stack: u16,
-        mut message: Message,
+        message: &mut Message,
     ) -> Outcome<Reply<P::Results>> {
         let outcome = if message.tag() == status::EXECUTED {
-            match self.results::<P>(a_stack, &message) {
+            match self.results::<P>(a_stack, message) {
                 Some(results) => Outcome::Executed(Reply { results, bulk: message.take_fbuf() }),
                 None => self.broken(),
             }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use segment::counters::Counter;
 use segment::failpoint;
 use unet::{
-    Address, AllocError, ChannelId, Credentials, Endpoint, EndpointError, EndpointOptions, Event,
-    Fbuf, FbufMut, ListenError, ListenOptions, Message, PeerFbuf, Policy, Wait,
+    Address, AllocError, Arrival, ChannelId, Credentials, Endpoint, EndpointError, EndpointOptions,
+    Event, Fbuf, FbufMut, ListenError, ListenOptions, Message, PeerFbuf, Policy, Wait,
 };
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 
@@ -144,26 +144,17 @@ impl<I: Interface> Server<I> {
     /// As [`Endpoint::try_recv`], and the handler.
     #[inline]
     pub fn poll(&self) -> bool {
-        let event = self.endpoint.borrow_mut().try_recv();
-        match event {
-            Some(event) => {
-                self.handle(event);
-                true
-            }
-            None => false,
-        }
+        let mut message = Message::default();
+        let arrival = self.endpoint.borrow_mut().try_recv_into(&mut message);
+        self.handle(arrival, &mut message)
     }
 
     /// Waits for the next call by the wait strategy, and serves it. `false` if none came in time.
+    #[inline]
     pub fn serve_timeout(&self, timeout: Duration) -> bool {
-        let event = self.endpoint.borrow_mut().recv_timeout(timeout);
-        match event {
-            Some(event) => {
-                self.handle(event);
-                true
-            }
-            None => false,
-        }
+        let mut message = Message::default();
+        let arrival = self.endpoint.borrow_mut().recv_timeout_into(&mut message, timeout);
+        self.handle(arrival, &mut message)
     }
 
     /// Serves until `stop` returns true, which is asked between calls and some ten times a second.
@@ -175,11 +166,20 @@ impl<I: Interface> Server<I> {
     }
 
     #[inline(always)]
-    fn handle(&self, event: Event) {
-        match event {
-            Event::Message(from, message) => self.serve(from, message),
-            Event::Incoming(incoming) => self.decide(incoming),
-            Event::Closed(..) => {}
+    fn handle(&self, arrival: Option<Arrival>, message: &mut Message) -> bool {
+        match arrival {
+            Some(Arrival::Message(from)) => self.serve(from, message),
+            Some(Arrival::Other) => self.handle_event(),
+            None => return false,
+        }
+        true
+    }
+
+    #[cold]
+    fn handle_event(&self) {
+        let event = self.endpoint.borrow_mut().take_event();
+        if let Some(Event::Incoming(incoming)) = event {
+            self.decide(incoming);
         }
     }
 
@@ -200,7 +200,7 @@ impl<I: Interface> Server<I> {
     }
 
     #[inline(always)]
-    fn serve(&self, from: ChannelId, mut message: Message) {
+    fn serve(&self, from: ChannelId, message: &mut Message) {
         failpoint::hit("reply.1-call-taken");
         let word = CallWord::read_from_prefix(message.inline());
         let Some(credentials) = self.credentials(from) else { return };
@@ -214,7 +214,7 @@ impl<I: Interface> Server<I> {
             Some(_) if self.depth.get() >= MAX_NESTING => Err(Reason::TooDeep),
             Some(handler) => {
                 self.depth.set(self.depth.get() + 1);
-                let handled = handler(&call, Arguments { message: &message, word });
+                let handled = handler(&call, Arguments { message, word });
                 self.depth.set(self.depth.get() - 1);
                 handled
             }

@@ -21,10 +21,24 @@ impl Channel {
     /// milliseconds for the peer's health.
     #[inline(always)]
     pub fn recv(&mut self) -> Result<Message, CloseReason> {
-        match self.try_recv()? {
-            Some(message) => Ok(message),
-            None => self.recv_waiting(None).map(|message| message.expect("there is no deadline")),
+        let mut message = Message::default();
+        self.recv_into(&mut message)?;
+        Ok(message)
+    }
+
+    /// As [`Channel::recv`], into a message of the caller's: the fastest way.
+    ///
+    /// # Errors
+    /// [`CloseReason`], once nothing is left to be taken.
+    ///
+    /// # Cost
+    /// As [`Channel::recv`].
+    #[inline(always)]
+    pub fn recv_into(&mut self, message: &mut Message) -> Result<(), CloseReason> {
+        if !self.try_recv_into(message)? {
+            self.recv_waiting(message, None)?;
         }
+        Ok(())
     }
 
     /// As [`Channel::recv`]; `None` if nothing came in time.
@@ -35,23 +49,28 @@ impl Channel {
     /// # Cost
     /// As [`Channel::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message>, CloseReason> {
-        match self.try_recv()? {
-            Some(message) => Ok(Some(message)),
-            None => self.recv_waiting(Some(Instant::now() + timeout)),
-        }
+        let mut message = Message::default();
+        let deadline = Some(Instant::now() + timeout);
+        let taken =
+            self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, deadline)?;
+        Ok(taken.then_some(message))
     }
 
     #[inline(always)]
-    fn recv_waiting(&mut self, deadline: Option<Instant>) -> Result<Option<Message>, CloseReason> {
+    fn recv_waiting(
+        &mut self,
+        message: &mut Message,
+        deadline: Option<Instant>,
+    ) -> Result<bool, CloseReason> {
         let mut waiter = Waiter::new(self.wait, self.cores.shared(), deadline);
         loop {
             match waiter.step() {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, |channel| channel.is_ready()),
-                Step::TimedOut => return Ok(None),
+                Step::TimedOut => return Ok(false),
             }
-            if let Some(message) = self.try_recv()? {
-                return Ok(Some(message));
+            if self.try_recv_into(message)? {
+                return Ok(true);
             }
         }
     }
