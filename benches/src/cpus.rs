@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
@@ -81,17 +82,35 @@ impl fmt::Display for Cpus {
     }
 }
 
-/// The cores in this thread's affinity mask.
+/// The cores in the affinity mask that the program was started with.
 pub fn usable() -> Result<Vec<usize>, Fault> {
-    let mask = sched_getaffinity(None).during("asking for the usable cores")?;
+    let mask = initial()?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect())
 }
 
 /// Binds the calling thread to one core.
 pub fn pin(cpu: usize) -> Result<(), Fault> {
+    initial()?;
     let mut mask = CpuSet::new();
     mask.set(cpu);
     sched_setaffinity(None, &mask).during("binding a thread to its core")
+}
+
+/// Lets the calling thread run on every core that the program was started with: for threads that
+/// watch, which must not wait behind a spinning one on its core.
+pub fn roam() -> Result<(), Fault> {
+    let mask = initial()?;
+    sched_setaffinity(None, &mask).during("letting a thread roam")
+}
+
+/// The affinity mask before any thread was bound.
+fn initial() -> Result<CpuSet, Fault> {
+    static INITIAL: OnceLock<CpuSet> = OnceLock::new();
+    if let Some(mask) = INITIAL.get() {
+        return Ok(*mask);
+    }
+    let mask = sched_getaffinity(None).during("asking for the usable cores")?;
+    Ok(*INITIAL.get_or_init(|| mask))
 }
 
 /// How often the calling thread was switched away from while it could have run on: by a yield, or

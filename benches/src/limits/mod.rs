@@ -34,8 +34,8 @@ pub struct Floors {
 impl Floors {
     /// Measures every floor, spending about `time` on each.
     pub fn measure(cpus: Cpus, time: Duration, step: &mut dyn FnMut(&str)) -> Result<Self, Fault> {
-        pin(cpus.client)?;
         let server = Server::start(cpus.server)?;
+        pin(cpus.client)?;
         let two = !cpus.same_core();
         step("limits: cache line");
         let cache_line = two.then(|| cache_line::sample(cpus, time)).transpose()?;

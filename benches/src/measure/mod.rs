@@ -82,8 +82,8 @@ const STRADDLES: f64 = 2.0;
 
 /// Runs one measurement between this process and a server process of its own.
 pub fn run(lab: &Lab<'_>, what: &Measurement) -> Result<Record, Failure> {
-    pin(lab.cpus.client)?;
     let server = Server::start(lab.cpus.server)?;
+    pin(lab.cpus.client)?;
     measure(lab, what, &server).map_err(|fault| server.explain(fault))
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::cpus;
 use crate::fault::{During, Failure, Fault};
 use crate::measure::halves::Received;
 use crate::process::control::Control;
@@ -54,7 +55,7 @@ pub enum Reply {
 /// How long a server may take for what is no measurement.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the watcher leaves the word to the measurement, which knows more.
-const GRACE: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_millis(400);
 
 /// The life of one server process, shared with the thread that watches it.
 struct Life {
@@ -106,8 +107,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts this same program as a server on the given core.
+    /// Starts this same program as a server on the given core. The calling thread is bound to no
+    /// core afterwards.
     pub fn start(cpu: usize) -> Result<Self, Fault> {
+        // The server and the threads that watch inherit this: none of them may be stuck on the
+        // core where the client spins.
+        cpus::roam()?;
         let (control, theirs) = Control::pair()?;
         let program = std::env::current_exe().during("finding this program's own file")?;
         let mut child = Command::new(program)
@@ -196,7 +201,7 @@ impl Server {
         if !matches!(fault, Fault::PeerGone | Fault::Silent) {
             return fault.into();
         }
-        match self.life.ended_within(GRACE / 2) {
+        match self.life.ended_within(GRACE) {
             Some(status) => self.life.obituary(status),
             None => fault.into(),
         }

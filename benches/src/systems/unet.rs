@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use unet::{
-    Address, AllocError, Channel, ChannelId, CloseReason, ConnectOptions, Endpoint,
-    EndpointOptions, Event, ListenOptions, MAX_INLINE, Message, Offer, SendError,
+    Address, AllocError, Arrival as Incoming, Channel, ChannelId, CloseReason, ConnectOptions,
+    Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Message, Offer, SendError,
 };
 
 use crate::fault::Fault;
@@ -74,7 +74,9 @@ impl System for Unet {
         let channel = connect()?;
         let idle = (0..task.idle_bindings).map(|_| connect()).collect::<Result<_, _>>()?;
         server.expect_done()?;
-        let client = Client { channel, parcel: Parcel::new(task), sequence: 0, _idle: idle };
+        let message = Message::default();
+        let client =
+            Client { channel, parcel: Parcel::new(task), message, sequence: 0, _idle: idle };
         Ok(match task.bench.one_way() {
             true => ClientHalf::OneWay(Box::new(client)),
             false => ClientHalf::Echo(Box::new(client)),
@@ -103,7 +105,8 @@ impl System for Unet {
                 Event::Message(..) => {}
             }
         }
-        let mirror = Mirror { endpoint, parcel: Parcel::new(task), expected: 0 };
+        let message = Message::default();
+        let mirror = Mirror { endpoint, parcel: Parcel::new(task), message, expected: 0 };
         Ok(match task.bench.one_way() {
             true => ServerHalf::OneWay(Box::new(mirror)),
             false => ServerHalf::Echo(Box::new(mirror)),
@@ -228,6 +231,7 @@ impl Parcel {
 struct Client {
     channel: Channel,
     parcel: Parcel,
+    message: Message,
     sequence: u64,
     _idle: Vec<Channel>,
 }
@@ -237,8 +241,11 @@ impl Echo for Client {
     fn round_trip(&mut self) -> Result<(), Fault> {
         self.sequence += 1;
         self.parcel.send(&mut self.channel, self.sequence)?;
-        let message = self.channel.recv().map_err(closed)?;
-        match Parcel::sequence(&message) {
+        self.channel.recv_into(&mut self.message).map_err(closed)?;
+        let found = Parcel::sequence(&self.message);
+        // A buffer goes back at once, not when the next message takes its place.
+        drop(self.message.take_fbuf());
+        match found {
             Some(found) if found == self.sequence => Ok(()),
             found => {
                 Err(Fault::OutOfOrder { expected: self.sequence, found: found.unwrap_or_default() })
@@ -248,7 +255,7 @@ impl Echo for Client {
 
     fn finish(&mut self) -> Result<(), Fault> {
         Parcel::send_end(&mut self.channel)?;
-        self.channel.recv().map_err(closed).map(|_| ())
+        self.channel.recv_into(&mut self.message).map_err(closed)
     }
 }
 
@@ -276,31 +283,45 @@ impl Sender for Client {
 struct Mirror {
     endpoint: Endpoint,
     parcel: Parcel,
+    message: Message,
     expected: u64,
 }
 
 impl Mirror {
+    /// Waits until the next message is in its place.
     #[inline(always)]
-    fn next(&mut self) -> Result<(ChannelId, Message), Fault> {
+    fn next(&mut self) -> Result<ChannelId, Fault> {
         loop {
-            match self.endpoint.recv() {
-                Event::Message(from, message) => return Ok((from, message)),
-                Event::Closed(_, reason) => return Err(closed(reason)),
-                Event::Incoming(stranger) => self.endpoint.refuse(stranger, 0),
+            match self.endpoint.recv_into(&mut self.message) {
+                Incoming::Message(from) => return Ok(from),
+                Incoming::Other => self.attend()?,
             }
         }
+    }
+
+    /// Deals with what is no message.
+    #[cold]
+    fn attend(&mut self) -> Result<(), Fault> {
+        match self.endpoint.take_event() {
+            Some(Event::Closed(_, reason)) => return Err(closed(reason)),
+            Some(Event::Incoming(stranger)) => self.endpoint.refuse(stranger, 0),
+            Some(Event::Message(..)) | None => {}
+        }
+        Ok(())
     }
 }
 
 impl EchoServer for Mirror {
     #[inline]
     fn answer(&mut self) -> Result<bool, Fault> {
-        let (from, message) = self.next()?;
+        let from = self.next()?;
         let channel = self.endpoint.channel_mut(from).ok_or(Fault::PeerGone)?;
-        match Parcel::sequence(&message) {
+        let answered = match Parcel::sequence(&self.message) {
             Some(sequence) => self.parcel.send(channel, sequence).map(|()| true),
             None => Parcel::send_end(channel).map(|()| false),
-        }
+        };
+        drop(self.message.take_fbuf());
+        answered
     }
 }
 
@@ -312,13 +333,14 @@ impl Receiver for Mirror {
 
     #[inline]
     fn receive(&mut self) -> Result<Arrival, Fault> {
-        let (_, message) = self.next()?;
-        match Parcel::sequence(&message) {
+        self.next()?;
+        match Parcel::sequence(&self.message) {
             None => return Ok(Arrival::End),
             Some(found) if found == self.expected => self.expected += 1,
             Some(found) => return Err(Fault::OutOfOrder { expected: self.expected, found }),
         }
-        self.parcel.open(&message)?;
+        self.parcel.open(&self.message)?;
+        drop(self.message.take_fbuf());
         Ok(Arrival::Messages(1))
     }
 
