@@ -151,6 +151,7 @@ fn batches(
     mut run: impl FnMut(u64) -> Result<(), Fault>,
 ) -> Result<(u64, Duration), Fault> {
     const LONG_ENOUGH: Duration = Duration::from_micros(500);
+    const LARGEST: u64 = 1 << 20;
     let started = Instant::now();
     let mut done = 0;
     loop {
@@ -161,7 +162,7 @@ fn batches(
         if now >= time {
             return Ok((done, now));
         }
-        if now - before < LONG_ENOUGH {
+        if now - before < LONG_ENOUGH && batch < LARGEST {
             batch *= 2;
         }
     }
