@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use cli::{Cli, Command};
 use clock::Stamps;
 use cpus::Cpus;
-use fault::{Failure, Fault};
+use fault::Failure;
 use host::Host;
 use limits::Floors;
 use measure::Lab;
@@ -92,7 +92,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     report.show(options.format, options.out.as_deref())
 }
 
-fn floors(cli: &Cli, cpus: Cpus, progress: &ProgressBar) -> Result<Floors, Fault> {
+fn floors(cli: &Cli, cpus: Cpus, progress: &ProgressBar) -> Result<Floors, Failure> {
     let (long, short) = FLOOR_TIMES;
     let most = match cli.command {
         None | Some(Command::Limits) => long,

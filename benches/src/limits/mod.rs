@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cpus::{Cpus, pin};
-use crate::fault::Fault;
+use crate::fault::{Failure, Fault};
 use crate::process::server::Server;
 
 pub mod cache_line;
@@ -33,30 +33,55 @@ pub struct Floors {
 
 impl Floors {
     /// Measures every floor, spending about `time` on each.
-    pub fn measure(cpus: Cpus, time: Duration, step: &mut dyn FnMut(&str)) -> Result<Self, Fault> {
+    pub fn measure(
+        cpus: Cpus,
+        time: Duration,
+        step: &mut dyn FnMut(&str),
+    ) -> Result<Self, Failure> {
         let server = Server::start(cpus.server)?;
+        let between = HandOffs::measure(cpus, time, &server, step);
+        let between = between.map_err(|fault| server.explain(fault))?;
+        drop(server);
+        step("limits: system call, memcpy");
+        Ok(Self {
+            cache_line: between.cache_line,
+            yield_one_core_ns: between.yield_one_core_ns,
+            eventfd_one_core_ns: between.eventfd_one_core_ns,
+            eventfd_two_cores_ns: between.eventfd_two_cores_ns,
+            system_call_ns: memory::system_call(time),
+            memcpy: memory::copies(time),
+        })
+    }
+}
+
+/// The floors that need a second core or a second process.
+struct HandOffs {
+    cache_line: Option<cache_line::Variants>,
+    yield_one_core_ns: f64,
+    eventfd_one_core_ns: f64,
+    eventfd_two_cores_ns: Option<f64>,
+}
+
+impl HandOffs {
+    fn measure(
+        cpus: Cpus,
+        time: Duration,
+        server: &Server,
+        step: &mut dyn FnMut(&str),
+    ) -> Result<Self, Fault> {
         pin(cpus.client)?;
         let two = !cpus.same_core();
         step("limits: cache line");
         let cache_line = two.then(|| cache_line::sample(cpus, time)).transpose()?;
         step("limits: eventfd, two cores");
         let eventfd_two_cores_ns =
-            two.then(|| hand_off::eventfd_ping_pong(&server, time)).transpose()?;
+            two.then(|| hand_off::eventfd_ping_pong(server, time)).transpose()?;
         step("limits: eventfd, one core");
         server.pin(cpus.client)?;
-        let eventfd_one_core_ns = hand_off::eventfd_ping_pong(&server, time)?;
+        let eventfd_one_core_ns = hand_off::eventfd_ping_pong(server, time)?;
         step("limits: yield, one core");
-        let yield_one_core_ns = hand_off::yield_ping_pong(&server, time)?;
-        drop(server);
-        step("limits: system call, memcpy");
-        Ok(Self {
-            cache_line,
-            yield_one_core_ns,
-            eventfd_one_core_ns,
-            eventfd_two_cores_ns,
-            system_call_ns: memory::system_call(time),
-            memcpy: memory::copies(time),
-        })
+        let yield_one_core_ns = hand_off::yield_ping_pong(server, time)?;
+        Ok(Self { cache_line, yield_one_core_ns, eventfd_one_core_ns, eventfd_two_cores_ns })
     }
 }
 
