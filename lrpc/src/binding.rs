@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use segment::failpoint;
 use segment::wait::{LOOKS, Step, Waiter};
@@ -196,9 +196,8 @@ impl<I: Interface> Binding<I> {
         arguments: &P::Arguments,
         timeout: Duration,
     ) -> Outcome<P::Results> {
-        let deadline = Some(Instant::now() + timeout);
         match self.post::<P>(arguments, None) {
-            Ok(a_stack) => self.finish::<P>(a_stack, deadline).map(|reply| reply.results),
+            Ok(a_stack) => self.finish::<P>(a_stack, Some(timeout)).map(|reply| reply.results),
             Err(reason) => Outcome::Refused(reason),
         }
     }
@@ -281,14 +280,14 @@ impl<I: Interface> Binding<I> {
     fn finish<P: Procedure<Interface = I>>(
         &self,
         a_stack: u16,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
     ) -> Outcome<Reply<P::Results>> {
         failpoint::hit("call.3-waiting");
         if let Some(outcome) = self.try_finish::<P>(a_stack) {
             return outcome;
         }
         let shared = self.channel.borrow_mut().shares_core();
-        let mut waiter = Waiter::new(self.wait, shared, deadline);
+        let mut waiter = Waiter::new(self.wait, shared, timeout);
         loop {
             let step = {
                 let channel = self.channel.borrow();

@@ -84,20 +84,24 @@ impl Pulse {
 }
 
 /// One wait, from the first vain look to the next success.
+///
+/// The clock is first read after some vain looks, and the time runs from there: a wait that ends
+/// before costs no look at it.
 #[derive(Debug)]
 pub struct Waiter {
     wait: Wait,
     looks: u32,
     since: Option<Instant>,
-    deadline: Option<Instant>,
+    timeout: Option<Duration>,
     shares_core: bool,
 }
 
 impl Waiter {
-    /// Begins a wait. `shares_core` if the peer last ran on the core of this thread.
+    /// Begins a wait of at most `timeout`. `shares_core` if the peer last ran on the core of this
+    /// thread.
     #[inline(always)]
-    pub fn new(wait: Wait, shares_core: bool, deadline: Option<Instant>) -> Self {
-        Self { wait, looks: 0, since: None, deadline, shares_core }
+    pub fn new(wait: Wait, shares_core: bool, timeout: Option<Duration>) -> Self {
+        Self { wait, looks: 0, since: None, timeout, shares_core }
     }
 
     /// Waits a moment, and says what to do next. While it polls it asks `ready`, up to `looks` times,
@@ -130,23 +134,32 @@ impl Waiter {
     #[cold]
     fn consult_clock(&mut self) -> Step {
         self.looks = 0;
-        let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        let waited = self.waited();
+        if self.timeout.is_some_and(|timeout| waited >= timeout) {
             return Step::TimedOut;
         }
-        let since = *self.since.get_or_insert(now);
-        if self.wait == Wait::Adaptive && now - since > POLL_FOR { Step::Park } else { Step::Again }
+        if self.wait == Wait::Adaptive && waited > POLL_FOR { Step::Park } else { Step::Again }
     }
 
     #[cold]
-    fn park(&self) -> Step {
-        let over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if over { Step::TimedOut } else { Step::Park }
+    fn park(&mut self) -> Step {
+        let waited = self.waited();
+        if self.timeout.is_some_and(|timeout| waited >= timeout) {
+            Step::TimedOut
+        } else {
+            Step::Park
+        }
     }
 
-    /// How long a park may last; `None` without a deadline.
+    fn waited(&mut self) -> Duration {
+        let now = Instant::now();
+        now - *self.since.get_or_insert(now)
+    }
+
+    /// How long a park may last; `None` without a limit.
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.timeout.map(|timeout| timeout.saturating_sub(waited))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use segment::control::{BindError, Listener};
@@ -499,7 +499,7 @@ impl Endpoint {
     ) -> Option<Arrival> {
         match self.try_recv_into(message) {
             Some(arrival) => Some(arrival),
-            None => self.recv_waiting(message, Some(Instant::now() + timeout)),
+            None => self.recv_waiting(message, Some(timeout)),
         }
     }
 
@@ -507,9 +507,9 @@ impl Endpoint {
     fn recv_waiting(
         &mut self,
         message: &mut Message,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
     ) -> Option<Arrival> {
-        let mut waiter = Waiter::new(self.wait, self.shares_core(), deadline);
+        let mut waiter = Waiter::new(self.wait, self.shares_core(), timeout);
         loop {
             // The one active channel is looked at most; each quiet one is still glanced at in time.
             let looks = if self.quiet.is_empty() { LOOKS } else { LOOKS_BEFORE_GLANCE };

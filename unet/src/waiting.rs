@@ -1,7 +1,7 @@
 //! How one channel waits: for a message, for room, or for a buffer.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::timespec;
@@ -50,9 +50,8 @@ impl Channel {
     /// As [`Channel::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message>, CloseReason> {
         let mut message = Message::default();
-        let deadline = Some(Instant::now() + timeout);
         let taken =
-            self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, deadline)?;
+            self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, Some(timeout))?;
         Ok(taken.then_some(message))
     }
 
@@ -60,9 +59,9 @@ impl Channel {
     fn recv_waiting(
         &mut self,
         message: &mut Message,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
     ) -> Result<bool, CloseReason> {
-        let mut waiter = Waiter::new(self.wait, self.cores.shared(), deadline);
+        let mut waiter = Waiter::new(self.wait, self.cores.shared(), timeout);
         loop {
             match waiter.step(LOOKS, || self.is_ready()) {
                 Step::Again => {}
@@ -100,17 +99,17 @@ impl Channel {
     pub fn send_timeout(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
         match self.try_send(bytes)? {
             Offer::Taken => Ok(()),
-            Offer::Full(()) => self.send_waiting(bytes, Some(Instant::now() + timeout)),
+            Offer::Full(()) => self.send_waiting(bytes, Some(timeout)),
         }
     }
 
     #[cold]
-    fn send_waiting(&mut self, bytes: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+    fn send_waiting(&mut self, bytes: &[u8], timeout: Option<Duration>) -> Result<(), SendError> {
         let len = bytes.len();
         let ready = move |channel: &mut Self| {
             channel.has_room() && (len <= crate::MAX_INLINE || channel.has_buffer(len))
         };
-        self.wait_until(deadline, ready, |channel| match channel.try_send(bytes)? {
+        self.wait_until(timeout, ready, |channel| match channel.try_send(bytes)? {
             Offer::Taken => Ok::<_, SendError>(Some(())),
             Offer::Full(()) => Ok(None),
         })?
@@ -155,9 +154,8 @@ impl Channel {
         len: usize,
         timeout: Duration,
     ) -> Result<Option<FbufMut>, AllocError> {
-        let deadline = Some(Instant::now() + timeout);
         self.wait_until(
-            deadline,
+            Some(timeout),
             move |channel| channel.has_buffer(len),
             |channel| match channel.alloc(len) {
                 Ok(fbuf) => Ok(Some(fbuf)),
@@ -170,11 +168,11 @@ impl Channel {
     /// Repeats `attempt` until it yields something or the deadline passes.
     fn wait_until<T, E>(
         &mut self,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
         ready: impl Fn(&mut Self) -> bool,
         mut attempt: impl FnMut(&mut Self) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
-        let mut waiter = Waiter::new(self.wait, self.cores.shared(), deadline);
+        let mut waiter = Waiter::new(self.wait, self.cores.shared(), timeout);
         loop {
             if let Some(done) = attempt(self)? {
                 return Ok(Some(done));
