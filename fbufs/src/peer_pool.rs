@@ -151,9 +151,10 @@ impl std::fmt::Debug for PeerFbuf {
     }
 }
 
-impl Drop for PeerFbuf {
-    #[inline]
-    fn drop(&mut self) {
+impl PeerFbuf {
+    /// Out of line, so that dropping a message without a buffer is a test and no call.
+    #[inline(never)]
+    fn give_back(&self) {
         let next = u64::from(self.generation.wrapping_add(1)) << 1;
         // PAIRS: peer_pool.state with `PeerPool::accept`. Before the return, after which the owner
         // may hand the buffer over again.
@@ -162,5 +163,12 @@ impl Drop for PeerFbuf {
         failpoint::hit("receive.3-buffer-returned");
         // A closed peer does not want it; nothing is to be done about that here.
         let _ = self.pool.bell.notify(&self.pool.socket);
+    }
+}
+
+impl Drop for PeerFbuf {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.give_back();
     }
 }

@@ -1,6 +1,6 @@
 //! The client's side: bind once, then call.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -92,25 +92,32 @@ pub struct Reply<T> {
 }
 
 /// What is known of an A-stack.
+#[derive(Clone, Copy)]
 enum AStack {
     Free,
     /// A call is under way on it, with this number; somebody waits.
     Waiting(u32),
-    /// The reply is here; somebody will come for it.
-    Replied(Message),
+    /// The reply is kept in [`State::replies`]; somebody will come for it.
+    Replied,
     /// A call is under way on it, and nobody waits any more.
     Abandoned(u32),
 }
 
+struct State {
+    channel: Channel,
+    a_stacks: Box<[AStack]>,
+    /// By procedure: free A-stacks, the last used on top.
+    free: Box<[Vec<u16>]>,
+    /// Replies that a nested call received for the one it is nested in; at most one an A-stack.
+    replies: Vec<(u16, Message)>,
+    number: u32,
+    scratch: Box<[u8]>,
+}
+
 /// A client's side of an interface. Used by one thread at a time; calls may nest.
 pub struct Binding<I> {
-    channel: RefCell<Channel>,
-    a_stacks: RefCell<Box<[AStack]>>,
-    /// By procedure: free A-stacks, the last used on top.
-    free: RefCell<Box<[Vec<u16>]>>,
-    number: Cell<u32>,
+    state: RefCell<State>,
     layout: Layout,
-    scratch: RefCell<Box<[u8]>>,
     wait: Wait,
     _interface: PhantomData<fn() -> I>,
 }
@@ -146,26 +153,26 @@ impl<I: Interface> Binding<I> {
             })
             .collect();
         let largest = I::PROCEDURES.iter().map(|shape| shape.results.1).max().unwrap_or(0);
-        Ok(Self {
-            channel: RefCell::new(channel),
-            a_stacks: RefCell::new((0..count).map(|_| AStack::Free).collect()),
-            free: RefCell::new(free),
-            number: Cell::new(0),
-            layout,
-            scratch: RefCell::new(vec![0; largest].into()),
-            wait: options.wait,
-            _interface: PhantomData,
-        })
+        let state = State {
+            channel,
+            a_stacks: vec![AStack::Free; count].into(),
+            free,
+            replies: Vec::new(),
+            number: 0,
+            scratch: vec![0; largest].into(),
+        };
+        let state = RefCell::new(state);
+        Ok(Self { state, layout, wait: options.wait, _interface: PhantomData })
     }
 
     /// Who serves, by the kernel's word.
     pub fn credentials(&self) -> Credentials {
-        self.channel.borrow().credentials()
+        self.state.borrow().channel.credentials()
     }
 
     /// Why the binding is closed, if it is.
     pub fn closed(&self) -> Option<CloseReason> {
-        self.channel.borrow().closed()
+        self.state.borrow().channel.closed()
     }
 
     /// Takes a buffer, to be written and sent with a call.
@@ -173,7 +180,7 @@ impl<I: Interface> Binding<I> {
     /// # Errors
     /// [`AllocError`]; `Exhausted` is back-pressure.
     pub fn alloc(&self, len: usize) -> Result<FbufMut, AllocError> {
-        self.channel.borrow_mut().alloc(len)
+        self.state.borrow_mut().channel.alloc(len)
     }
 
     /// Calls a procedure and waits for its results.
@@ -186,7 +193,10 @@ impl<I: Interface> Binding<I> {
         &self,
         arguments: &P::Arguments,
     ) -> Outcome<P::Results> {
-        self.call_bulk::<P>(arguments, None).map(|reply| reply.results)
+        match self.post::<P>(arguments, None) {
+            Ok(a_stack) => self.finish::<P, _>(a_stack, None, |results, _| results),
+            Err(reason) => Outcome::Refused(reason),
+        }
     }
 
     /// As [`Binding::call`]; [`UnknownReason::TimedOut`] if there is no reply in time. The late reply
@@ -197,7 +207,7 @@ impl<I: Interface> Binding<I> {
         timeout: Duration,
     ) -> Outcome<P::Results> {
         match self.post::<P>(arguments, None) {
-            Ok(a_stack) => self.finish::<P>(a_stack, Some(timeout)).map(|reply| reply.results),
+            Ok(a_stack) => self.finish::<P, _>(a_stack, Some(timeout), |results, _| results),
             Err(reason) => Outcome::Refused(reason),
         }
     }
@@ -213,7 +223,10 @@ impl<I: Interface> Binding<I> {
         bulk: Option<Fbuf>,
     ) -> Outcome<Reply<P::Results>> {
         match self.post::<P>(arguments, bulk) {
-            Ok(a_stack) => self.finish::<P>(a_stack, None),
+            Ok(a_stack) => self.finish::<P, _>(a_stack, None, |results, message| Reply {
+                results,
+                bulk: message.take_fbuf(),
+            }),
             Err(reason) => Outcome::Refused(reason),
         }
     }
@@ -231,15 +244,15 @@ impl<I: Interface> Binding<I> {
         };
         let mut waiter = Waiter::new(self.wait, false, None);
         loop {
-            if let Some(outcome) = self.try_finish::<P>(a_stack) {
-                return outcome.map(|reply| reply.results);
+            if let Some(outcome) = self.try_finish::<P, _>(a_stack, |results, _| results) {
+                return outcome;
             }
             if server.poll() {
                 waiter = Waiter::new(self.wait, false, None);
                 continue;
             }
             if waiter.step(1, || false) == Step::Park && server.arm() {
-                server.with_fd(|fd| self.channel.borrow_mut().park_beside(fd));
+                server.with_fd(|fd| self.state.borrow_mut().channel.park_beside(fd));
             }
         }
     }
@@ -250,55 +263,56 @@ impl<I: Interface> Binding<I> {
         arguments: &P::Arguments,
         bulk: Option<Fbuf>,
     ) -> Result<u16, Reason> {
-        let channel = &mut *self.channel.borrow_mut();
-        let free = &mut self.free.borrow_mut()[usize::from(P::INDEX)];
+        let state = &mut *self.state.borrow_mut();
+        let free = &mut state.free[usize::from(P::INDEX)];
         let a_stack = free.pop().ok_or(Reason::NoAStack)?;
-        let number = self.number.get().wrapping_add(1);
-        self.number.set(number);
+        let number = state.number.wrapping_add(1);
+        state.number = number;
         let bytes = arguments.as_bytes();
         let inline = bytes.len() <= inline_limit(bulk.is_some());
         let flags = if inline { 0 } else { IN_A_STACK };
         let word = CallWord { number, a_stack, flags };
         if !inline {
             self.layout
-                .write(channel, P::INDEX, a_stack, arguments)
+                .write(&mut state.channel, P::INDEX, a_stack, arguments)
                 .expect("the area was made for the largest arguments");
         }
         failpoint::hit("call.1-arguments-written");
         let inline_bytes = if inline { bytes } else { &[] };
-        let sent = send(channel, P::INDEX, word, inline_bytes, bulk);
-        if let Err(reason) = sent {
+        // The point of no return is in here.
+        if let Err(reason) = send(&mut state.channel, P::INDEX, word, inline_bytes, bulk) {
             free.push(a_stack);
             return Err(reason);
         }
         failpoint::hit("call.2-posted");
-        self.a_stacks.borrow_mut()[usize::from(a_stack)] = AStack::Waiting(number);
+        state.a_stacks[usize::from(a_stack)] = AStack::Waiting(number);
         Ok(a_stack)
     }
 
     #[inline(always)]
-    fn finish<P: Procedure<Interface = I>>(
+    fn finish<P: Procedure<Interface = I>, R>(
         &self,
         a_stack: u16,
         timeout: Option<Duration>,
-    ) -> Outcome<Reply<P::Results>> {
+        take: impl Fn(P::Results, &mut Message) -> R,
+    ) -> Outcome<R> {
         failpoint::hit("call.3-waiting");
-        if let Some(outcome) = self.try_finish::<P>(a_stack) {
-            return outcome;
-        }
-        let shared = self.channel.borrow_mut().shares_core();
-        let mut waiter = Waiter::new(self.wait, shared, timeout);
+        let mut waiter = {
+            let state = &mut *self.state.borrow_mut();
+            let shared = self.wait == Wait::Adaptive && state.channel.shares_core();
+            Waiter::new(self.wait, shared, timeout)
+        };
         loop {
             let step = {
-                let channel = self.channel.borrow();
+                let channel = &self.state.borrow().channel;
                 waiter.step(LOOKS, || channel.is_ready())
             };
             match step {
                 Step::Again => {}
-                Step::Park => self.channel.borrow_mut().park_for_message(&waiter),
+                Step::Park => self.state.borrow_mut().channel.park_for_message(&waiter),
                 Step::TimedOut => return self.abandon(a_stack),
             }
-            if let Some(outcome) = self.try_finish::<P>(a_stack) {
+            if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {
                 return outcome;
             }
         }
@@ -306,142 +320,137 @@ impl<I: Interface> Binding<I> {
 
     #[cold]
     fn abandon<T>(&self, a_stack: u16) -> Outcome<T> {
-        let mut a_stacks = self.a_stacks.borrow_mut();
-        if let AStack::Waiting(number) = a_stacks[usize::from(a_stack)] {
-            a_stacks[usize::from(a_stack)] = AStack::Abandoned(number);
+        let place = &mut self.state.borrow_mut().a_stacks[usize::from(a_stack)];
+        if let AStack::Waiting(number) = *place {
+            *place = AStack::Abandoned(number);
         }
         Outcome::Unknown(UnknownReason::TimedOut)
     }
 
     /// The outcome, if it is here.
     #[inline(always)]
-    fn try_finish<P: Procedure<Interface = I>>(
+    fn try_finish<P: Procedure<Interface = I>, R>(
         &self,
         a_stack: u16,
-    ) -> Option<Outcome<Reply<P::Results>>> {
-        let mut a_stacks = self.a_stacks.borrow_mut();
-        let place = &mut a_stacks[usize::from(a_stack)];
-        if let AStack::Replied(_) = place {
-            // A nested call received it while this one waited.
-            let AStack::Replied(mut message) = std::mem::replace(place, AStack::Free) else {
-                unreachable!("just seen")
-            };
-            return Some(self.take::<P>(a_stack, &mut message));
-        }
-        let AStack::Waiting(number) = *place else { return Some(self.lost(a_stack)) };
+        take: impl Fn(P::Results, &mut Message) -> R,
+    ) -> Option<Outcome<R>> {
+        let state = &mut *self.state.borrow_mut();
         let mut message = Message::default();
-        let received = self.channel.borrow_mut().try_recv_into(&mut message);
-        match received {
-            Ok(false) => return None,
-            Ok(true) => {
-                let word = call_word(&message);
-                if word.is_some_and(|word| word.a_stack == a_stack && word.number == number) {
-                    *place = AStack::Free;
-                    return Some(self.take::<P>(a_stack, &mut message));
+        match state.a_stacks[usize::from(a_stack)] {
+            AStack::Waiting(number) => {
+                match state.channel.try_recv_into(&mut message) {
+                    Ok(false) => return None,
+                    Ok(true) => {}
+                    Err(reason) => return Some(state.lost(a_stack, reason)),
                 }
-                drop(a_stacks);
-                self.keep(word, message);
-                return None;
+                let word = call_word(&message);
+                if word.is_none_or(|word| (word.a_stack, word.number) != (a_stack, number)) {
+                    state.keep(word, message);
+                    return None;
+                }
             }
-            Err(_) => {}
+            // A nested call received it while this one waited.
+            _ => message = state.kept(a_stack)?,
         }
-        *place = AStack::Free;
-        Some(self.lost(a_stack))
+        state.a_stacks[usize::from(a_stack)] = AStack::Free;
+        state.free[usize::from(P::INDEX)].push(a_stack);
+        Some(match self.results::<P>(state, a_stack, &message) {
+            Ok(Ok(results)) => Outcome::Executed(take(results, &mut message)),
+            Ok(Err(reason)) => Outcome::Refused(reason),
+            Err(Senseless) => state.broken(),
+        })
     }
 
-    #[cold]
-    fn lost<T>(&self, a_stack: u16) -> Outcome<T> {
-        self.free.borrow_mut()[usize::from(a_stack) / A_STACKS].push(a_stack);
-        let reason = self.closed().unwrap_or(CloseReason::PeerDied);
-        Outcome::Unknown(UnknownReason::Closed(reason))
-    }
-
-    /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
-    #[cold]
-    fn keep(&self, word: Option<CallWord>, message: Message) {
-        let mut a_stacks = self.a_stacks.borrow_mut();
-        let place = word.and_then(|word| a_stacks.get_mut(usize::from(word.a_stack)));
-        let (Some(word), Some(place)) = (word, place) else {
-            self.channel.borrow_mut().poison_protocol();
-            return;
-        };
-        match *place {
-            AStack::Waiting(number) if number == word.number => {
-                *place = AStack::Replied(message);
-            }
-            AStack::Abandoned(number) if number == word.number => {
-                *place = AStack::Free;
-                self.free.borrow_mut()[usize::from(word.a_stack) / A_STACKS].push(word.a_stack);
-            }
-            _ => {
-                self.channel.borrow_mut().poison_protocol();
-            }
-        }
-    }
-
-    /// Reads a reply's results; its A-stack is free afterwards.
-    #[inline(always)]
-    fn take<P: Procedure<Interface = I>>(
-        &self,
-        a_stack: u16,
-        message: &mut Message,
-    ) -> Outcome<Reply<P::Results>> {
-        let outcome = if message.tag() == status::EXECUTED {
-            match self.results::<P>(a_stack, message) {
-                Some(results) => Outcome::Executed(Reply { results, bulk: message.take_fbuf() }),
-                None => self.broken(),
-            }
-        } else {
-            refusal(message.tag()).map_or_else(|| self.broken(), Outcome::Refused)
-        };
-        self.free.borrow_mut()[usize::from(P::INDEX)].push(a_stack);
-        outcome
-    }
-
+    /// Reads a reply's results, or why there are none.
     #[inline(always)]
     fn results<P: Procedure<Interface = I>>(
         &self,
+        state: &mut State,
         a_stack: u16,
         message: &Message,
-    ) -> Option<P::Results> {
-        let word = call_word(message)?;
-        if word.flags & IN_A_STACK == 0 {
-            let bytes = message.inline().get(CALL_WORD..)?;
-            return P::Results::try_read_from_bytes(bytes).ok();
+    ) -> Result<Result<P::Results, Reason>, Senseless> {
+        if message.tag() != status::EXECUTED {
+            return refusal(message.tag()).map(Err).ok_or(Senseless);
         }
-        let scratch = &mut *self.scratch.borrow_mut();
-        let size = size_of::<P::Results>();
-        let channel = self.channel.borrow();
-        let bytes = self.layout.read(&channel, P::INDEX, a_stack, size, scratch)?;
-        P::Results::try_read_from_bytes(bytes).ok()
-    }
-
-    /// The server says that it executed the call, and then makes no sense: it may have.
-    #[cold]
-    fn broken<T>(&self) -> Outcome<T> {
-        let reason = self.channel.borrow_mut().poison_protocol();
-        Outcome::Unknown(UnknownReason::Closed(reason))
+        let word = call_word(message).ok_or(Senseless)?;
+        let bytes = if word.flags & IN_A_STACK == 0 {
+            message.inline().get(CALL_WORD..)
+        } else {
+            let size = size_of::<P::Results>();
+            self.layout.read(&state.channel, P::INDEX, a_stack, size, &mut state.scratch)
+        };
+        let bytes = bytes.ok_or(Senseless)?;
+        P::Results::try_read_from_bytes(bytes).map(Ok).map_err(|_| Senseless)
     }
 
     /// This side's counters.
     pub fn with_counters<T>(&self, read: impl FnOnce(&unet::Counters) -> T) -> T {
-        read(self.channel.borrow().counters())
+        read(self.state.borrow().channel.counters())
     }
 
     /// This side's buffers: free, held by the server, and in all.
     pub fn buffers(&self) -> (usize, usize, usize) {
-        self.channel.borrow_mut().buffers()
+        self.state.borrow_mut().channel.buffers()
     }
 
     /// This side's segment, to be given to a supervisor that reads the counters.
     pub fn with_segment<T>(&self, read: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        read(self.channel.borrow().segment())
+        read(self.state.borrow().channel.segment())
+    }
+}
+
+/// A reply that no honest server sends.
+struct Senseless;
+
+impl State {
+    /// The server says that it executed the call, and then makes no sense: it may have.
+    #[cold]
+    fn broken<T>(&mut self) -> Outcome<T> {
+        Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
+    }
+
+    #[cold]
+    fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
+        self.release(a_stack);
+        Outcome::Unknown(UnknownReason::Closed(reason))
+    }
+
+    fn release(&mut self, a_stack: u16) {
+        self.a_stacks[usize::from(a_stack)] = AStack::Free;
+        self.free[usize::from(a_stack) / A_STACKS].push(a_stack);
+    }
+
+    /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
+    #[cold]
+    fn keep(&mut self, word: Option<CallWord>, message: Message) {
+        let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
+        match (word, place.as_deref()) {
+            (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
+                self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
+                self.replies.push((word.a_stack, message));
+            }
+            (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
+                self.release(word.a_stack);
+            }
+            _ => {
+                self.channel.poison_protocol();
+            }
+        }
+    }
+
+    /// Takes the reply that was kept for a call.
+    #[cold]
+    fn kept(&mut self, a_stack: u16) -> Option<Message> {
+        let at = self.replies.iter().position(|(of, _)| *of == a_stack)?;
+        Some(self.replies.swap_remove(at).1)
     }
 }
 
 impl<I> std::fmt::Debug for Binding<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Binding").field("channel", &self.channel).finish_non_exhaustive()
+        f.debug_struct("Binding")
+            .field("channel", &self.state.borrow().channel)
+            .finish_non_exhaustive()
     }
 }
 

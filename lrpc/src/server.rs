@@ -61,13 +61,7 @@ pub enum ExportError {
     Listen(#[from] ListenError),
 }
 
-type Handler<I> = Box<dyn Fn(&Call<'_, I>, Arguments<'_>) -> Result<(), Reason> + Send>;
-
-/// Where a call's arguments are.
-struct Arguments<'a> {
-    message: &'a Message,
-    word: CallWord,
-}
+type Handler<I> = Box<dyn Fn(&Call<'_, I>) -> Result<(), Reason> + Send>;
 
 /// An exported interface and its bindings. Owned by one thread, which serves all of them at the cost
 /// of the active ones.
@@ -87,8 +81,7 @@ pub struct Call<'a, I> {
     server: &'a Server<I>,
     from: ChannelId,
     word: CallWord,
-    credentials: Credentials,
-    bulk: Cell<Option<PeerFbuf>>,
+    message: RefCell<&'a mut Message>,
     reply_bulk: Cell<Option<Fbuf>>,
 }
 
@@ -127,9 +120,9 @@ impl<I: Interface> Server<I> {
         mut self,
         handler: impl Fn(&Call<'_, I>, P::Arguments) -> Result<P::Results, u16> + Send + 'static,
     ) -> Self {
-        self.handlers[usize::from(P::INDEX)] = Some(Box::new(move |call, arguments| {
+        self.handlers[usize::from(P::INDEX)] = Some(Box::new(move |call| {
             let server = call.server;
-            let arguments = server.arguments::<P>(call.from, arguments)?;
+            let arguments = server.arguments::<P>(call)?;
             let results = handler(call, arguments).map_err(Reason::Declined)?;
             failpoint::hit("reply.2-handled");
             server.reply::<P>(call, &results);
@@ -202,19 +195,18 @@ impl<I: Interface> Server<I> {
     #[inline(always)]
     fn serve(&self, from: ChannelId, message: &mut Message) {
         failpoint::hit("reply.1-call-taken");
-        let word = CallWord::read_from_prefix(message.inline());
-        let Some(credentials) = self.credentials(from) else { return };
-        let Ok((word, _)) = word else { return self.poison(from) };
-        let bulk = Cell::new(message.take_fbuf());
-        let reply_bulk = Cell::new(None);
-        let call = Call { server: self, from, word, credentials, bulk, reply_bulk };
+        let Ok((word, _)) = CallWord::read_from_prefix(message.inline()) else {
+            return self.poison(from);
+        };
         let handler = self.handlers.get(usize::from(message.tag())).and_then(Option::as_ref);
+        let message = RefCell::new(message);
+        let call = Call { server: self, from, word, message, reply_bulk: Cell::new(None) };
         let refused = match handler {
             None => Err(Reason::NotServed),
             Some(_) if self.depth.get() >= MAX_NESTING => Err(Reason::TooDeep),
             Some(handler) => {
                 self.depth.set(self.depth.get() + 1);
-                let handled = handler(&call, Arguments { message, word });
+                let handled = handler(&call);
                 self.depth.set(self.depth.get() - 1);
                 handled
             }
@@ -225,27 +217,22 @@ impl<I: Interface> Server<I> {
         self.served.set(self.served.get().wrapping_add(1));
     }
 
-    #[inline(always)]
-    fn credentials(&self, from: ChannelId) -> Option<Credentials> {
-        self.endpoint.borrow_mut().channel_mut(from).map(|channel| channel.credentials())
-    }
-
     /// The call's arguments, copied once and then checked.
     #[inline(always)]
     fn arguments<P: Procedure<Interface = I>>(
         &self,
-        from: ChannelId,
-        Arguments { message, word }: Arguments<'_>,
+        call: &Call<'_, I>,
     ) -> Result<P::Arguments, Reason> {
-        if word.flags & IN_A_STACK == 0 {
+        if call.word.flags & IN_A_STACK == 0 {
+            let message = call.message.borrow();
             let bytes = message.inline().get(CALL_WORD..).unwrap_or_default();
             return P::Arguments::try_read_from_bytes(bytes).map_err(|_| Reason::BadArguments);
         }
         let scratch = &mut *self.scratch.borrow_mut();
         let endpoint = &mut *self.endpoint.borrow_mut();
-        let channel = endpoint.channel_mut(from).ok_or(Reason::BadArguments)?;
+        let channel = endpoint.channel_mut(call.from).ok_or(Reason::BadArguments)?;
         let size = size_of::<P::Arguments>();
-        let bytes = self.layout.read(channel, P::INDEX, word.a_stack, size, scratch);
+        let bytes = self.layout.read(channel, P::INDEX, call.word.a_stack, size, scratch);
         bytes
             .and_then(|bytes| P::Arguments::try_read_from_bytes(bytes).ok())
             .ok_or(Reason::BadArguments)
@@ -326,9 +313,10 @@ impl<I: Interface> Server<I> {
 }
 
 impl<I: Interface> Call<'_, I> {
-    /// Who calls, by the kernel's word.
-    pub fn caller(&self) -> Credentials {
-        self.credentials
+    /// Who calls, by the kernel's word. `None` if the binding was closed meanwhile.
+    pub fn caller(&self) -> Option<Credentials> {
+        let mut endpoint = self.server.endpoint.borrow_mut();
+        endpoint.channel_mut(self.from).map(|channel| channel.credentials())
     }
 
     /// The server that serves this call, for calls that may come back to it
@@ -339,7 +327,7 @@ impl<I: Interface> Call<'_, I> {
 
     /// Takes the buffer that came with the arguments. Dropping it gives it back.
     pub fn take_bulk(&self) -> Option<PeerFbuf> {
-        self.bulk.take()
+        self.message.borrow_mut().take_fbuf()
     }
 
     /// Takes a buffer, to be written and sent with the results.

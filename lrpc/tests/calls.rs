@@ -46,7 +46,10 @@ fn calculator(address: &Address, wait: Wait) -> Server<Calculator> {
             Ok(bytes)
         })
         .on::<Negate>(|_, values| Ok(values.map(|value| !value)))
-        .on::<Whoami>(|call, ()| Ok([call.caller().pid, call.caller().uid]))
+        .on::<Whoami>(|call, ()| {
+            let caller = call.caller().ok_or(1u16)?;
+            Ok([caller.pid, caller.uid])
+        })
         .on::<Double>(|call, ()| {
             let bytes = call.take_bulk().ok_or(1u16)?.to_vec();
             let mut reply = call.alloc(bytes.len()).map_err(|_| 2u16)?;
