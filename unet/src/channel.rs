@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use fbufs::{AllocError, Fbuf, FbufMut, PeerPool, Pool};
+use fbufs::{AllocError, Fbuf, FbufMut, PeerFbuf, PeerPool, Pool};
 use segment::control::{Frame, Kind, Received, Sent, Socket};
 use segment::counters::{Counter, Counters};
 use segment::doorbell::{Bell, Listening, Sleeper};
@@ -11,7 +11,7 @@ use segment::failpoint;
 use segment::geometry::{OwnSegment, PeerSegment};
 use segment::memory::{OwnBytes, PeerBytes};
 use segment::peer::{Credentials, Liveness};
-use segment::ring::{Cell, Consumer, Producer, PushRefusal};
+use segment::ring::{Cell, Consumer, Popped, Producer, PushRefusal};
 use segment::wait::{Cores, Pulse, Wait};
 use segment::{Fault, Incarnation};
 
@@ -363,7 +363,7 @@ impl Channel {
     }
 
     /// As [`Channel::try_recv`], into a message of the caller's: the fastest way, for nothing is
-    /// moved. `false` if there was none; the message is empty or its old self then.
+    /// moved. `false` if there was none. A buffer that the message still holds is given back first.
     ///
     /// # Errors
     /// [`CloseReason`], once nothing is left to be taken.
@@ -372,6 +372,10 @@ impl Channel {
     /// As [`Channel::try_recv`].
     #[inline(always)]
     pub fn try_recv_into(&mut self, message: &mut Message) -> Result<bool, CloseReason> {
+        // Before the look, so that nothing stands between a message and its answer.
+        if let Some(last) = message.take_fbuf() {
+            self.give_back(last);
+        }
         let taken = self.pop(message)?;
         if !taken && self.pulse.tick() {
             self.check_liveness();
@@ -386,15 +390,13 @@ impl Channel {
             self.take_of_rest(reason)?;
         }
         match self.consumer.try_pop(message.cell_mut()) {
-            Ok(true) => {}
-            Ok(false) => return self.nothing_there(),
+            Ok(Popped::Cell) => self.producer.anticipate(),
+            Ok(Popped::CellAndCredit) => self.ring(),
+            Ok(Popped::Nothing) => return self.nothing_there(),
             Err(fault) => return Err(self.poison(fault)),
         }
         failpoint::hit("receive.1-popped");
-        if self.consumer.just_published() {
-            self.ring();
-        }
-        match message.complete(&self.peer_pool) {
+        match message.complete(&mut self.peer_pool) {
             Ok(()) => Ok(true),
             Err(fault) => Err(self.poison(fault)),
         }
@@ -417,6 +419,15 @@ impl Channel {
                 Err(reason)
             }
         }
+    }
+
+    /// Gives a received buffer back, as dropping it does, but cheaper.
+    ///
+    /// # Cost
+    /// One locked instruction and two stores; a system call if the peer sleeps.
+    #[inline]
+    pub fn give_back(&mut self, fbuf: PeerFbuf) {
+        self.peer_pool.give_back(fbuf);
     }
 
     /// Whether [`Channel::try_recv`] would return something else than nothing.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use segment::control::Kind;
 use segment::geometry::SEND_QUEUE;
-use segment::ring::{Cell, Consumer, Producer};
+use segment::ring::{Cell, Consumer, Popped, Producer};
 use unet::{Address, Channel, ChannelId, CloseReason, Endpoint, Event, Fault, Snapshot, Wait};
 
 use crate::support::hostile::{Hostile, ask};
@@ -56,7 +56,7 @@ fn behave(hostile: &mut Hostile, random: &mut Random) {
             assert!(cell.append(&number.to_ne_bytes()), "eight bytes fit");
         }
         for _ in 0..1000 {
-            while consumer.try_pop(&mut Cell::default()) == Ok(true) {}
+            while !matches!(consumer.try_pop(&mut Cell::default()), Ok(Popped::Nothing) | Err(_)) {}
             if producer.try_push(&cell).is_ok() {
                 break;
             }
