@@ -33,6 +33,8 @@ pub mod fault;
 pub mod free_queue;
 pub mod geometry;
 pub mod memory;
+#[cfg(loom)]
+pub mod model;
 pub mod peer;
 pub mod ring;
 #[cfg(feature = "hostile")]
