@@ -36,6 +36,8 @@ pub mod memory;
 #[cfg(loom)]
 pub mod model;
 pub mod peer;
+#[cfg(all(test, not(loom)))]
+mod properties;
 pub mod ring;
 #[cfg(feature = "hostile")]
 #[doc(hidden)]
