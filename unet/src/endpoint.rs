@@ -440,7 +440,11 @@ impl Endpoint {
             match waiter.step() {
                 Step::Again => {}
                 Step::Park => self.park(waiter.remaining()),
-                Step::TimedOut => return None,
+                Step::TimedOut => {
+                    // Who polls seldom, with short timeouts, asks the kernel each time.
+                    self.service(Some(Duration::ZERO));
+                    return self.look();
+                }
             }
             if let Some(event) = self.try_recv() {
                 return Some(event);

@@ -47,7 +47,11 @@ impl Channel {
             match waiter.step() {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, |channel| channel.is_ready()),
-                Step::TimedOut => return Ok(None),
+                Step::TimedOut => {
+                    // Who polls seldom, with short timeouts, asks the kernel each time.
+                    self.check_liveness();
+                    return self.pop();
+                }
             }
             if let Some(message) = self.try_recv()? {
                 return Ok(Some(message));
