@@ -108,7 +108,7 @@ fn within(fbuf: &PeerFbuf) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400, failure_persistence: None, ..ProptestConfig::default()
+        cases: 200, failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]

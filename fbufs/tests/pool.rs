@@ -290,11 +290,9 @@ fn a_buffer_of_another_pool_is_given_back() {
 #[test]
 fn a_slice_outside_a_buffer_frees_it() {
     let mut owner = Owner::new();
-    for range in [0..11, 5..4, usize::MAX..usize::MAX] {
+    for (start, end) in [(0, 11), (5, 4), (11, 11), (usize::MAX, usize::MAX), (0, usize::MAX)] {
         let fbuf = owner.pool.alloc(10).expect("one is free").freeze();
-        #[allow(clippy::reversed_empty_ranges)] // The point.
-        let outside = fbuf.slice(range);
-        assert!(outside.is_none());
+        assert!(fbuf.slice(start..end).is_none(), "{start}..{end}");
     }
     owner.pool.collect().expect("nobody returned anything");
     assert_eq!(owner.pool.free(), TOTAL);
