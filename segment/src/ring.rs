@@ -321,7 +321,7 @@ impl Slot {
     }
 
     /// Writes what it says, which need not be true.
-    #[cfg(test)]
+    #[cfg(not(loom))]
     pub(crate) fn scribble(&self, word: u64, payload: [u64; SLOT_WORDS]) {
         for (shared, value) in self.payload.iter().zip(payload) {
             shared.store(value, Ordering::Relaxed);

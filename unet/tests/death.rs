@@ -195,9 +195,12 @@ fn until_closed(channel: &mut Channel) -> (Received, CloseReason) {
     }
 }
 
+/// A message that arrives before the end: the bytes in the slot and those of the buffer.
+type Arrives = (&'static [u8], &'static [u8]);
+
 /// The steps of a connected channel: what arrives before the end, and how many of the survivor's
 /// buffers had to be reclaimed from the dead.
-const CONNECTED: &[(&str, &[(&[u8], &[u8])], u64)] = &[
+const CONNECTED: &[(&str, &[Arrives], u64)] = &[
     ("send.1-before-publish", &[], 0),
     ("send.2-published", &[(b"last words", b"")], 0),
     ("send.3-doorbell-rung", &[(b"last words", b"")], 0),
