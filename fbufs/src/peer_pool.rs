@@ -76,7 +76,8 @@ impl PeerPool {
             return Err(Fault::BufferGeneration);
         }
         state.store(found | HELD, Ordering::Relaxed);
-        let start = (index - class.first) * class.buffer_bytes + offset;
+        // Within a segment, whose size fits: `MAX_SEGMENT_BYTES`.
+        let start = ((index - class.first) * class.buffer_bytes + offset) as u32;
         failpoint::hit("receive.2-buffer-held");
         let pool = self.0.clone();
         Ok(PeerFbuf {
@@ -84,7 +85,7 @@ impl PeerPool {
             index: descriptor.index,
             generation: descriptor.generation,
             start,
-            len,
+            len: descriptor.len,
         })
     }
 
@@ -103,14 +104,14 @@ pub struct PeerFbuf {
     pool: Arc<Shared>,
     index: u16,
     generation: u32,
-    start: usize,
-    len: usize,
+    start: u32,
+    len: u32,
 }
 
 impl PeerFbuf {
     /// How many bytes were handed over.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether none were.
@@ -125,11 +126,11 @@ impl PeerFbuf {
     #[must_use]
     pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> bool {
         let Some(end) = offset.checked_add(to.len()) else { return false };
-        if end > self.len {
+        if end > self.len() {
             return false;
         }
         let class = self.pool.classes.iter().rev().find(|class| class.first <= self.index.into());
-        class.is_some_and(|class| class.bytes.copy_to(self.start + offset, to))
+        class.is_some_and(|class| class.bytes.copy_to(self.start as usize + offset, to))
     }
 
     /// A private copy of all bytes.
@@ -137,7 +138,7 @@ impl PeerFbuf {
     /// # Cost
     /// One allocation and one copy.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.len];
+        let mut bytes = vec![0; self.len()];
         let copied = self.copy_to(0, &mut bytes);
         assert!(copied, "the whole buffer lies within itself");
         bytes
@@ -150,9 +151,10 @@ impl std::fmt::Debug for PeerFbuf {
     }
 }
 
-impl Drop for PeerFbuf {
-    #[inline]
-    fn drop(&mut self) {
+impl PeerFbuf {
+    /// Out of line, so that dropping a message without a buffer is a test and no call.
+    #[inline(never)]
+    fn give_back(&self) {
         let next = u64::from(self.generation.wrapping_add(1)) << 1;
         // PAIRS: peer_pool.state with `PeerPool::accept`. Before the return, after which the owner
         // may hand the buffer over again.
@@ -161,5 +163,12 @@ impl Drop for PeerFbuf {
         failpoint::hit("receive.3-buffer-returned");
         // A closed peer does not want it; nothing is to be done about that here.
         let _ = self.pool.bell.notify(&self.pool.socket);
+    }
+}
+
+impl Drop for PeerFbuf {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.give_back();
     }
 }

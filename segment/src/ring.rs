@@ -43,63 +43,131 @@ pub(crate) struct Slot {
 // SAFETY: `repr(C)`, eight `AtomicU64` and nothing else.
 unsafe impl Cells for Slot {}
 
+impl Slot {
+    /// Copies the whole payload, which its producer may be writing, beside the first word that was
+    /// loaded before and checked.
+    ///
+    /// In assembly, so that the read is no access the compiler knows of, and in pieces of 16 bytes.
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[inline(always)]
+    fn copy_payload(&self, word: u64, cell: &mut Cell) {
+        // SAFETY: reads the 64 bytes of the slot and writes the 64 bytes of the cell, which is
+        // aligned to 16; SSE2 is part of x86-64.
+        unsafe {
+            core::arch::asm!(
+                "movq {a}, {word}",
+                "movq {b}, qword ptr [{from} + 8]",
+                "punpcklqdq {a}, {b}",
+                "movdqa {b}, [{from} + 16]",
+                "movdqa {c}, [{from} + 32]",
+                "movdqa {d}, [{from} + 48]",
+                "movdqa [{to}], {a}",
+                "movdqa [{to} + 16], {b}",
+                "movdqa [{to} + 32], {c}",
+                "movdqa [{to} + 48], {d}",
+                word = in(reg) word,
+                from = in(reg) std::ptr::from_ref(self),
+                to = in(reg) std::ptr::from_mut(cell),
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    /// Copies the whole payload, which its producer may be writing, beside the first word that was
+    /// loaded before and checked.
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    #[inline(always)]
+    fn copy_payload(&self, word: u64, cell: &mut Cell) {
+        cell.word = word;
+        for (to, shared) in cell.words.iter_mut().zip(&self.payload) {
+            *to = shared.load(Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES && align_of::<Slot>() == SLOT_BYTES);
 
-/// What a slot carries, in private memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(8))]
+/// What a slot carries, in private memory: its first word, and the payload.
+///
+/// Aligned to 16 bytes and written in pieces of 16, as the compiler moves it: what is stored in two
+/// pieces and loaded as one waits until the stores have reached the cache.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(16))]
 pub struct Cell {
-    /// The payload; bytes beyond [`Cell::len`] mean nothing.
-    pub words: [u64; SLOT_WORDS],
-    /// A number for the layer above.
-    pub tag: u16,
-    /// How many buffer descriptors the payload begins with.
-    pub descriptors: u8,
-    /// How many bytes of payload count.
-    pub len: u8,
+    word: u64,
+    words: [u64; SLOT_WORDS],
 }
 
 impl Cell {
-    /// A cell that carries `bytes`. `None` if they are more than [`SLOT_PAYLOAD`].
+    /// An empty cell with a number for the layer above.
     #[inline(always)]
-    pub fn with_bytes(tag: u16, bytes: &[u8]) -> Option<Self> {
-        let mut cell = Self { tag, ..Self::default() };
-        cell.append(bytes).then_some(cell)
+    pub fn new(tag: u16) -> Self {
+        Self { word: u64::from(tag) << 16, words: [0; SLOT_WORDS] }
+    }
+
+    /// The number of the layer above.
+    #[inline(always)]
+    pub fn tag(&self) -> u16 {
+        (self.word >> 16) as u16
+    }
+
+    /// How many buffer descriptors the payload begins with.
+    #[inline(always)]
+    pub fn descriptors(&self) -> u8 {
+        (self.word >> 8) as u8
+    }
+
+    /// How many bytes of payload count.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        usize::from(self.word as u8)
+    }
+
+    /// Whether none do.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The words of the payload; those beyond [`Cell::len`] mean nothing.
+    #[inline(always)]
+    pub fn words(&self) -> &[u64; SLOT_WORDS] {
+        &self.words
+    }
+
+    /// Appends a descriptor, which must come before other bytes. `false` if it does not fit.
+    #[inline(always)]
+    pub fn append_descriptor(&mut self, words: [u64; 2]) -> bool {
+        let appended = self.append(zerocopy::IntoBytes::as_bytes(&words));
+        self.word += u64::from(appended) << 8;
+        appended
     }
 
     /// Appends bytes. `false`, and nothing appended, if they do not fit.
     #[inline(always)]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        let start = self.len as usize;
-        let Some(end) = start.checked_add(bytes.len()).filter(|end| *end <= SLOT_PAYLOAD) else {
+        let start = self.len();
+        if bytes.len() > SLOT_PAYLOAD - start {
             return false;
-        };
+        }
         if bytes.len() == 8 && start.is_multiple_of(8) {
             let mut word = [0u8; 8];
             word.copy_from_slice(bytes);
             self.words[start / 8] = u64::from_ne_bytes(word);
         } else {
-            self.bytes_mut()[start..end].copy_from_slice(bytes);
+            let payload = zerocopy::IntoBytes::as_mut_bytes(&mut self.words);
+            payload[start..start + bytes.len()].copy_from_slice(bytes);
         }
-        self.len = end as u8;
+        self.word += bytes.len() as u64;
         true
     }
 
     /// The payload.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        &zerocopy::IntoBytes::as_bytes(&self.words)[..(self.len as usize).min(SLOT_PAYLOAD)]
-    }
-
-    #[inline(always)]
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        zerocopy::IntoBytes::as_mut_bytes(&mut self.words)
-    }
-
-    #[inline(always)]
-    fn used_words(len: u8) -> usize {
-        (len as usize).div_ceil(8)
+        &zerocopy::IntoBytes::as_bytes(&self.words)[..self.len().min(SLOT_PAYLOAD)]
     }
 }
 
@@ -162,13 +230,10 @@ impl Producer {
         // The point of no return: nothing below can fail.
         // SAFETY: masked by the number of slots (invariant 1).
         let slot = unsafe { self.slots.get_unchecked(self.next as usize & self.mask) };
-        for (shared, word) in slot.payload.iter().zip(cell.words).take(Cell::used_words(cell.len)) {
+        for (shared, word) in slot.payload.iter().zip(cell.words).take(cell.len().div_ceil(8)) {
             shared.store(word, Ordering::Relaxed);
         }
-        let word = u64::from(sequence(self.next)) << 32
-            | u64::from(cell.tag) << 16
-            | u64::from(cell.descriptors) << 8
-            | u64::from(cell.len);
+        let word = u64::from(sequence(self.next)) << 32 | cell.word;
         // PAIRS: ring.publish with `Consumer::try_pop`.
         slot.word.store(word, Ordering::Release);
         self.next += 1;
@@ -232,7 +297,8 @@ impl Consumer {
         (slots.len() as u64 / 4).max(1)
     }
 
-    /// Takes the next cell, if it is there. After a [`Fault`] the ring is of no more use.
+    /// Takes the next cell into `cell`, if it is there. After a [`Fault`] the ring is of no more
+    /// use.
     ///
     /// # Errors
     /// The [`Fault`] that the producer committed.
@@ -240,39 +306,29 @@ impl Consumer {
     /// # Cost
     /// One cache line read; a store once a quarter lap.
     #[inline(always)]
-    pub fn try_pop(&mut self) -> Result<Option<Cell>, Fault> {
+    pub fn try_pop(&mut self, cell: &mut Cell) -> Result<bool, Fault> {
         // SAFETY: masked by the number of slots (invariant 1).
         let slot = unsafe { self.slots.get_unchecked(self.next as usize & self.mask) };
         // PAIRS: ring.publish with `Producer::try_push`. The only load of this word.
         let word = slot.word.load(Ordering::Acquire);
-        let expected = sequence(self.next);
-        if (word >> 32) as u32 != expected {
+        if (word >> 32) as u32 != sequence(self.next) {
             return self.nothing_new((word >> 32) as u32);
         }
-        let len = word as u8;
-        if len as usize > SLOT_PAYLOAD {
+        if usize::from(word as u8) > SLOT_PAYLOAD {
             return Err(Fault::SlotLength);
         }
-        let mut cell = Cell {
-            words: [0; SLOT_WORDS],
-            tag: (word >> 16) as u16,
-            descriptors: (word >> 8) as u8,
-            len,
-        };
-        for (to, shared) in cell.words.iter_mut().zip(&slot.payload).take(Cell::used_words(len)) {
-            *to = shared.load(Ordering::Relaxed);
-        }
+        slot.copy_payload(word & 0xffff_ffff, cell);
         self.next += 1;
         if self.next == self.publish_at {
             self.publish_credit();
         }
-        Ok(Some(cell))
+        Ok(true)
     }
 
     #[inline(always)]
-    fn nothing_new(&self, found: u32) -> Result<Option<Cell>, Fault> {
+    fn nothing_new(&self, found: u32) -> Result<bool, Fault> {
         let before = sequence(self.next).wrapping_sub(self.slots.len() as u32);
-        if found == before { Ok(None) } else { Err(Fault::SlotSequence) }
+        if found == before { Ok(false) } else { Err(Fault::SlotSequence) }
     }
 
     /// Whether a cell, or nonsense, is there to be taken.
@@ -291,7 +347,7 @@ impl Consumer {
         self.publish_at = self.next + Self::step(&self.slots);
     }
 
-    /// Whether the last [`Consumer::try_pop`] published credit, so that a sleeping producer may
+    /// Whether the last [`Consumer::try_pop`] that took a cell published credit, so that a sleeping producer may
     /// have to be woken.
     #[inline(always)]
     pub fn just_published(&self) -> bool {

@@ -44,6 +44,8 @@ const POLL_FOR: Duration = Duration::from_micros(50);
 const LIVENESS_PERIOD: Duration = Duration::from_millis(2);
 /// Looks between two looks at the clock: a power of two.
 const LOOKS_PER_CLOCK: u32 = 128;
+/// Looks at what is most likely to come, between two looks at everything: see [`Waiter::step`].
+pub const LOOKS: u32 = 32;
 
 /// Tells a poller when to ask the kernel about its peers, at a cost that does not show.
 #[derive(Debug)]
@@ -82,28 +84,33 @@ impl Pulse {
 }
 
 /// One wait, from the first vain look to the next success.
+///
+/// The clock is first read after some vain looks, and the time runs from there: a wait that ends
+/// before costs no look at it.
 #[derive(Debug)]
 pub struct Waiter {
     wait: Wait,
     looks: u32,
     since: Option<Instant>,
-    deadline: Option<Instant>,
+    timeout: Option<Duration>,
     shares_core: bool,
 }
 
 impl Waiter {
-    /// Begins a wait. `shares_core` if the peer last ran on the core of this thread.
+    /// Begins a wait of at most `timeout`. `shares_core` if the peer last ran on the core of this
+    /// thread.
     #[inline(always)]
-    pub fn new(wait: Wait, shares_core: bool, deadline: Option<Instant>) -> Self {
-        Self { wait, looks: 0, since: None, deadline, shares_core }
+    pub fn new(wait: Wait, shares_core: bool, timeout: Option<Duration>) -> Self {
+        Self { wait, looks: 0, since: None, timeout, shares_core }
     }
 
-    /// Waits a moment, and says what to do next.
+    /// Waits a moment, and says what to do next. While it polls it asks `ready`, up to `looks` times,
+    /// before it lets the caller look at everything else.
     ///
     /// # Cost
-    /// Polling: a `pause`; a look at the clock each 128. Yielding: one system call.
+    /// Polling: a `pause` for each look; a look at the clock now and then. Yielding: one system call.
     #[inline(always)]
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self, looks: u32, ready: impl Fn() -> bool) -> Step {
         let yields = match self.wait {
             Wait::Park => return self.park(),
             Wait::Adaptive if self.shares_core => {
@@ -111,35 +118,48 @@ impl Waiter {
                 true
             }
             Wait::Adaptive | Wait::Spin => {
-                spin_loop();
+                for _ in 0..looks {
+                    spin_loop();
+                    if ready() {
+                        return Step::Again;
+                    }
+                }
                 false
             }
         };
-        self.looks = self.looks.wrapping_add(1);
-        let clock_due =
-            if yields { self.looks >= 4 } else { self.looks.is_multiple_of(LOOKS_PER_CLOCK) };
-        if clock_due { self.consult_clock() } else { Step::Again }
+        self.looks = self.looks.wrapping_add(looks);
+        if yields || self.looks >= LOOKS_PER_CLOCK { self.consult_clock() } else { Step::Again }
     }
 
     #[cold]
     fn consult_clock(&mut self) -> Step {
-        let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        self.looks = 0;
+        let waited = self.waited();
+        if self.timeout.is_some_and(|timeout| waited >= timeout) {
             return Step::TimedOut;
         }
-        let since = *self.since.get_or_insert(now);
-        if self.wait == Wait::Adaptive && now - since > POLL_FOR { Step::Park } else { Step::Again }
+        if self.wait == Wait::Adaptive && waited > POLL_FOR { Step::Park } else { Step::Again }
     }
 
     #[cold]
-    fn park(&self) -> Step {
-        let over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if over { Step::TimedOut } else { Step::Park }
+    fn park(&mut self) -> Step {
+        let waited = self.waited();
+        if self.timeout.is_some_and(|timeout| waited >= timeout) {
+            Step::TimedOut
+        } else {
+            Step::Park
+        }
     }
 
-    /// How long a park may last; `None` without a deadline.
+    fn waited(&mut self) -> Duration {
+        let now = Instant::now();
+        now - *self.since.get_or_insert(now)
+    }
+
+    /// How long a park may last; `None` without a limit.
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        let waited = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.timeout.map(|timeout| timeout.saturating_sub(waited))
     }
 }
 

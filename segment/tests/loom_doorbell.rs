@@ -20,7 +20,16 @@ use segment::model;
 use segment::ring::{Cell, Consumer, Producer};
 
 fn cell() -> Cell {
-    Cell::with_bytes(0, &[1; 8]).expect("eight bytes fit")
+    let mut cell = Cell::new(0);
+    assert!(cell.append(&[1; 8]), "eight bytes fit");
+    cell
+}
+
+fn take(consumer: &mut Consumer) -> bool {
+    let mut taken = Cell::new(0);
+    let there = consumer.try_pop(&mut taken).expect("an honest producer");
+    assert_eq!(there, taken.len() == 8);
+    there
 }
 
 /// One side's interruption by the other's membarrier.
@@ -162,8 +171,7 @@ fn who_wakes_by_itself_and_sleeps_again_is_rung_for_the_second_sleep() {
                 break;
             }
             sleeper.disarm();
-            while let Some(cell) = consumer.try_pop().expect("an honest producer") {
-                assert_eq!(cell.len, 8);
+            while take(&mut consumer) {
                 received += 1;
             }
         }
@@ -221,8 +229,7 @@ fn who_closes_is_seen_to_have_closed_after_its_last_message() {
             sleeper.close();
         });
         if bell.peer_has_closed() {
-            let last = consumer.try_pop().expect("an honest producer");
-            assert!(last.is_some(), "the last message came before the farewell");
+            assert!(take(&mut consumer), "the last message came before the farewell");
         }
         closer.join().expect("it ends");
     });

@@ -46,7 +46,9 @@ mod waiting;
 
 pub use address::{Address, AddressError};
 pub use channel::{Channel, CloseReason, Offer, SendError};
-pub use endpoint::{ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError};
+pub use endpoint::{
+    Arrival, ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError,
+};
 pub use fbufs::{AllocError, Fbuf, FbufMut, PeerFbuf};
 pub use handshake::{
     AcceptError, ChannelOptions, ConnectError, ConnectOptions, Incoming, ListenOptions, Refusal,

@@ -11,41 +11,47 @@ pub const MAX_INLINE_WITH_FBUF: usize = SLOT_PAYLOAD - Descriptor::BYTES;
 
 /// A received message: bytes that came in the slot, in private memory, and perhaps a buffer.
 ///
-/// The buffer is the receiver's until the message, or the [`PeerFbuf`] taken out of it, is dropped.
-#[derive(Debug)]
+/// The buffer is the receiver's until the message, or the [`PeerFbuf`] taken out of it, is dropped, or
+/// another message is received into it. `Message::default()` is an empty one, to receive into.
+#[derive(Debug, Default)]
 pub struct Message {
     cell: Cell,
     fbuf: Option<PeerFbuf>,
 }
 
 impl Message {
+    /// Turns what was received into a message, in place: checks the descriptor, takes the buffer.
     #[inline(always)]
-    pub(crate) fn new(cell: Cell, pool: &PeerPool) -> Result<Self, Fault> {
-        if cell.descriptors == 0 {
-            return Ok(Self { cell, fbuf: None });
-        }
-        Self::with_fbuf(cell, pool)
+    pub(crate) fn complete(&mut self, pool: &PeerPool) -> Result<(), Fault> {
+        self.fbuf = None;
+        if self.cell.descriptors() == 0 { Ok(()) } else { self.take_descriptor(pool) }
     }
 
     #[inline]
-    fn with_fbuf(cell: Cell, pool: &PeerPool) -> Result<Self, Fault> {
-        if cell.descriptors != 1 || (cell.len as usize) < Descriptor::BYTES {
+    fn take_descriptor(&mut self, pool: &PeerPool) -> Result<(), Fault> {
+        if self.cell.descriptors() != 1 || self.cell.len() < Descriptor::BYTES {
             return Err(Fault::DescriptorCount);
         }
-        let fbuf = pool.accept(Descriptor::from_words([cell.words[0], cell.words[1]]))?;
-        Ok(Self { cell, fbuf: Some(fbuf) })
+        let [first, second, ..] = *self.cell.words();
+        self.fbuf = Some(pool.accept(Descriptor::from_words([first, second]))?);
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn cell_mut(&mut self) -> &mut Cell {
+        &mut self.cell
     }
 
     /// The number that the sender's layer put on it.
     #[inline(always)]
     pub fn tag(&self) -> u16 {
-        self.cell.tag
+        self.cell.tag()
     }
 
     /// The bytes that came in the slot. Nobody else can change them any more.
     #[inline(always)]
     pub fn inline(&self) -> &[u8] {
-        let skip = usize::from(self.cell.descriptors) * Descriptor::BYTES;
+        let skip = usize::from(self.cell.descriptors()) * Descriptor::BYTES;
         self.cell.bytes().get(skip..).unwrap_or_default()
     }
 

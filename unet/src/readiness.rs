@@ -64,10 +64,9 @@ impl Readiness {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Waits for events, at most `timeout` (for ever if `None`), and passes each to `handle`.
+    /// Waits for events, at most `timeout` (for ever if `None`), and appends them to `into`.
     pub fn wait(&self, timeout: Option<Duration>, into: &mut Vec<Source>) {
-        // Not kept: the type is not `Send`, and an endpoint must be.
-        let mut space = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
+        let mut space = [const { MaybeUninit::uninit() }; BATCH];
         let timeout = timeout.map(timespec);
         // An interrupted wait is a vain one: the caller looks again.
         if let Ok((events, _)) = epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
@@ -79,17 +78,5 @@ impl Readiness {
 impl AsFd for Readiness {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn an_endpoint_and_what_it_receives_may_move_to_another_thread() {
-        fn may_move<T: Send>(_: Option<T>) -> bool {
-            true
-        }
-        assert!(may_move(None::<crate::Endpoint>) && may_move(None::<crate::Event>));
-        assert!(may_move(None::<crate::Channel>) && may_move(None::<crate::FbufMut>));
     }
 }

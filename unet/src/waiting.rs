@@ -1,10 +1,11 @@
 //! How one channel waits: for a message, for room, or for a buffer.
 
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::timespec;
-use segment::wait::{Step, Waiter};
+use segment::wait::{LOOKS, Step, Waiter};
 
 use crate::channel::{Channel, CloseReason, Offer, SendError};
 use crate::{AllocError, Fbuf, FbufMut, Message};
@@ -20,10 +21,24 @@ impl Channel {
     /// milliseconds for the peer's health.
     #[inline(always)]
     pub fn recv(&mut self) -> Result<Message, CloseReason> {
-        match self.try_recv()? {
-            Some(message) => Ok(message),
-            None => self.recv_waiting(None).map(|message| message.expect("there is no deadline")),
+        let mut message = Message::default();
+        self.recv_into(&mut message)?;
+        Ok(message)
+    }
+
+    /// As [`Channel::recv`], into a message of the caller's: the fastest way.
+    ///
+    /// # Errors
+    /// [`CloseReason`], once nothing is left to be taken.
+    ///
+    /// # Cost
+    /// As [`Channel::recv`].
+    #[inline(always)]
+    pub fn recv_into(&mut self, message: &mut Message) -> Result<(), CloseReason> {
+        if !self.try_recv_into(message)? {
+            self.recv_waiting(message, None)?;
         }
+        Ok(())
     }
 
     /// As [`Channel::recv`]; `None` if nothing came in time.
@@ -34,27 +49,31 @@ impl Channel {
     /// # Cost
     /// As [`Channel::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message>, CloseReason> {
-        match self.try_recv()? {
-            Some(message) => Ok(Some(message)),
-            None => self.recv_waiting(Some(Instant::now() + timeout)),
-        }
+        let mut message = Message::default();
+        let taken =
+            self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, Some(timeout))?;
+        Ok(taken.then_some(message))
     }
 
     #[inline(always)]
-    fn recv_waiting(&mut self, deadline: Option<Instant>) -> Result<Option<Message>, CloseReason> {
-        let mut waiter = Waiter::new(self.wait, self.cores.shared(), deadline);
+    fn recv_waiting(
+        &mut self,
+        message: &mut Message,
+        timeout: Option<Duration>,
+    ) -> Result<bool, CloseReason> {
+        let mut waiter = Waiter::new(self.wait, self.cores.shared(), timeout);
         loop {
-            match waiter.step() {
+            match waiter.step(LOOKS, || self.is_ready()) {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, |channel| channel.is_ready()),
                 Step::TimedOut => {
                     // Who polls seldom, with short timeouts, asks the kernel each time.
                     self.check_liveness();
-                    return self.pop();
+                    return self.pop(message);
                 }
             }
-            if let Some(message) = self.try_recv()? {
-                return Ok(Some(message));
+            if self.try_recv_into(message)? {
+                return Ok(true);
             }
         }
     }
@@ -84,17 +103,17 @@ impl Channel {
     pub fn send_timeout(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
         match self.try_send(bytes)? {
             Offer::Taken => Ok(()),
-            Offer::Full(()) => self.send_waiting(bytes, Some(Instant::now() + timeout)),
+            Offer::Full(()) => self.send_waiting(bytes, Some(timeout)),
         }
     }
 
     #[cold]
-    fn send_waiting(&mut self, bytes: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+    fn send_waiting(&mut self, bytes: &[u8], timeout: Option<Duration>) -> Result<(), SendError> {
         let len = bytes.len();
         let ready = move |channel: &mut Self| {
             channel.has_room() && (len <= crate::MAX_INLINE || channel.has_buffer(len))
         };
-        self.wait_until(deadline, ready, |channel| match channel.try_send(bytes)? {
+        self.wait_until(timeout, ready, |channel| match channel.try_send(bytes)? {
             Offer::Taken => Ok::<_, SendError>(Some(())),
             Offer::Full(()) => Ok(None),
         })?
@@ -139,9 +158,8 @@ impl Channel {
         len: usize,
         timeout: Duration,
     ) -> Result<Option<FbufMut>, AllocError> {
-        let deadline = Some(Instant::now() + timeout);
         self.wait_until(
-            deadline,
+            Some(timeout),
             move |channel| channel.has_buffer(len),
             |channel| match channel.alloc(len) {
                 Ok(fbuf) => Ok(Some(fbuf)),
@@ -154,11 +172,11 @@ impl Channel {
     /// Repeats `attempt` until it yields something or the deadline passes.
     fn wait_until<T, E>(
         &mut self,
-        deadline: Option<Instant>,
+        timeout: Option<Duration>,
         ready: impl Fn(&mut Self) -> bool,
         mut attempt: impl FnMut(&mut Self) -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
-        let mut waiter = Waiter::new(self.wait, self.cores.shared(), deadline);
+        let mut waiter = Waiter::new(self.wait, self.cores.shared(), timeout);
         loop {
             if let Some(done) = attempt(self)? {
                 return Ok(Some(done));
@@ -166,7 +184,7 @@ impl Channel {
             if self.pulse.tick() {
                 self.check_liveness();
             }
-            match waiter.step() {
+            match waiter.step(1, || false) {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, &ready),
                 Step::TimedOut => return Ok(None),
@@ -174,10 +192,42 @@ impl Channel {
         }
     }
 
-    /// Sleeps in the kernel until the peer rings or dies, or the deadline; not at all if `ready`
-    /// once this side's sleep is announced.
-    #[cold]
+    /// Whether the peer last waited on this thread's core. For layers that wait themselves.
+    #[inline(always)]
+    pub fn shares_core(&mut self) -> bool {
+        self.cores.shared()
+    }
+
+    /// Sleeps until there is something to be received, or the waiter's deadline. For layers that
+    /// wait themselves.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn park_for_message(&mut self, waiter: &Waiter) {
+        self.park(waiter, |channel| channel.is_ready());
+    }
+
+    /// Sleeps until there is something to be received, or `other` is readable.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn park_beside(&mut self, other: impl AsFd) {
+        self.park_on(None, Some(other.as_fd()), |channel| channel.is_ready());
+    }
+
     fn park(&mut self, waiter: &Waiter, ready: impl Fn(&mut Self) -> bool) {
+        self.park_on(waiter.remaining(), None, ready);
+    }
+
+    /// Sleeps in the kernel until the peer rings or dies, or `other` is readable, or the time is up;
+    /// not at all if `ready` once this side's sleep is announced.
+    #[cold]
+    fn park_on(
+        &mut self,
+        timeout: Option<Duration>,
+        other: Option<BorrowedFd<'_>>,
+        ready: impl Fn(&mut Self) -> bool,
+    ) {
         self.publish_totals();
         self.sleeper.arm();
         self.sleeper.settle();
@@ -185,28 +235,23 @@ impl Channel {
             self.sleeper.disarm();
             return;
         }
-        let timeout = waiter.remaining().map(timespec);
+        let timeout = timeout.map(timespec);
         let (doorbell, death) = {
-            let socket = PollFd::from_borrowed_fd(self.socket(), PollFlags::IN);
-            match self.pidfd().map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)) {
-                Some(pidfd) => wait_for(&mut [socket, pidfd], timeout.as_ref()),
-                None => wait_for(&mut [socket], timeout.as_ref()),
-            }
+            let socket = self.socket();
+            let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+            // Where there is no third or second descriptor, the socket stands in for it.
+            let (pidfd, other) = (self.pidfd().unwrap_or(socket), other.unwrap_or(socket));
+            let mut fds = [watch(socket), watch(pidfd), watch(other)];
+            // An interrupted sleep is a vain one: the caller looks again.
+            let _ = poll(&mut fds, timeout.as_ref());
+            (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
         };
         self.sleeper.disarm();
         if doorbell {
             self.service_socket();
         }
-        if death {
+        if death && self.closed().is_none() {
             self.check_liveness();
         }
     }
-}
-
-/// Sleeps until the first or the second descriptor is ready, and says which.
-fn wait_for(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> (bool, bool) {
-    // An interrupted sleep is a vain one: the caller looks again.
-    let _ = poll(fds, timeout);
-    let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-    (ready(fds.first()), ready(fds.get(1)))
 }

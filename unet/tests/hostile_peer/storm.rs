@@ -48,14 +48,15 @@ fn behave(hostile: &mut Hostile, random: &mut Random) {
     let mut consumer = Consumer::attach(hostile.segment(), &hostile.peer);
     let mut index = 0;
     for number in 0..random.below(400) as u64 {
-        let mut cell = Cell::with_bytes(0, &number.to_ne_bytes()).expect("eight bytes fit");
+        let mut cell = Cell::new(0);
         if number % 16 == 0 && index < 10 {
-            cell = Cell { descriptors: 1, len: 16, ..Cell::default() };
-            cell.words[..2].copy_from_slice(&[index << 32, 4096]);
+            assert!(cell.append_descriptor([index << 32, 4096]), "a descriptor fits");
             index += 1;
+        } else {
+            assert!(cell.append(&number.to_ne_bytes()), "eight bytes fit");
         }
         for _ in 0..1000 {
-            while let Ok(Some(_)) = consumer.try_pop() {}
+            while consumer.try_pop(&mut Cell::default()) == Ok(true) {}
             if producer.try_push(&cell).is_ok() {
                 break;
             }

@@ -1,0 +1,212 @@
+//! The loops around a system's single operation, generic so that the operation is inlined.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Stamps;
+use crate::fault::Fault;
+use crate::measure::spread::Spread;
+
+/// A client's half that waits for an answer.
+pub trait Echo {
+    /// One message there and its answer back.
+    fn round_trip(&mut self) -> Result<(), Fault>;
+    /// Tells the server to leave its loop.
+    fn finish(&mut self) -> Result<(), Fault>;
+}
+
+/// [`Echo`], many times.
+pub trait RoundTrips {
+    /// `count` round trips, without stamps.
+    fn run(&mut self, count: u64) -> Result<(), Fault>;
+    /// `count` round trips, each stamped before and after.
+    fn run_stamped(
+        &mut self,
+        count: u64,
+        stamps: &Stamps,
+        spread: &mut Spread,
+    ) -> Result<(), Fault>;
+    /// Tells the server to leave its loop.
+    fn finish(&mut self) -> Result<(), Fault>;
+}
+
+/// Intervals that are kept before they enter the histogram: few enough to stay in the first cache.
+const KEPT: usize = 1024;
+
+impl<E: Echo> RoundTrips for E {
+    fn run(&mut self, count: u64) -> Result<(), Fault> {
+        for _ in 0..count {
+            self.round_trip()?;
+        }
+        Ok(())
+    }
+
+    fn run_stamped(
+        &mut self,
+        count: u64,
+        stamps: &Stamps,
+        spread: &mut Spread,
+    ) -> Result<(), Fault> {
+        let mut intervals = [0; KEPT];
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(KEPT as u64) as usize;
+            for interval in &mut intervals[..now] {
+                let start = stamps.now();
+                self.round_trip()?;
+                *interval = stamps.now().saturating_sub(start);
+            }
+            // The histogram is touched while no operation is being timed.
+            for &interval in &intervals[..now] {
+                spread.add(stamps.picoseconds(interval), 1);
+            }
+            left -= now as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Fault> {
+        Echo::finish(self)
+    }
+}
+
+/// A server's half that answers every message.
+pub trait EchoServer {
+    /// Answers one message; false after the one that ends the loop.
+    fn answer(&mut self) -> Result<bool, Fault>;
+}
+
+/// [`EchoServer`], until the client finishes.
+pub trait EchoLoop {
+    /// Answers until the client finishes.
+    fn run(&mut self) -> Result<(), Fault>;
+}
+
+impl<S: EchoServer> EchoLoop for S {
+    fn run(&mut self) -> Result<(), Fault> {
+        while self.answer()? {}
+        Ok(())
+    }
+}
+
+/// A client's half that only sends.
+pub trait Sender {
+    /// Starts a new phase: sequence numbers begin again.
+    fn begin(&mut self);
+    /// Sends one message, waiting for room.
+    fn send(&mut self) -> Result<(), Fault>;
+    /// Sends the message that ends the phase; it is repeated where messages can be lost.
+    fn finish(&mut self) -> Result<(), Fault>;
+    /// Whether messages can be lost on the way.
+    fn lossy(&self) -> bool;
+}
+
+/// [`Sender`], many times.
+pub trait Sends {
+    /// Starts a new phase.
+    fn begin(&mut self);
+    /// Sends `count` messages.
+    fn run(&mut self, count: u64) -> Result<(), Fault>;
+    /// Ends the phase.
+    fn finish(&mut self) -> Result<(), Fault>;
+    /// Whether messages can be lost on the way.
+    fn lossy(&self) -> bool;
+}
+
+impl<S: Sender> Sends for S {
+    fn begin(&mut self) {
+        Sender::begin(self);
+    }
+
+    fn run(&mut self, count: u64) -> Result<(), Fault> {
+        for _ in 0..count {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Fault> {
+        Sender::finish(self)
+    }
+
+    fn lossy(&self) -> bool {
+        Sender::lossy(self)
+    }
+}
+
+/// What a receiver met.
+pub enum Arrival {
+    /// So many messages.
+    Messages(u64),
+    /// The end of the phase.
+    End,
+}
+
+/// A server's half that takes messages in.
+pub trait Receiver {
+    /// Starts a new phase: leftovers of the last one are thrown away.
+    fn begin(&mut self) -> Result<(), Fault>;
+    /// Waits for the next messages and looks at each one.
+    fn receive(&mut self) -> Result<Arrival, Fault>;
+    /// Messages that were sent in this phase and did not arrive.
+    fn lost(&self) -> u64;
+}
+
+/// What the receiver counted in one phase.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Received {
+    /// Messages after the first arrival, which starts the clock.
+    pub messages: u64,
+    /// From the first arrival to the end.
+    pub elapsed_ns: f64,
+    /// Messages that did not arrive.
+    pub lost: u64,
+    /// How often the receiving thread was switched away from.
+    pub switches: u64,
+    /// Time per message, each figure taken over [`MESSAGES_PER_STAMP`] of them; empty without stamps.
+    pub spread: Vec<(u64, u64)>,
+}
+
+/// A stamp costs more than a small message: one is taken for so many small messages.
+pub const MESSAGES_PER_STAMP: u64 = 64;
+
+/// [`Receiver`], for a whole phase.
+pub trait ReceiveLoop {
+    /// Starts a new phase.
+    fn begin(&mut self) -> Result<(), Fault>;
+    /// Receives until the phase ends; stamps after every `per_stamp` messages, if any.
+    fn run(&mut self, per_stamp: Option<u64>) -> Result<Received, Fault>;
+}
+
+impl<R: Receiver> ReceiveLoop for R {
+    fn begin(&mut self) -> Result<(), Fault> {
+        Receiver::begin(self)
+    }
+
+    fn run(&mut self, per_stamp: Option<u64>) -> Result<Received, Fault> {
+        let mut spread = Spread::new();
+        let step = per_stamp.unwrap_or(u64::MAX);
+        let mut started: Option<(Instant, Instant)> = None;
+        let (mut messages, mut since) = (0, 0);
+        while let Arrival::Messages(count) = self.receive()? {
+            let Some((_, last)) = &mut started else {
+                let now = Instant::now();
+                started = Some((now, now));
+                continue;
+            };
+            messages += count;
+            since += count;
+            if since >= step {
+                let now = Instant::now();
+                let picoseconds = now.duration_since(*last).as_nanos() as u64 * 1000;
+                spread.add(picoseconds / since, since);
+                *last = now;
+                since = 0;
+            }
+        }
+        let elapsed_ns = started.map_or(0.0, |(first, _)| first.elapsed().as_secs_f64() * 1e9);
+        let (lost, spread) = (self.lost(), spread.buckets());
+        Ok(Received { messages, elapsed_ns, lost, switches: 0, spread })
+    }
+}

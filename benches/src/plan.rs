@@ -1,0 +1,149 @@
+//! From the command line to the list of measurements.
+
+use std::time::Duration;
+
+use crate::cli::{Command, Options};
+use crate::cpus::Cpus;
+use crate::fault::Failure;
+use crate::systems::{self, System};
+use crate::task::{Bench, Wait};
+
+/// One measurement to be made.
+pub struct Measurement {
+    /// The question.
+    pub bench: Bench,
+    /// Who is asked.
+    pub system: &'static dyn System,
+    /// How both sides wait.
+    pub wait: Wait,
+    /// The size that was asked for.
+    pub asked: usize,
+    /// Idle bindings beside the one that is used.
+    pub idle_bindings: usize,
+}
+
+impl Measurement {
+    /// The size that the system makes of it.
+    pub fn payload(&self) -> usize {
+        self.system.payload(self.bench, self.asked)
+    }
+}
+
+/// All that a run will do.
+pub struct Plan {
+    /// In the order of the tables.
+    pub measurements: Vec<Measurement>,
+    /// The timed phases of each.
+    pub duration: Duration,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// The time for all measurements of a run without a command.
+const WHOLE_RUN: Duration = Duration::from_secs(26);
+/// What a measurement takes beside its timed phases: the process, the warm-up, the floor.
+const BESIDE: Duration = Duration::from_millis(150);
+/// The time of one measurement unless the user says otherwise.
+const DURATION: Duration = Duration::from_secs(2);
+
+impl Plan {
+    /// Works out what to measure.
+    pub fn make(command: Option<&Command>, options: &Options, cpus: Cpus) -> Result<Self, Failure> {
+        let mut plan = Self { measurements: Vec::new(), duration: DURATION, left_out: Vec::new() };
+        let systems = chosen(&options.system)?;
+        match command {
+            None => {
+                plan.add(Bench::NullRpc, &systems, options, cpus, &[0]);
+                plan.add(Bench::Rtt, &systems, options, cpus, &[0]);
+                let count = plan.measurements.len().max(1) as u32;
+                let share = (WHOLE_RUN / count).saturating_sub(BESIDE);
+                plan.duration = share.clamp(Duration::from_millis(100), DURATION);
+            }
+            Some(Command::NullRpc) => plan.add(Bench::NullRpc, &systems, options, cpus, &[0]),
+            Some(Command::Rtt) => plan.add(Bench::Rtt, &systems, options, cpus, &[0]),
+            Some(Command::Rate) => plan.add(Bench::Rate, &systems, options, cpus, &[0]),
+            Some(Command::Bandwidth) => plan.add(Bench::Bandwidth, &systems, options, cpus, &[0]),
+            Some(Command::Scale { bindings }) => {
+                let bindings: Vec<_> = bindings.iter().map(|&count| count as usize).collect();
+                plan.add(Bench::Scale, &systems, options, cpus, &bindings);
+            }
+            Some(Command::Limits | Command::Systems | Command::Serve { .. }) => return Ok(plan),
+        }
+        plan.duration = options.duration.unwrap_or(plan.duration);
+        if plan.measurements.is_empty() {
+            let reasons = plan.left_out.join(" ");
+            return Err(Failure::Usage(format!("Nothing is left to measure. {reasons}")));
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        bench: Bench,
+        systems: &[&'static dyn System],
+        options: &Options,
+        cpus: Cpus,
+        bindings: &[usize],
+    ) {
+        let sizes = if options.size.is_empty() { sizes(bench) } else { &options.size };
+        let waits = if options.wait.is_empty() { waits(bench, cpus) } else { &options.wait };
+        for &wait in waits {
+            for &asked in sizes {
+                for &system in systems {
+                    for &idle_bindings in bindings {
+                        let what = Measurement { bench, system, wait, asked, idle_bindings };
+                        match system.refuses(bench, what.payload(), wait) {
+                            None => self.measurements.push(what),
+                            Some(why) => self.leave_out(&what, &why),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn leave_out(&mut self, what: &Measurement, why: &str) {
+        let sentence = format!("{} {why}.", what.system.name());
+        if !self.left_out.contains(&sentence) {
+            self.left_out.push(sentence);
+        }
+    }
+}
+
+fn chosen(words: &[String]) -> Result<Vec<&'static dyn System>, Failure> {
+    if words.is_empty() {
+        return Ok(systems::all());
+    }
+    let mut chosen: Vec<&'static dyn System> = Vec::new();
+    for word in words {
+        for system in systems::named(word).map_err(|why| {
+            let mut letters = why.chars();
+            let first = letters.next().map(|c| c.to_ascii_uppercase()).into_iter();
+            Failure::Usage(format!("{}.", first.chain(letters).collect::<String>()))
+        })? {
+            if !chosen.iter().any(|known| known.name() == system.name()) {
+                chosen.push(system);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn sizes(bench: Bench) -> &'static [usize] {
+    match bench {
+        Bench::NullRpc | Bench::Scale => &[0],
+        Bench::Rtt => &[8, 4 << 10, 64 << 10],
+        Bench::Rate => &[8],
+        Bench::Bandwidth => &[4 << 10, 64 << 10, 1 << 20],
+    }
+}
+
+fn waits(bench: Bench, cpus: Cpus) -> &'static [Wait] {
+    match (bench, cpus.same_core()) {
+        // A null call shows what sleeping costs, too.
+        (Bench::NullRpc, false) => &[Wait::Spin, Wait::Park],
+        (Bench::NullRpc, true) => &[Wait::Adaptive, Wait::Park],
+        (_, false) => &[Wait::Spin],
+        (_, true) => &[Wait::Adaptive],
+    }
+}

@@ -1,0 +1,131 @@
+//! One line of the results.
+
+use serde::Serialize;
+
+use crate::measure::spread::Spread;
+use crate::plan::Measurement;
+use crate::report::units;
+use crate::task::{Bench, Wait};
+
+/// What one measurement found. Times are nanoseconds an operation: a round trip, or one message
+/// that arrived where messages go one way.
+#[derive(Debug, Serialize)]
+pub struct Record {
+    /// The question.
+    pub bench: Bench,
+    /// The system.
+    pub system: &'static str,
+    /// Its transport.
+    pub transport: &'static str,
+    /// How both sides waited.
+    pub wait: Wait,
+    /// Bytes in a message.
+    pub payload_bytes: usize,
+    /// Operations in the run that gave the mean.
+    pub iterations: u64,
+    /// The shortest, by stamps, as are all percentiles.
+    pub min_ns: f64,
+    /// Half took no longer.
+    pub p50_ns: f64,
+    /// Nine in ten took no longer.
+    pub p90_ns: f64,
+    /// All but one in a hundred.
+    pub p99_ns: f64,
+    /// All but one in a thousand.
+    pub p999_ns: f64,
+    /// The longest.
+    pub max_ns: f64,
+    /// The whole run's time by its operations, without stamps.
+    pub mean_ns: f64,
+    /// Operations a second, from the mean.
+    pub ops_per_sec: f64,
+    /// Payload a second, counted in one direction.
+    pub bytes_per_sec: f64,
+    /// The floor around this run.
+    pub floor_ns: f64,
+    /// `mean_ns / floor_ns`. For messages one way: how many round trips of the floor a message takes.
+    pub ratio_to_floor: f64,
+    /// What to know about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The parts of the note that are not the comparison with `reference`.
+    #[serde(skip)]
+    pub remarks: Vec<String>,
+    /// A yardstick that fits this way of waiting better than the floor.
+    #[serde(skip)]
+    pub reference: Option<Reference>,
+    /// How often other work took one of two cores in the timed phases.
+    #[serde(skip)]
+    pub interruptions: u64,
+    /// The whole distribution, picoseconds and counts, for pictures.
+    #[serde(skip)]
+    pub spread: Vec<(u64, u64)>,
+    /// Idle bindings beside this one.
+    #[serde(skip)]
+    pub idle_bindings: usize,
+}
+
+/// What a run that sleeps or yields is compared with.
+#[derive(Debug)]
+pub struct Reference {
+    /// The yardstick's name.
+    pub name: &'static str,
+    /// Its round trip around this run.
+    pub nanoseconds: f64,
+}
+
+impl Record {
+    /// Puts the figures of one measurement together.
+    pub fn new(what: &Measurement, spread: &Spread, iterations: u64, mean_ns: f64) -> Self {
+        let payload_bytes = what.payload();
+        let ops_per_sec = 1e9 / mean_ns;
+        Self {
+            bench: what.bench,
+            system: what.system.name(),
+            transport: what.system.transport(),
+            wait: what.wait,
+            payload_bytes,
+            iterations,
+            min_ns: spread.min_ns(),
+            p50_ns: spread.quantile_ns(0.5),
+            p90_ns: spread.quantile_ns(0.9),
+            p99_ns: spread.quantile_ns(0.99),
+            p999_ns: spread.quantile_ns(0.999),
+            max_ns: spread.max_ns(),
+            mean_ns,
+            ops_per_sec,
+            bytes_per_sec: ops_per_sec * payload_bytes as f64,
+            floor_ns: 0.0,
+            ratio_to_floor: 0.0,
+            note: None,
+            remarks: Vec::new(),
+            interruptions: 0,
+            reference: None,
+            spread: spread.buckets(),
+            idle_bindings: what.idle_bindings,
+        }
+    }
+
+    /// Enters the floor.
+    pub fn compare_with_floor(&mut self, floor_ns: f64) {
+        self.floor_ns = floor_ns;
+        self.ratio_to_floor = self.mean_ns / floor_ns;
+    }
+
+    /// Puts the note together from its parts.
+    pub fn write_note(&mut self) {
+        let mut parts = self.remarks.clone();
+        if self.bench == Bench::Scale {
+            parts.push(format!("{} further idle bindings", self.idle_bindings));
+        }
+        if self.interruptions > 0 {
+            let times = self.interruptions;
+            parts.push(format!("other work took one of the cores {times} times meanwhile"));
+        }
+        if let Some(Reference { name, nanoseconds }) = self.reference {
+            let times = self.mean_ns / nanoseconds;
+            parts.push(format!("{times:.2} × the {name} of {}", units::time(nanoseconds)));
+        }
+        self.note = (!parts.is_empty()).then(|| parts.join("; "));
+    }
+}

@@ -1,0 +1,83 @@
+//! The results, for terminals, for machines and for browsers.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::fault::Failure;
+use crate::host::Host;
+use crate::record::{Record, Reference};
+use crate::task::Bench;
+
+mod html;
+mod plot;
+mod sketch;
+mod table;
+pub mod units;
+
+/// All that a run found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The machine.
+    pub host: Host,
+    /// The measurements.
+    pub records: Vec<Record>,
+}
+
+impl Report {
+    /// Compares each scale record with the one of the same system without idle bindings.
+    pub fn compare_scale(&mut self) {
+        let alone: Vec<_> = self
+            .records
+            .iter()
+            .filter(|record| record.bench == Bench::Scale && record.idle_bindings == 0)
+            .map(|record| (record.system, record.wait, record.payload_bytes, record.mean_ns))
+            .collect();
+        for record in &mut self.records {
+            if record.bench != Bench::Scale || record.idle_bindings == 0 {
+                continue;
+            }
+            let same = |other: &&(_, _, usize, _)| {
+                (other.0, other.1, other.2) == (record.system, record.wait, record.payload_bytes)
+            };
+            if let Some((.., mean_ns)) = alone.iter().find(same) {
+                record.reference =
+                    Some(Reference { name: "mean without idle bindings", nanoseconds: *mean_ns });
+                record.write_note();
+            }
+        }
+    }
+
+    /// Shows the report, or writes it to a file.
+    pub fn show(&self, format: Format, out: Option<&Path>) -> Result<(), Failure> {
+        let colour = out.is_none() && may_colour();
+        let text = match format {
+            Format::Table => table::write(self, colour),
+            Format::Html => html::write(self),
+            Format::Json => serde_json::to_string_pretty(self)
+                .map(|json| json + "\n")
+                .map_err(|error| Failure::Run(format!("The result cannot be coded: {error}.")))?,
+        };
+        match out {
+            None => match std::io::stdout().write_all(text.as_bytes()) {
+                // A reader that has seen enough, such as head, is no failure.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                result => result
+                    .map_err(|error| Failure::Run(format!("The result cannot be shown: {error}."))),
+            },
+            Some(file) => std::fs::write(file, text).map_err(|error| {
+                let file = file.display();
+                Failure::Run(format!("The result cannot be written to {file}: {error}."))
+            }),
+        }
+    }
+}
+
+/// Colour goes to a terminal whose user did not refuse it (see no-color.org).
+fn may_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    !refused && !dumb && std::io::stdout().is_terminal()
+}

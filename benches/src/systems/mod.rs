@@ -1,0 +1,105 @@
+//! The ways to talk that are compared, one file each.
+//!
+//! A system is two halves of a connection, made in two processes. A half implements one operation
+//! (see [`crate::measure::halves`]); the loops around it are written once and instantiated for each
+//! system, so that no dynamic call lies between two operations.
+
+use std::os::fd::OwnedFd;
+
+use crate::fault::Fault;
+use crate::measure::halves::{EchoLoop, ReceiveLoop, RoundTrips, Sends};
+use crate::process::server::Server;
+use crate::task::{Bench, Task, Wait};
+
+#[cfg(feature = "peers")]
+mod iceoryx2;
+mod kernel;
+mod lrpc;
+mod pipe;
+mod tcp;
+mod udp;
+mod uds;
+mod unet;
+
+/// One way for two processes to talk.
+pub trait System: Sync {
+    /// Its name on the command line and in records.
+    fn name(&self) -> &'static str;
+    /// The transport that records name.
+    fn transport(&self) -> &'static str;
+    /// One line for the list of systems.
+    fn about(&self) -> &'static str;
+    /// The message size that is used when `asked` is asked for.
+    fn payload(&self, bench: Bench, asked: usize) -> usize;
+    /// Says why this cannot be measured, in a clause that follows the system's name.
+    fn refuses(&self, bench: Bench, payload: usize, wait: Wait) -> Option<String>;
+    /// What a reader must know to read the result right.
+    fn remark(&self, bench: Bench, asked: usize) -> Option<String>;
+    /// Sets up a connection to the server process and gives the client's half.
+    fn client(&self, task: &Task, server: &Server) -> Result<ClientHalf, Fault>;
+    /// In the server process: gives the server's half, calling `ready` once a client may connect.
+    fn server(&self, task: &Task, fds: Vec<OwnedFd>, ready: Ready<'_>)
+    -> Result<ServerHalf, Fault>;
+}
+
+/// Tells the client that it may connect.
+pub type Ready<'a> = &'a mut dyn FnMut() -> Result<(), Fault>;
+
+/// The client's half of a connection.
+pub enum ClientHalf {
+    /// Sends and waits for the answer.
+    Echo(Box<dyn RoundTrips>),
+    /// Sends only.
+    OneWay(Box<dyn Sends>),
+}
+
+/// The server's half of a connection.
+pub enum ServerHalf {
+    /// Answers.
+    Echo(Box<dyn EchoLoop>),
+    /// Counts what arrives.
+    OneWay(Box<dyn ReceiveLoop>),
+}
+
+/// Every system in this build, in the order of the tables.
+pub fn all() -> Vec<&'static dyn System> {
+    vec![
+        &lrpc::Lrpc,
+        &unet::Unet,
+        #[cfg(feature = "peers")]
+        &iceoryx2::PublishSubscribe,
+        #[cfg(feature = "peers")]
+        &iceoryx2::RequestResponse,
+        &pipe::Pipe,
+        &uds::Uds,
+        &udp::Udp,
+        &tcp::Tcp,
+    ]
+}
+
+/// The system of exactly this name.
+pub fn by_name(name: &str) -> Option<&'static dyn System> {
+    all().into_iter().find(|system| system.name() == name)
+}
+
+/// The systems that a word on the command line means, or a sentence about why there are none.
+pub fn named(word: &str) -> Result<Vec<&'static dyn System>, String> {
+    let found: Vec<_> = all()
+        .into_iter()
+        .filter(|s| s.name() == word || s.name().split_once('/').is_some_and(|(w, _)| w == word))
+        .collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    if PEERS.contains(&word) {
+        return Err(format!(
+            "the system `{word}` is not in this build: build with the feature `peers`, as in \
+             `cargo run --release --features peers --bin unet-bench -- rtt --system {word}`"
+        ));
+    }
+    let known: Vec<_> = all().iter().map(|system| system.name()).collect();
+    Err(format!("there is no system `{word}`; choose from {}", known.join(", ")))
+}
+
+/// Systems that the feature `peers` links.
+const PEERS: &[&str] = &["iceoryx2", "iceoryx2/pubsub", "iceoryx2/reqres"];

@@ -1,0 +1,57 @@
+//! Bad arguments end with one sentence and exit code 2; help and lists end well.
+
+use crate::support::{run, text};
+
+/// One line on standard error that says what to do, nothing on standard output.
+fn refused(arguments: &[&str], words: &[&str]) {
+    let output = run(arguments);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{arguments:?}: {error}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    for word in words {
+        assert!(error.contains(word), "{arguments:?}: no `{word}` in: {error}");
+    }
+}
+
+#[test]
+fn every_bad_argument_is_one_sentence_and_exit_code_2() {
+    refused(&["ping"], &["ping", "--help"]);
+    refused(&["rtt", "--sizes", "8"], &["--sizes", "--help"]);
+    refused(&["rtt", "--size", "8,x"], &["--size", "8, 4K or 1M"]);
+    refused(&["rtt", "--size", "17M"], &["16M"]);
+    refused(&["rtt", "--wait", "sleep"], &["spin", "adaptive", "park"]);
+    refused(&["rtt", "--duration", "soon"], &["500ms or 2s"]);
+    refused(&["rtt", "--duration", "1h"], &["--duration"]);
+    refused(&["rtt", "--cpus", "0"], &["0,1"]);
+    refused(&["rtt", "--cpus", "0,999"], &["Core 999", "--cpus"]);
+    refused(&["rtt", "--system", "dbus"], &["dbus", "pipe", "tcp"]);
+    refused(&["rtt", "--format", "xml"], &["table", "json", "html"]);
+    refused(&["rtt", "--transport", "udp:localhost:1"], &["later version", "shm:"]);
+    refused(&["rtt", "--transport", "smoke"], &["shm:"]);
+    refused(&["scale", "--bindings", "5000"], &["4096"]);
+    refused(&["fbuf"], &["fbuf"]);
+}
+
+#[test]
+fn what_no_chosen_system_can_measure_is_refused_with_the_reason() {
+    refused(&["scale", "--system", "pipe"], &["pipe", "bindings"]);
+    refused(&["rtt", "--system", "udp", "--size", "1M"], &["udp", "65507"]);
+}
+
+#[cfg(not(feature = "peers"))]
+#[test]
+fn a_system_that_is_not_linked_is_refused_with_its_feature() {
+    refused(&["rtt", "--system", "iceoryx2"], &["--features peers", "cargo run"]);
+}
+
+#[test]
+fn help_and_version_end_well() {
+    for arguments in [&["--help"][..], &["rtt", "--help"], &["--version"], &["systems"]] {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}");
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+    let help = text(&run(&["--help"]).stdout);
+    assert!(help.contains("Examples:") && !help.contains("  serve "), "{help}");
+}

@@ -1,0 +1,6 @@
+//! The program, run as its users run it.
+
+mod arguments;
+mod endings;
+mod output;
+mod support;

@@ -1,0 +1,491 @@
+//! The client's side: bind once, then call.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use segment::failpoint;
+use segment::wait::{LOOKS, Step, Waiter};
+use unet::{
+    Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Credentials, Fbuf,
+    FbufMut, Message, Offer, PeerFbuf, Policy, Refusal, SendError, Wait,
+};
+use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
+
+use crate::a_stack::{A_STACKS, Layout};
+use crate::outcome::{Outcome, Reason, UnknownReason};
+use crate::wire::status;
+use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, inline_limit, refusal};
+use crate::{Interface, Procedure, Server};
+
+/// How to bind.
+#[derive(Clone, Debug)]
+pub struct BindOptions {
+    /// How this thread waits for replies.
+    pub wait: Wait,
+    /// Which users the server may run as.
+    pub policy: Policy,
+    /// How long the server may take to accept.
+    pub timeout: Duration,
+    /// How this side's segment is built; its area is set by the interface.
+    pub geometry: unet::Geometry,
+}
+
+impl Default for BindOptions {
+    fn default() -> Self {
+        Self {
+            wait: Wait::default(),
+            policy: Policy::default(),
+            timeout: Duration::from_secs(5),
+            geometry: unet::Geometry { slots: 64, ..unet::Geometry::default() },
+        }
+    }
+}
+
+/// Why a binding did not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The server does not export an interface of this name.
+    #[error("the server exports no interface of this name")]
+    UnknownInterface,
+    /// The server exports the interface in another version.
+    #[error("the server exports another version of this interface")]
+    VersionMismatch,
+    /// Same name and version, but the procedures or their types differ.
+    #[error("the server's interface has the same version but another layout")]
+    LayoutMismatch,
+    /// The server refused this client.
+    #[error("the server refused this client")]
+    Refused,
+    /// The server set up too little memory: it breaks the protocol.
+    #[error("the server broke the protocol of binding")]
+    Protocol,
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(ConnectError),
+}
+
+impl From<ConnectError> for BindError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused(Refusal::Application(code)) => match code {
+                bind_code::UNKNOWN_INTERFACE => Self::UnknownInterface,
+                bind_code::VERSION => Self::VersionMismatch,
+                bind_code::LAYOUT => Self::LayoutMismatch,
+                _ => Self::Refused,
+            },
+            ConnectError::Refused(Refusal::Policy) => Self::Refused,
+            other => Self::Connect(other),
+        }
+    }
+}
+
+/// What comes back from an executed call.
+#[derive(Debug)]
+pub struct Reply<T> {
+    /// The results.
+    pub results: T,
+    /// The buffer that came with them; given back when it is dropped.
+    pub bulk: Option<PeerFbuf>,
+}
+
+/// What is known of an A-stack.
+#[derive(Clone, Copy)]
+enum AStack {
+    Free,
+    /// A call is under way on it, with this number; somebody waits.
+    Waiting(u32),
+    /// The reply is kept in [`State::replies`]; somebody will come for it.
+    Replied,
+    /// A call is under way on it, and nobody waits any more.
+    Abandoned(u32),
+}
+
+struct State {
+    channel: Channel,
+    a_stacks: Box<[AStack]>,
+    /// By procedure: free A-stacks, the last used on top.
+    free: Box<[Vec<u16>]>,
+    /// Replies that a nested call received for the one it is nested in; at most one an A-stack.
+    replies: Vec<(u16, Message)>,
+    number: u32,
+    scratch: Box<[u8]>,
+}
+
+/// A client's side of an interface. Used by one thread at a time; calls may nest.
+pub struct Binding<I> {
+    state: RefCell<State>,
+    layout: Layout,
+    wait: Wait,
+    _interface: PhantomData<fn() -> I>,
+}
+
+impl<I: Interface> Binding<I> {
+    /// Binds to a server.
+    ///
+    /// # Errors
+    /// [`BindError`] says which check failed.
+    ///
+    /// # Cost
+    /// Some twenty system calls and a wait for the server, once.
+    pub fn bind(address: &Address, options: BindOptions) -> Result<Self, BindError> {
+        let layout = Layout::of(I::PROCEDURES);
+        let mut connect = ConnectOptions {
+            policy: options.policy,
+            private: BindRequest::of::<I>().as_bytes().to_vec(),
+            timeout: options.timeout,
+            ..ConnectOptions::default()
+        };
+        connect.channel.wait = options.wait;
+        connect.channel.geometry = options.geometry;
+        connect.channel.geometry.area_bytes = layout.area_bytes() as u32;
+        let channel = Channel::connect(address, connect)?;
+        if channel.peer_area().len() < layout.area_bytes() {
+            return Err(BindError::Protocol);
+        }
+        let count = I::PROCEDURES.len() * A_STACKS;
+        let free = (0..I::PROCEDURES.len())
+            .map(|procedure| {
+                let first = (procedure * A_STACKS) as u16;
+                (first..first + A_STACKS as u16).rev().collect()
+            })
+            .collect();
+        let largest = I::PROCEDURES.iter().map(|shape| shape.results.1).max().unwrap_or(0);
+        let state = State {
+            channel,
+            a_stacks: vec![AStack::Free; count].into(),
+            free,
+            replies: Vec::new(),
+            number: 0,
+            scratch: vec![0; largest].into(),
+        };
+        let state = RefCell::new(state);
+        Ok(Self { state, layout, wait: options.wait, _interface: PhantomData })
+    }
+
+    /// Who serves, by the kernel's word.
+    pub fn credentials(&self) -> Credentials {
+        self.state.borrow().channel.credentials()
+    }
+
+    /// Why the binding is closed, if it is.
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.state.borrow().channel.closed()
+    }
+
+    /// Takes a buffer, to be written and sent with a call.
+    ///
+    /// # Errors
+    /// [`AllocError`]; `Exhausted` is back-pressure.
+    pub fn alloc(&self, len: usize) -> Result<FbufMut, AllocError> {
+        self.state.borrow_mut().channel.alloc(len)
+    }
+
+    /// Calls a procedure and waits for its results.
+    ///
+    /// # Cost
+    /// One cache line each way for up to 48 bytes of arguments and of results. No system call while
+    /// the server polls, no allocation.
+    #[inline(always)]
+    pub fn call<P: Procedure<Interface = I>>(
+        &self,
+        arguments: &P::Arguments,
+    ) -> Outcome<P::Results> {
+        match self.post::<P>(arguments, None) {
+            Ok(a_stack) => self.finish::<P, _>(a_stack, None, |results, _| results),
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
+    /// As [`Binding::call`]; [`UnknownReason::TimedOut`] if there is no reply in time. The late reply
+    /// is discarded.
+    pub fn call_timeout<P: Procedure<Interface = I>>(
+        &self,
+        arguments: &P::Arguments,
+        timeout: Duration,
+    ) -> Outcome<P::Results> {
+        match self.post::<P>(arguments, None) {
+            Ok(a_stack) => self.finish::<P, _>(a_stack, Some(timeout), |results, _| results),
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
+    /// Calls a procedure, handing a buffer over with the arguments.
+    ///
+    /// # Cost
+    /// As [`Binding::call`], with 32 bytes each way beside a buffer.
+    #[inline(always)]
+    pub fn call_bulk<P: Procedure<Interface = I>>(
+        &self,
+        arguments: &P::Arguments,
+        bulk: Option<Fbuf>,
+    ) -> Outcome<Reply<P::Results>> {
+        match self.post::<P>(arguments, bulk) {
+            Ok(a_stack) => self.finish::<P, _>(a_stack, None, |results, message| Reply {
+                results,
+                bulk: message.take_fbuf(),
+            }),
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
+    /// Calls a procedure, and serves the calls that arrive at `server` until the reply is here: for
+    /// a server that calls, where the chain of calls may come back to it.
+    pub fn call_serving<P: Procedure<Interface = I>, S: Interface>(
+        &self,
+        arguments: &P::Arguments,
+        server: &Server<S>,
+    ) -> Outcome<P::Results> {
+        let a_stack = match self.post::<P>(arguments, None) {
+            Ok(a_stack) => a_stack,
+            Err(reason) => return Outcome::Refused(reason),
+        };
+        let mut waiter = Waiter::new(self.wait, false, None);
+        loop {
+            if let Some(outcome) = self.try_finish::<P, _>(a_stack, |results, _| results) {
+                return outcome;
+            }
+            if server.poll() {
+                waiter = Waiter::new(self.wait, false, None);
+                continue;
+            }
+            if waiter.step(1, || false) == Step::Park && server.arm() {
+                server.with_fd(|fd| self.state.borrow_mut().channel.park_beside(fd));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn post<P: Procedure<Interface = I>>(
+        &self,
+        arguments: &P::Arguments,
+        bulk: Option<Fbuf>,
+    ) -> Result<u16, Reason> {
+        let state = &mut *self.state.borrow_mut();
+        let free = &mut state.free[usize::from(P::INDEX)];
+        let a_stack = free.pop().ok_or(Reason::NoAStack)?;
+        let number = state.number.wrapping_add(1);
+        state.number = number;
+        let bytes = arguments.as_bytes();
+        let inline = bytes.len() <= inline_limit(bulk.is_some());
+        let flags = if inline { 0 } else { IN_A_STACK };
+        let word = CallWord { number, a_stack, flags };
+        if !inline {
+            self.layout
+                .write(&mut state.channel, P::INDEX, a_stack, arguments)
+                .expect("the area was made for the largest arguments");
+        }
+        failpoint::hit("call.1-arguments-written");
+        let inline_bytes = if inline { bytes } else { &[] };
+        // The point of no return is in here.
+        if let Err(reason) = send(&mut state.channel, P::INDEX, word, inline_bytes, bulk) {
+            free.push(a_stack);
+            return Err(reason);
+        }
+        failpoint::hit("call.2-posted");
+        state.a_stacks[usize::from(a_stack)] = AStack::Waiting(number);
+        Ok(a_stack)
+    }
+
+    #[inline(always)]
+    fn finish<P: Procedure<Interface = I>, R>(
+        &self,
+        a_stack: u16,
+        timeout: Option<Duration>,
+        take: impl Fn(P::Results, &mut Message) -> R,
+    ) -> Outcome<R> {
+        failpoint::hit("call.3-waiting");
+        let mut waiter = {
+            let state = &mut *self.state.borrow_mut();
+            let shared = self.wait == Wait::Adaptive && state.channel.shares_core();
+            Waiter::new(self.wait, shared, timeout)
+        };
+        loop {
+            let step = {
+                let channel = &self.state.borrow().channel;
+                waiter.step(LOOKS, || channel.is_ready())
+            };
+            match step {
+                Step::Again => {}
+                Step::Park => self.state.borrow_mut().channel.park_for_message(&waiter),
+                Step::TimedOut => return self.abandon(a_stack),
+            }
+            if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {
+                return outcome;
+            }
+        }
+    }
+
+    #[cold]
+    fn abandon<T>(&self, a_stack: u16) -> Outcome<T> {
+        let place = &mut self.state.borrow_mut().a_stacks[usize::from(a_stack)];
+        if let AStack::Waiting(number) = *place {
+            *place = AStack::Abandoned(number);
+        }
+        Outcome::Unknown(UnknownReason::TimedOut)
+    }
+
+    /// The outcome, if it is here.
+    #[inline(always)]
+    fn try_finish<P: Procedure<Interface = I>, R>(
+        &self,
+        a_stack: u16,
+        take: impl Fn(P::Results, &mut Message) -> R,
+    ) -> Option<Outcome<R>> {
+        let state = &mut *self.state.borrow_mut();
+        let mut message = Message::default();
+        match state.a_stacks[usize::from(a_stack)] {
+            AStack::Waiting(number) => {
+                match state.channel.try_recv_into(&mut message) {
+                    Ok(false) => return None,
+                    Ok(true) => {}
+                    Err(reason) => return Some(state.lost(a_stack, reason)),
+                }
+                let word = call_word(&message);
+                if word.is_none_or(|word| (word.a_stack, word.number) != (a_stack, number)) {
+                    state.keep(word, message);
+                    return None;
+                }
+            }
+            // A nested call received it while this one waited.
+            _ => message = state.kept(a_stack)?,
+        }
+        state.a_stacks[usize::from(a_stack)] = AStack::Free;
+        state.free[usize::from(P::INDEX)].push(a_stack);
+        Some(match self.results::<P>(state, a_stack, &message) {
+            Ok(Ok(results)) => Outcome::Executed(take(results, &mut message)),
+            Ok(Err(reason)) => Outcome::Refused(reason),
+            Err(Senseless) => state.broken(),
+        })
+    }
+
+    /// Reads a reply's results, or why there are none.
+    #[inline(always)]
+    fn results<P: Procedure<Interface = I>>(
+        &self,
+        state: &mut State,
+        a_stack: u16,
+        message: &Message,
+    ) -> Result<Result<P::Results, Reason>, Senseless> {
+        if message.tag() != status::EXECUTED {
+            return refusal(message.tag()).map(Err).ok_or(Senseless);
+        }
+        let word = call_word(message).ok_or(Senseless)?;
+        let bytes = if word.flags & IN_A_STACK == 0 {
+            message.inline().get(CALL_WORD..)
+        } else {
+            let size = size_of::<P::Results>();
+            self.layout.read(&state.channel, P::INDEX, a_stack, size, &mut state.scratch)
+        };
+        let bytes = bytes.ok_or(Senseless)?;
+        P::Results::try_read_from_bytes(bytes).map(Ok).map_err(|_| Senseless)
+    }
+
+    /// This side's counters.
+    pub fn with_counters<T>(&self, read: impl FnOnce(&unet::Counters) -> T) -> T {
+        read(self.state.borrow().channel.counters())
+    }
+
+    /// This side's buffers: free, held by the server, and in all.
+    pub fn buffers(&self) -> (usize, usize, usize) {
+        self.state.borrow_mut().channel.buffers()
+    }
+
+    /// This side's segment, to be given to a supervisor that reads the counters.
+    pub fn with_segment<T>(&self, read: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        read(self.state.borrow().channel.segment())
+    }
+}
+
+/// A reply that no honest server sends.
+struct Senseless;
+
+impl State {
+    /// The server says that it executed the call, and then makes no sense: it may have.
+    #[cold]
+    fn broken<T>(&mut self) -> Outcome<T> {
+        Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
+    }
+
+    #[cold]
+    fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
+        self.release(a_stack);
+        Outcome::Unknown(UnknownReason::Closed(reason))
+    }
+
+    fn release(&mut self, a_stack: u16) {
+        self.a_stacks[usize::from(a_stack)] = AStack::Free;
+        self.free[usize::from(a_stack) / A_STACKS].push(a_stack);
+    }
+
+    /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
+    #[cold]
+    fn keep(&mut self, word: Option<CallWord>, message: Message) {
+        let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
+        match (word, place.as_deref()) {
+            (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
+                self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
+                self.replies.push((word.a_stack, message));
+            }
+            (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
+                self.release(word.a_stack);
+            }
+            _ => {
+                self.channel.poison_protocol();
+            }
+        }
+    }
+
+    /// Takes the reply that was kept for a call.
+    #[cold]
+    fn kept(&mut self, a_stack: u16) -> Option<Message> {
+        let at = self.replies.iter().position(|(of, _)| *of == a_stack)?;
+        Some(self.replies.swap_remove(at).1)
+    }
+}
+
+impl<I> std::fmt::Debug for Binding<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding")
+            .field("channel", &self.state.borrow().channel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The call word of a reply; `None` if the message is too short for one.
+#[inline(always)]
+fn call_word(message: &Message) -> Option<CallWord> {
+    CallWord::read_from_prefix(message.inline()).ok().map(|(word, _)| word)
+}
+
+/// Sends a call word and what follows it.
+#[inline(always)]
+pub(crate) fn send(
+    channel: &mut Channel,
+    tag: u16,
+    word: CallWord,
+    bytes: &[u8],
+    bulk: Option<Fbuf>,
+) -> Result<(), Reason> {
+    let sent = match bulk {
+        None => channel.try_send_parts(tag, word.as_bytes(), bytes),
+        Some(fbuf) => {
+            let mut inline = [0; unet::MAX_INLINE_WITH_FBUF];
+            let end = CALL_WORD + bytes.len();
+            inline[..CALL_WORD].copy_from_slice(word.as_bytes());
+            inline[CALL_WORD..end].copy_from_slice(bytes);
+            channel.try_send_fbuf(tag, fbuf, &inline[..end]).map(|offer| match offer {
+                Offer::Taken => Offer::Taken,
+                Offer::Full(_) => Offer::Full(()),
+            })
+        }
+    };
+    match sent {
+        Ok(Offer::Taken) => Ok(()),
+        Ok(Offer::Full(())) => Err(Reason::QueueFull),
+        Err(SendError::Closed(reason)) => Err(Reason::Closed(reason)),
+        Err(_) => Err(Reason::ForeignBuffer),
+    }
+}

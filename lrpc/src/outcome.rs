@@ -1,0 +1,93 @@
+//! What became of a call. Exactly one of three things, and never a guess.
+
+use unet::CloseReason;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a call that was not executed looks like one that was, unless its outcome is read"]
+pub enum Outcome<T> {
+    /// The procedure was executed, once; its results.
+    Executed(T),
+    /// It was certainly not executed.
+    Refused(Reason),
+    /// It may have been executed or not, and nobody here can know.
+    Unknown(UnknownReason),
+}
+
+/// Why a call was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The binding was closed before the call was sent.
+    #[error("the binding is closed: {0}")]
+    Closed(CloseReason),
+    /// As many calls of this procedure as it has A-stacks are under way on this binding.
+    #[error("as many calls of this procedure as it has A-stacks are under way")]
+    NoAStack,
+    /// The queue to the server is full.
+    #[error("the server has not taken earlier calls yet")]
+    QueueFull,
+    /// The buffer belongs to another binding.
+    #[error("the buffer was allocated from another binding")]
+    ForeignBuffer,
+    /// The server does not serve this procedure.
+    #[error("the server does not serve this procedure")]
+    NotServed,
+    /// The arguments are no value of their type.
+    #[error("the arguments are no value of their type")]
+    BadArguments,
+    /// The server is already so many calls deep that it takes no further one.
+    #[error("calls are nested too deeply in the server")]
+    TooDeep,
+    /// The handler declined before doing anything, with this code (codes above 65,279 arrive as it).
+    #[error("the handler declined with code {0}")]
+    Declined(u16),
+}
+
+/// Why nobody can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnknownReason {
+    /// The binding ended before the reply.
+    #[error("the binding ended before the reply: {0}")]
+    Closed(CloseReason),
+    /// The caller's time was up before the reply.
+    #[error("there was no reply in time")]
+    TimedOut,
+}
+
+/// A call that is not known to be executed, as an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotExecuted {
+    /// It was certainly not executed.
+    #[error("refused, not executed: {0}")]
+    Refused(#[from] Reason),
+    /// It may have been executed or not.
+    #[error("unknown whether executed: {0}")]
+    Unknown(#[from] UnknownReason),
+}
+
+impl<T> Outcome<T> {
+    /// The results, or why there are none, for `?`.
+    ///
+    /// # Errors
+    /// [`NotExecuted`].
+    #[inline(always)]
+    pub fn executed(self) -> Result<T, NotExecuted> {
+        match self {
+            Self::Executed(results) => Ok(results),
+            Self::Refused(reason) => Err(reason.into()),
+            Self::Unknown(reason) => Err(reason.into()),
+        }
+    }
+
+    /// The same outcome with other results.
+    #[inline(always)]
+    pub fn map<U>(self, with: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Executed(results) => Outcome::Executed(with(results)),
+            Self::Refused(reason) => Outcome::Refused(reason),
+            Self::Unknown(reason) => Outcome::Unknown(reason),
+        }
+    }
+}
