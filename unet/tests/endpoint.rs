@@ -262,3 +262,14 @@ fn who_polls_seldom_and_waits_never_still_hears_of_everything() {
         });
     }
 }
+
+#[test]
+fn an_endpoint_and_what_it_receives_may_move_to_another_thread() {
+    fn may_move<T: Send>() -> bool {
+        true
+    }
+    assert!(may_move::<Endpoint>() && may_move::<Event>() && may_move::<Channel>());
+    assert!(
+        may_move::<unet::FbufMut>() && may_move::<unet::Fbuf>() && may_move::<unet::PeerFbuf>()
+    );
+}
