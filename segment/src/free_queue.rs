@@ -95,3 +95,11 @@ impl Reclaims {
         Err(Fault::FreeSequence)
     }
 }
+
+/// An empty queue on the heap, for models and tests.
+#[cfg(any(test, loom))]
+pub(crate) fn on_heap() -> std::sync::Arc<Vec<AtomicU64>> {
+    let words: Vec<AtomicU64> = (0..CAPACITY).map(|_| AtomicU64::new(0)).collect();
+    clear(&words);
+    std::sync::Arc::new(words)
+}

@@ -33,7 +33,11 @@ pub mod fault;
 pub mod free_queue;
 pub mod geometry;
 pub mod memory;
+#[cfg(loom)]
+pub mod model;
 pub mod peer;
+#[cfg(all(test, not(loom)))]
+mod properties;
 pub mod ring;
 #[cfg(feature = "hostile")]
 #[doc(hidden)]

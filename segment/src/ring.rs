@@ -381,3 +381,24 @@ impl Consumer {
         self.next
     }
 }
+
+#[cfg(any(test, loom))]
+impl Slot {
+    /// Empty slots on the heap, for models and tests.
+    pub(crate) fn on_heap(count: usize) -> std::sync::Arc<Vec<Self>> {
+        let word = |_| AtomicU64::new(0);
+        let slot = |_| Self { word: AtomicU64::new(0), payload: std::array::from_fn(word) };
+        let slots: Vec<Self> = (0..count).map(slot).collect();
+        clear(&slots);
+        std::sync::Arc::new(slots)
+    }
+
+    /// Writes what it says, which need not be true.
+    #[cfg(not(loom))]
+    pub(crate) fn scribble(&self, word: u64, payload: [u64; SLOT_WORDS]) {
+        for (shared, value) in self.payload.iter().zip(payload) {
+            shared.store(value, Ordering::Relaxed);
+        }
+        self.word.store(word, Ordering::Release);
+    }
+}

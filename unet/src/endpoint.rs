@@ -526,7 +526,11 @@ impl Endpoint {
             match step {
                 Step::Again => {}
                 Step::Park => self.park(waiter.remaining()),
-                Step::TimedOut => return None,
+                Step::TimedOut => {
+                    // Who polls seldom, with short timeouts, asks the kernel each time.
+                    self.service(Some(Duration::ZERO));
+                    return self.look(message);
+                }
             }
             if let Some(arrival) = self.try_recv_into(message) {
                 return Some(arrival);

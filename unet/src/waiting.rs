@@ -66,7 +66,11 @@ impl Channel {
             match waiter.step(LOOKS, || self.is_ready()) {
                 Step::Again => {}
                 Step::Park => self.park(&waiter, |channel| channel.is_ready()),
-                Step::TimedOut => return Ok(false),
+                Step::TimedOut => {
+                    // Who polls seldom, with short timeouts, asks the kernel each time.
+                    self.check_liveness();
+                    return self.pop(message);
+                }
             }
             if self.try_recv_into(message)? {
                 return Ok(true);

@@ -226,3 +226,50 @@ fn accepting_waits_for_nobody() {
     assert!(begin.elapsed() < PATIENCE / 4);
     drop(asking);
 }
+
+#[test]
+fn who_polls_seldom_and_waits_never_still_hears_of_everything() {
+    for wait in support::WAITS {
+        let address = address("seldom");
+        let mut endpoint = listening(&address, wait);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let mut client = Channel::connect(&address, connect_options(wait)).expect("open");
+                assert_eq!(client.recv().expect("it greets").inline(), b"hello");
+            });
+            let mut seen = Vec::new();
+            // A look each 5 ms, without waiting: a few are enough for each thing that happens.
+            for _ in 0..400 {
+                std::thread::sleep(Duration::from_millis(5));
+                match endpoint.recv_timeout(Duration::ZERO) {
+                    Some(Event::Incoming(incoming)) => {
+                        let id = endpoint.accept(incoming, b"").expect("accepted");
+                        endpoint.channel_mut(id).expect("open").send(b"hello").expect("open");
+                        seen.push("incoming");
+                    }
+                    Some(Event::Closed(..)) => {
+                        seen.push("closed");
+                        break;
+                    }
+                    Some(Event::Message(..)) => panic!("it says nothing"),
+                    None => seen.push("nothing"),
+                }
+            }
+            client.join().expect("the client does not panic");
+            let told = seen.iter().filter(|what| **what != "nothing").copied();
+            assert_eq!(told.collect::<Vec<_>>(), ["incoming", "closed"], "by {wait:?}");
+            assert!(seen.len() < 40, "it took {} looks by {wait:?}", seen.len());
+        });
+    }
+}
+
+#[test]
+fn an_endpoint_and_what_it_receives_may_move_to_another_thread() {
+    fn may_move<T: Send>() -> bool {
+        true
+    }
+    assert!(may_move::<Endpoint>() && may_move::<Event>() && may_move::<Channel>());
+    assert!(
+        may_move::<unet::FbufMut>() && may_move::<unet::Fbuf>() && may_move::<unet::PeerFbuf>()
+    );
+}
