@@ -4,7 +4,7 @@
 use fuzz::{Bytes, segment};
 use libfuzzer_sys::fuzz_target;
 use segment::geometry::{CREDIT, SEND_QUEUE};
-use segment::ring::{Cell, Consumer, Producer, PushRefusal, SLOT_PAYLOAD};
+use segment::ring::{Cell, Consumer, Popped, Producer, PushRefusal, SLOT_PAYLOAD};
 use segment::scribble::Scribbler;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -35,8 +35,8 @@ fuzz_target!(|bytes: &[u8]| {
         let ready = consumer.is_ready();
         let mut cell = Cell::new(0);
         match consumer.try_pop(&mut cell) {
-            Ok(false) => assert!(!ready),
-            Ok(true) => {
+            Ok(Popped::Nothing) => assert!(!ready),
+            Ok(Popped::Cell | Popped::CellAndCredit) => {
                 assert!(ready && cell.bytes().len() <= SLOT_PAYLOAD);
                 assert_eq!(cell.bytes().len(), cell.len());
                 received += 1;

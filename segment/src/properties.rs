@@ -9,7 +9,7 @@ use crate::control::{DecodeError, Frame, MAX_PRIVATE};
 use crate::free_queue::{self, CAPACITY, Reclaims, Returns};
 use crate::geometry::{Class, Geometry, MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_CLASSES, SLOTS};
 use crate::memory::{AttachError, MAX_SEGMENT_BYTES, View};
-use crate::ring::{Cell, Consumer, Producer, PushRefusal, SLOT_PAYLOAD, Slot};
+use crate::ring::{Cell, Consumer, Popped, Producer, PushRefusal, SLOT_PAYLOAD, Slot};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Anything, but often near something that means something.
@@ -71,7 +71,7 @@ fn cell(tag: u16, bytes: &[u8]) -> Cell {
 /// Takes the next cell, if there is one.
 fn try_pop(consumer: &mut Consumer) -> Result<Option<Cell>, Fault> {
     let mut cell = Cell::new(0);
-    Ok(consumer.try_pop(&mut cell)?.then_some(cell))
+    Ok((consumer.try_pop(&mut cell)? != Popped::Nothing).then_some(cell))
 }
 
 /// A header's bytes, as a peer could write them.

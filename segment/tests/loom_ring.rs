@@ -3,7 +3,7 @@
 
 use loom::thread;
 use segment::model;
-use segment::ring::{Cell, Consumer, Producer, PushRefusal};
+use segment::ring::{Cell, Consumer, Popped, Producer, PushRefusal};
 
 /// A cell of two words, so that a torn one would show.
 fn cell(number: u64) -> Cell {
@@ -25,7 +25,8 @@ fn push(producer: &mut Producer, number: u64) {
 
 fn try_pop(consumer: &mut Consumer) -> Option<Cell> {
     let mut cell = Cell::new(0);
-    consumer.try_pop(&mut cell).expect("an honest producer").then_some(cell)
+    let popped = consumer.try_pop(&mut cell).expect("an honest producer");
+    (popped != Popped::Nothing).then_some(cell)
 }
 
 fn pop(consumer: &mut Consumer) -> Cell {
