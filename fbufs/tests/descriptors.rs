@@ -52,7 +52,7 @@ struct PeerFbufOf {
 }
 
 fn play(ops: &[Op]) -> Result<Vec<Fault>, TestCaseError> {
-    let receiver = Receiver::new();
+    let mut receiver = Receiver::new();
     let mut generations = [0u32; TOTAL];
     let mut held: Vec<PeerFbufOf> = Vec::new();
     let mut faults = Vec::new();
@@ -131,7 +131,7 @@ proptest! {
             1..60,
         ),
     ) {
-        let (mut pool, peer_pool, _far) = both();
+        let (mut pool, mut peer_pool, _far) = both();
         let mut held: Vec<(PeerFbuf, Vec<u8>)> = Vec::new();
         for (bytes, keep) in messages {
             if let Ok(mut fbuf) = pool.alloc(bytes.len()) {
@@ -171,7 +171,7 @@ fn the_sequences_above_reach_every_check_of_a_descriptor() {
 
 #[test]
 fn buffers_dropped_by_many_threads_all_come_home() {
-    let (mut pool, peer_pool, _far) = both();
+    let (mut pool, mut peer_pool, _far) = both();
     for _ in 0..200 {
         let mut received = Vec::new();
         while let Ok(fbuf) = pool.alloc(1) {

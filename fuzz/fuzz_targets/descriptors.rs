@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (own, _own_as_seen) = segment();
     let (_peers, peer) = segment();
     let bell = Arc::new(Bell::attach(&peer, true));
-    let pool = PeerPool::new(&own, &peer, bell, socket());
+    let mut pool = PeerPool::new(&own, &peer, bell, socket());
     let mut held: Vec<(u16, PeerFbuf)> = Vec::new();
     let mut generations = [0u32; BUFFERS];
     for _ in 0..200 {

@@ -265,11 +265,18 @@ fn who_polls_seldom_and_waits_never_still_hears_of_everything() {
 
 #[test]
 fn an_endpoint_and_what_it_receives_may_move_to_another_thread() {
-    fn may_move<T: Send>() -> bool {
-        true
+    // What cannot move does not compile here.
+    fn moved<T: Send>(thing: T) -> T {
+        std::thread::scope(|scope| scope.spawn(|| thing).join().expect("it moves and comes back"))
     }
-    assert!(may_move::<Endpoint>() && may_move::<Event>() && may_move::<Channel>());
-    assert!(
-        may_move::<unet::FbufMut>() && may_move::<unet::Fbuf>() && may_move::<unet::PeerFbuf>()
-    );
+    let address = address("moves");
+    let mut endpoint = moved(listening(&address, Wait::Park));
+    let (id, peer) = join(&mut endpoint, &address, Wait::Park);
+    let mut peer = moved(peer);
+    let buffer = moved(moved(peer.alloc(100).expect("a buffer is free")).freeze());
+    peer.send_fbuf(0, buffer, b"").expect("it is open");
+    let event = moved(endpoint.recv_timeout(PATIENCE).expect("it is sent"));
+    let Event::Message(from, mut message) = event else { panic!("a message was to come") };
+    assert_eq!(from, id);
+    assert_eq!(moved(message.take_fbuf().expect("it came in a buffer")).len(), 100);
 }
