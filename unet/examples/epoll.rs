@@ -51,7 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn echo(endpoint: &mut Endpoint, event: Event) {
     let done = match event {
-        Event::Incoming(client) => endpoint.accept(client, b"").map(drop).map_err(|e| e.to_string()),
+        Event::Incoming(client) => {
+            endpoint.accept(client, b"").map(drop).map_err(|e| e.to_string())
+        }
         Event::Message(from, message) => match endpoint.channel_mut(from) {
             Some(channel) => channel.send(&message.to_vec()).map_err(|error| error.to_string()),
             None => Ok(()),
