@@ -406,9 +406,39 @@ pub fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use std::mem::offset_of;
+
     use super::*;
+    use crate::book::{columns, compare_fields, table};
+
+    #[test]
+    fn a_control_message_is_as_its_tables_say() {
+        let fields = [
+            ("magic", offset_of!(Wire, magic), 4),
+            ("kind", offset_of!(Wire, kind), 2),
+            ("version", offset_of!(Wire, version), 2),
+            ("value", offset_of!(Wire, value), 8),
+            ("flags", offset_of!(Wire, flags), 4),
+            ("private_len", offset_of!(Wire, private_len), 4),
+            ("private", offset_of!(Wire, private), MAX_PRIVATE),
+        ];
+        compare_fields(&table("A control message", 0), &fields, size_of::<Wire>());
+        assert_eq!((MAGIC.to_ne_bytes(), VERSION), (*b"UNET", 1));
+
+        let kinds = columns(&table("A control message", 1), [0, 1]);
+        // Every number that is decoded has a row with its name, and no other has.
+        let decoded: Vec<[String; 2]> = (0..=u16::MAX)
+            .filter_map(|kind| {
+                let (mut wire, len) = Frame::bare(Kind::Hello, 0).encode();
+                wire.kind = kind;
+                let frame = Frame::decode(&wire.as_bytes()[..len]).ok()?;
+                Some([kind.to_string(), format!("{:?}", frame.kind)])
+            })
+            .collect();
+        assert_eq!(kinds, decoded);
+    }
 
     #[test]
     fn a_frame_survives_the_way() {

@@ -25,6 +25,8 @@
 //! A value that fails a check is a [`Fault`]; what a fault means is decided by the layer above.
 
 pub mod blocks;
+#[cfg(all(test, not(loom)))]
+mod book;
 pub mod control;
 pub mod counters;
 pub mod doorbell;
@@ -32,6 +34,8 @@ pub mod failpoint;
 pub mod fault;
 pub mod free_queue;
 pub mod geometry;
+#[cfg(all(test, not(loom)))]
+mod layout_table;
 pub mod memory;
 #[cfg(loom)]
 pub mod model;

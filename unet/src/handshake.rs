@@ -420,3 +420,47 @@ impl Drop for Incoming {
         self.answer(Refusal::Application(0));
     }
 }
+
+#[cfg(test)]
+#[path = "../../segment/src/book.rs"]
+mod book;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_a_refusal_are_as_their_table_says() {
+        let code = [
+            Refusal::Other,
+            Refusal::Policy,
+            Refusal::Application(7),
+            Refusal::Segment,
+            Refusal::Version,
+            Refusal::Resources,
+            Refusal::Busy,
+        ];
+        let name = |refusal: Refusal| {
+            let name = format!("{refusal:?}");
+            name.split('(').next().unwrap_or_default().to_owned()
+        };
+        let found = code.map(|refusal| {
+            let frame = refusal.to_frame();
+            assert_eq!(Refusal::from_frame(&frame), refusal);
+            [frame.value.to_string(), name(refusal)]
+        });
+        assert_eq!(book::columns(&book::table("A control message", 2), [0, 1]), found);
+        // No other number is a reason that has a name.
+        let others = (0..1000).map(|value| Refusal::from_frame(&Frame::bare(Kind::Refusal, value)));
+        assert_eq!(others.filter(|refusal| *refusal != Refusal::Other).count(), code.len() - 1);
+        assert_eq!(Refusal::Application(7).to_frame().flags, 7);
+    }
+
+    #[test]
+    fn a_hello_says_whether_membarrier_orders_its_sleep_as_the_table_says() {
+        let kinds = book::table("A control message", 1);
+        for kind in &kinds[..2] {
+            assert!(kind[3].starts_with(&format!("{MEMBARRIER}: ")), "{kind:?}");
+        }
+    }
+}
