@@ -382,11 +382,13 @@ impl<I: Interface> Binding<I> {
             return refusal(message.tag()).map(Err).ok_or(Senseless);
         }
         let word = call_word(message).ok_or(Senseless)?;
-        let bytes = if word.flags & IN_A_STACK == 0 {
-            message.inline().get(CALL_WORD..)
-        } else {
-            let size = size_of::<P::Results>();
-            self.layout.read(&state.channel, P::INDEX, a_stack, size, &mut state.scratch)
+        let bytes = match word.flags {
+            0 => message.inline().get(CALL_WORD..),
+            IN_A_STACK => {
+                let size = size_of::<P::Results>();
+                self.layout.read(&state.channel, P::INDEX, a_stack, size, &mut state.scratch)
+            }
+            _ => None,
         };
         let bytes = bytes.ok_or(Senseless)?;
         P::Results::try_read_from_bytes(bytes).map(Ok).map_err(|_| Senseless)

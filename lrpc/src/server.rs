@@ -240,10 +240,13 @@ impl<I: Interface> Server<I> {
         &self,
         call: &Call<'_, I>,
     ) -> Result<P::Arguments, Reason> {
-        if call.word.flags & IN_A_STACK == 0 {
+        if call.word.flags == 0 {
             let message = call.message.borrow();
             let bytes = message.inline().get(CALL_WORD..).unwrap_or_default();
             return P::Arguments::try_read_from_bytes(bytes).map_err(|_| Reason::BadArguments);
+        }
+        if call.word.flags != IN_A_STACK {
+            return Err(Reason::BadArguments);
         }
         let scratch = &mut *self.scratch.borrow_mut();
         let endpoint = &mut *self.endpoint.borrow_mut();

@@ -69,7 +69,7 @@ fn with_links(
 
 /// Calls whichever procedure has the parity of the way that is left.
 fn call(binding: &Binding<Link>, server: &Server<Link>, left: u32) -> Outcome<u32> {
-    if left % 2 == 0 {
+    if left.is_multiple_of(2) {
         binding.call_serving::<Even, _>(&left, server)
     } else {
         binding.call_serving::<Odd, _>(&left, server)
