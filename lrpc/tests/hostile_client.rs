@@ -203,7 +203,7 @@ impl Scene {
 
     /// The liar was found out: its channel is closed, once, by the name of the rule it broke, and
     /// nobody else's.
-    fn is_poisoned(self, what: &str) {
+    fn ends_poisoned(self, what: &str) {
         serve_all(&self.server);
         let counted = self.counted();
         for fault in Fault::ALL {
@@ -322,7 +322,7 @@ fn a_message_without_a_call_word_poisons() {
     for len in 0..8 {
         let mut scene = scene();
         scene.say(NULL, &[0; 8][..len]);
-        scene.is_poisoned(&format!("{len} bytes"));
+        scene.ends_poisoned(&format!("{len} bytes"));
     }
 }
 
@@ -331,7 +331,7 @@ fn results_that_belong_into_no_a_stack_poison() {
     for number in [0, a_stack(FILL) - 1, a_stack(FILL) + 8, 0x8000, u16::MAX] {
         let mut scene = scene();
         scene.say(FILL, &message(Word::new(1, number, 0), &[7]));
-        scene.is_poisoned(&format!("A-stack {number}"));
+        scene.ends_poisoned(&format!("A-stack {number}"));
     }
 }
 
@@ -422,7 +422,7 @@ fn a_client_that_never_takes_its_replies_is_closed_and_nobody_waits_for_it() {
         assert!(said >= 64, "it was closed after {said} calls");
         assert_eq!(refused, SendError::Closed(CloseReason::PeerClosed));
         assert!(began.elapsed() < Duration::from_secs(5), "the server waited");
-        scene.is_poisoned("replies not taken");
+        scene.ends_poisoned("replies not taken");
     }
 }
 
