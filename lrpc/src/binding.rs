@@ -236,6 +236,9 @@ impl<I: Interface> Binding<I> {
 
     /// Calls a procedure, and serves the calls that arrive at `server` until the reply is here: for
     /// a server that calls, where the chain of calls may come back to it.
+    ///
+    /// # Panics
+    /// When a handler of `server` does. The call is abandoned then.
     pub fn call_serving<P: Procedure<Interface = I>, S: Interface>(
         &self,
         arguments: &P::Arguments,
@@ -250,7 +253,10 @@ impl<I: Interface> Binding<I> {
             if let Some(outcome) = self.try_finish::<P, _>(a_stack, |results, _| results) {
                 return outcome;
             }
-            if server.poll() {
+            let waits = Waits { binding: self, a_stack };
+            let served = server.poll();
+            std::mem::forget(waits);
+            if served {
                 waiter = Waiter::new(self.wait, false, None);
                 continue;
             }
@@ -268,7 +274,10 @@ impl<I: Interface> Binding<I> {
     ) -> Result<u16, Reason> {
         let state = &mut *self.state.borrow_mut();
         let free = &mut state.free[usize::from(P::INDEX)];
-        let a_stack = free.pop().ok_or(Reason::NoAStack)?;
+        let a_stack = match free.pop() {
+            Some(a_stack) => a_stack,
+            None => state.take_late_replies(P::INDEX)?,
+        };
         let number = state.number.wrapping_add(1);
         state.number = number;
         let bytes = arguments.as_bytes();
@@ -284,7 +293,7 @@ impl<I: Interface> Binding<I> {
         let inline_bytes = if inline { bytes } else { &[] };
         // The point of no return is in here.
         if let Err(reason) = send(&mut state.channel, P::INDEX, word, inline_bytes, bulk) {
-            free.push(a_stack);
+            state.free[usize::from(P::INDEX)].push(a_stack);
             return Err(reason);
         }
         failpoint::hit("call.2-posted");
@@ -359,7 +368,7 @@ impl<I: Interface> Binding<I> {
         let outcome = match self.results::<P>(state, a_stack) {
             Ok(Ok(results)) => Outcome::Executed(take(results, &mut state.message)),
             Ok(Err(reason)) => Outcome::Refused(reason),
-            Err(Senseless) => state.broken(),
+            Err(Senseless) => state.broken(state.message.tag()),
         };
         // A buffer that nobody asked for goes back at once.
         drop(state.message.take_fbuf());
@@ -378,11 +387,13 @@ impl<I: Interface> Binding<I> {
             return refusal(message.tag()).map(Err).ok_or(Senseless);
         }
         let word = call_word(message).ok_or(Senseless)?;
-        let bytes = if word.flags & IN_A_STACK == 0 {
-            message.inline().get(CALL_WORD..)
-        } else {
-            let size = size_of::<P::Results>();
-            self.layout.read(&state.channel, P::INDEX, a_stack, size, &mut state.scratch)
+        let bytes = match word.flags {
+            0 => message.inline().get(CALL_WORD..),
+            IN_A_STACK => {
+                let size = size_of::<P::Results>();
+                self.layout.read(&state.channel, P::INDEX, a_stack, size, &mut state.scratch)
+            }
+            _ => None,
         };
         let bytes = bytes.ok_or(Senseless)?;
         P::Results::try_read_from_bytes(bytes).map(Ok).map_err(|_| Senseless)
@@ -404,13 +415,30 @@ impl<I: Interface> Binding<I> {
     }
 }
 
-/// A reply that no honest server sends.
+/// A reply without results and without a refusal.
 struct Senseless;
 
-impl State {
-    /// The server says that it executed the call, and then makes no sense: it may have.
+/// A call that waits while others are served: if one of those panics, nobody waits any more.
+struct Waits<'a, I: Interface> {
+    binding: &'a Binding<I>,
+    a_stack: u16,
+}
+
+impl<I: Interface> Drop for Waits<'_, I> {
     #[cold]
-    fn broken<T>(&mut self) -> Outcome<T> {
+    fn drop(&mut self) {
+        let _: Outcome<()> = self.binding.abandon(self.a_stack);
+    }
+}
+
+impl State {
+    /// The server says that it failed, or that it executed the call and then makes no sense: it may
+    /// have.
+    #[cold]
+    fn broken<T>(&mut self, tag: u16) -> Outcome<T> {
+        if tag == status::FAILED {
+            return Outcome::Unknown(UnknownReason::Failed);
+        }
         Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
     }
 
@@ -442,6 +470,20 @@ impl State {
                 self.channel.poison_protocol();
             }
         }
+    }
+
+    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
+    #[cold]
+    fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
+        // Each A-stack has one reply at most; a server that sends more is found out.
+        for _ in 0..=self.a_stacks.len() {
+            match self.channel.try_recv_into(&mut self.message) {
+                Ok(true) => self.keep(call_word(&self.message)),
+                Ok(false) => break,
+                Err(reason) => return Err(Reason::Closed(reason)),
+            }
+        }
+        self.free[usize::from(procedure)].pop().ok_or(Reason::NoAStack)
     }
 
     /// Takes the reply that was kept for a call.

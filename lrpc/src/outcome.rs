@@ -54,6 +54,10 @@ pub enum UnknownReason {
     /// The caller's time was up before the reply.
     #[error("there was no reply in time")]
     TimedOut,
+    /// The handler panicked, or replied with a buffer that is not this binding's: what it had done
+    /// by then is done.
+    #[error("the handler failed while it executed the call")]
+    Failed,
 }
 
 /// A call that is not known to be executed, as an error.

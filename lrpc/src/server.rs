@@ -8,12 +8,13 @@ use std::time::Duration;
 use segment::counters::Counter;
 use segment::failpoint;
 use unet::{
-    Address, AllocError, Arrival, ChannelId, Credentials, Endpoint, EndpointError, EndpointOptions,
-    Event, Fbuf, FbufMut, ListenError, ListenOptions, Message, PeerFbuf, Policy, Wait,
+    Address, AllocError, Arrival, Channel, ChannelId, Credentials, Endpoint, EndpointError,
+    EndpointOptions, Event, Fbuf, FbufMut, ListenError, ListenOptions, Message, PeerFbuf, Policy,
+    Wait,
 };
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 
-use crate::a_stack::Layout;
+use crate::a_stack::{A_STACKS, Layout};
 use crate::binding::send;
 use crate::outcome::Reason;
 use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, inline_limit, status};
@@ -33,7 +34,8 @@ pub struct ExportOptions {
     pub admit: Option<Box<dyn Fn(Credentials) -> bool + Send>>,
     /// How many bindings there may be at once.
     pub max_bindings: usize,
-    /// How this side's segments are built; their area is set by the interface.
+    /// How this side's segments are built; their area is set by the interface, and they have at
+    /// least as many slots as it can have replies under way.
     pub geometry: unet::Geometry,
 }
 
@@ -76,6 +78,14 @@ pub struct Server<I> {
     _interface: PhantomData<fn() -> I>,
 }
 
+/// The slots that hold the replies to as many calls as there are A-stacks, of which a quarter may be
+/// taken already without the server's knowing. So a client that abandons its calls, and takes the
+/// replies when it next calls, leaves none without room.
+fn slots_for_replies(procedures: usize) -> u32 {
+    let replies = procedures * A_STACKS;
+    (replies + replies / 3 + 1).next_power_of_two() as u32
+}
+
 /// The call that a handler handles.
 pub struct Call<'a, I> {
     server: &'a Server<I>,
@@ -99,6 +109,8 @@ impl<I: Interface> Server<I> {
         let mut listen = ListenOptions { policy: options.policy, ..ListenOptions::default() };
         listen.channel.geometry = options.geometry;
         listen.channel.geometry.area_bytes = layout.area_bytes() as u32;
+        let slots = slots_for_replies(I::PROCEDURES.len());
+        listen.channel.geometry.slots = listen.channel.geometry.slots.max(slots);
         endpoint.listen(address, listen)?;
         let largest = I::PROCEDURES.iter().map(|shape| shape.arguments.1).max().unwrap_or(0);
         Ok(Self {
@@ -115,6 +127,9 @@ impl<I: Interface> Server<I> {
 
     /// Serves a procedure with a function. It is given the call and the arguments, checked and in
     /// private memory; it returns the results, or declines with a code before it has done anything.
+    ///
+    /// If it panics, its caller is told ([`crate::UnknownReason::Failed`]) and the panic goes on to
+    /// whoever serves. That one may catch it: the server and its bindings remain usable.
     #[must_use]
     pub fn on<P: Procedure<Interface = I>>(
         mut self,
@@ -206,7 +221,9 @@ impl<I: Interface> Server<I> {
             Some(_) if self.depth.get() >= MAX_NESTING => Err(Reason::TooDeep),
             Some(handler) => {
                 self.depth.set(self.depth.get() + 1);
+                let handling = Handling { server: self, from, word };
                 let handled = handler(&call);
+                std::mem::forget(handling);
                 self.depth.set(self.depth.get() - 1);
                 handled
             }
@@ -223,10 +240,13 @@ impl<I: Interface> Server<I> {
         &self,
         call: &Call<'_, I>,
     ) -> Result<P::Arguments, Reason> {
-        if call.word.flags & IN_A_STACK == 0 {
+        if call.word.flags == 0 {
             let message = call.message.borrow();
             let bytes = message.inline().get(CALL_WORD..).unwrap_or_default();
             return P::Arguments::try_read_from_bytes(bytes).map_err(|_| Reason::BadArguments);
+        }
+        if call.word.flags != IN_A_STACK {
+            return Err(Reason::BadArguments);
         }
         let scratch = &mut *self.scratch.borrow_mut();
         let endpoint = &mut *self.endpoint.borrow_mut();
@@ -251,11 +271,24 @@ impl<I: Interface> Server<I> {
         let written = inline || self.layout.write(channel, P::INDEX, a_stack, results).is_some();
         failpoint::hit("reply.3-result-written");
         let word = CallWord { flags, ..call.word };
-        let sent = written
-            && send(channel, status::EXECUTED, word, if inline { bytes } else { &[] }, bulk)
-                .is_ok();
+        let inline_bytes = if inline { bytes } else { &[] };
+        let sent = if written {
+            send(channel, status::EXECUTED, word, inline_bytes, bulk)
+        } else {
+            Err(Reason::BadArguments)
+        };
         failpoint::hit("reply.4-posted");
-        if !sent && channel.closed().is_none() {
+        if let Err(reason) = sent {
+            self.not_sent(channel, word, reason);
+        }
+    }
+
+    #[cold]
+    fn not_sent(&self, channel: &mut Channel, word: CallWord, reason: Reason) {
+        // The handler's mistake is no fault of the client's.
+        let failed = reason == Reason::ForeignBuffer
+            && send(channel, status::FAILED, CallWord { flags: 0, ..word }, &[], None).is_ok();
+        if !failed && channel.closed().is_none() {
             // It named an A-stack that is none, or does not take its replies: no honest client.
             channel.poison_protocol();
         }
@@ -269,9 +302,17 @@ impl<I: Interface> Server<I> {
             Reason::Declined(code) => status::DECLINED.saturating_add(code),
             _ => status::BAD_ARGUMENTS,
         };
+        if let Some(channel) = self.endpoint.borrow_mut().channel_mut(from) {
+            channel.counters().add(Counter::CallsRefused, 1);
+        }
+        self.answer(from, word, tag);
+    }
+
+    /// Answers without results.
+    #[cold]
+    fn answer(&self, from: ChannelId, word: CallWord, tag: u16) {
         let endpoint = &mut *self.endpoint.borrow_mut();
         let Some(channel) = endpoint.channel_mut(from) else { return };
-        channel.counters().add(Counter::CallsRefused, 1);
         let word = CallWord { flags: 0, ..word };
         if send(channel, tag, word, &[], None).is_err() && channel.closed().is_none() {
             channel.poison_protocol();
@@ -312,6 +353,22 @@ impl<I: Interface> Server<I> {
     }
 }
 
+/// A handler at work. Dropped only if it panics.
+struct Handling<'a, I: Interface> {
+    server: &'a Server<I>,
+    from: ChannelId,
+    word: CallWord,
+}
+
+impl<I: Interface> Drop for Handling<'_, I> {
+    #[cold]
+    fn drop(&mut self) {
+        self.server.depth.set(self.server.depth.get() - 1);
+        self.server.served.set(self.server.served.get().wrapping_add(1));
+        self.server.answer(self.from, self.word, status::FAILED);
+    }
+}
+
 impl<I: Interface> Call<'_, I> {
     /// Who calls, by the kernel's word. `None` if the binding was closed meanwhile.
     pub fn caller(&self) -> Option<Credentials> {
@@ -340,7 +397,8 @@ impl<I: Interface> Call<'_, I> {
         channel.alloc(len)
     }
 
-    /// Sends a buffer with the results. A second one replaces the first.
+    /// Sends a buffer with the results, which must be of this call's [`Call::alloc`], or the caller
+    /// is told that the handler failed. A second one replaces the first.
     pub fn reply_with(&self, bulk: Fbuf) {
         self.reply_bulk.set(Some(bulk));
     }

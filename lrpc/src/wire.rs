@@ -40,6 +40,8 @@ pub(crate) mod status {
     pub const NOT_SERVED: u16 = 1;
     pub const BAD_ARGUMENTS: u16 = 2;
     pub const TOO_DEEP: u16 = 3;
+    /// The handler began, and failed.
+    pub const FAILED: u16 = 4;
     /// And beyond: what the handler declined with.
     pub const DECLINED: u16 = 0x100;
 }
