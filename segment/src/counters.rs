@@ -13,8 +13,9 @@ use rustix::io::pread;
 
 use crate::Fault;
 use crate::geometry::{COUNTERS, MAGIC, OwnSegment};
-use crate::memory::{Backing, CreateError, OwnMemory, View};
+use crate::memory::{Backing, CreateError, OwnMemory};
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// How many words there are.
 pub const CELLS: usize = 64;

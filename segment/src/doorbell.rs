@@ -27,8 +27,8 @@ use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
 use crate::control::{Frame, Kind, Sent, Socket};
 use crate::failpoint;
 use crate::geometry::{ARMED, OwnSegment, PeerSegment};
-use crate::memory::View;
 use crate::sync::{AtomicU64, Ordering, fence};
+use crate::view::View;
 
 /// In [`ARMED`]: this side is gone, do not send any more.
 const CLOSED: u64 = u64::MAX;

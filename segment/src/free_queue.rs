@@ -10,8 +10,8 @@
 
 use crate::Fault;
 use crate::geometry::{FREE_QUEUE, OwnSegment, PeerSegment};
-use crate::memory::View;
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// How many returns fit.
 pub const CAPACITY: usize = 256;

@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::pread;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::memory::{AttachError, Backing, Cells, CreateError, MAX_SEGMENT_BYTES, OwnBytes};
-use crate::memory::{OwnMemory, PeerBytes, PeerMemory, View, sealed_len};
+use crate::memory::{AttachError, Backing, CreateError, MAX_SEGMENT_BYTES, OwnBytes};
+use crate::memory::{OwnMemory, PeerBytes, PeerMemory, sealed_len};
+use crate::view::{Cells, View};
 use crate::{Incarnation, free_queue, ring};
 
 /// The first word of every segment: `UNETSEG` and a zero.

@@ -13,6 +13,7 @@
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
 //! | [`wait`] | spin, adapt or park |
 //! | [`control`] | the `SOCK_SEQPACKET` socket: rendezvous by name, descriptors, doorbells, hang-up |
+//! | [`frame`] | the messages on that socket |
 //! | [`peer`] | who is on the other side, and whether it lives |
 //! | [`counters`] | the read-only page of refusals and drops |
 //! | [`failpoint`] | numbered steps at which tests kill a process |
@@ -32,6 +33,7 @@ pub mod counters;
 pub mod doorbell;
 pub mod failpoint;
 pub mod fault;
+pub mod frame;
 pub mod free_queue;
 pub mod geometry;
 #[cfg(all(test, not(loom)))]
@@ -40,6 +42,7 @@ pub mod memory;
 #[cfg(loom)]
 pub mod model;
 pub mod peer;
+mod peer_bytes;
 #[cfg(all(test, not(loom)))]
 mod properties;
 pub mod ring;
@@ -47,6 +50,7 @@ pub mod ring;
 #[doc(hidden)]
 pub mod scribble;
 mod sync;
+mod view;
 pub mod wait;
 
 pub use fault::Fault;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::doorbell::{Bell, Sleeper};
 use crate::free_queue::{self, Reclaims, Returns};
-use crate::memory::View;
 use crate::ring::{Consumer, Producer, Slot};
 use crate::sync::AtomicU64;
+use crate::view::View;
 
 /// The two ends of a ring of so many slots.
 pub fn ring(slots: usize) -> (Producer, Consumer) {

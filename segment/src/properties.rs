@@ -8,9 +8,10 @@ use crate::Fault;
 use crate::control::{DecodeError, Frame, MAX_PRIVATE};
 use crate::free_queue::{self, CAPACITY, Reclaims, Returns};
 use crate::geometry::{Class, Geometry, MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_CLASSES, SLOTS};
-use crate::memory::{AttachError, MAX_SEGMENT_BYTES, View};
+use crate::memory::{AttachError, MAX_SEGMENT_BYTES};
 use crate::ring::{Cell, Consumer, Popped, Producer, PushRefusal, SLOT_PAYLOAD, Slot};
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// Anything, but often near something that means something.
 fn word() -> impl Strategy<Value = u64> {

@@ -23,8 +23,8 @@
 
 use crate::Fault;
 use crate::geometry::{CREDIT, OwnSegment, PeerSegment, SEND_QUEUE};
-use crate::memory::{Cells, View};
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::{Cells, View};
 
 /// The size of a slot: a cache line.
 pub const SLOT_BYTES: usize = 64;

@@ -10,7 +10,8 @@ use segment::failpoint;
 use segment::peer::Credentials;
 
 use crate::endpoint::{Endpoint, Event};
-use crate::handshake::{ChannelOptions, Incoming, ListenOptions, Refusal};
+use crate::handshake::{ChannelOptions, ListenOptions, Refusal};
+use crate::incoming::Incoming;
 use crate::readiness::{Readiness, Source};
 
 /// How many clients may be between connecting and their first word, and how many may wait for the

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::timespec;
 use segment::wait::{LOOKS, Step, Waiter};
 
-use crate::channel::{Channel, CloseReason, Offer, SendError};
+use super::{Channel, CloseReason, Offer, SendError};
 use crate::{AllocError, Fbuf, FbufMut, Message};
 
 impl Channel {
