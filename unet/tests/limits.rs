@@ -512,6 +512,14 @@ fn a_listener_without_descriptors_goes_on_and_serves_when_it_has_some() {
     ];
     assert!(expected.contains(&refused), "{refused:?}");
     assert!(!clients.is_empty());
+    // Clients that cannot be taken do not keep it awake: it looks at them ten times a second.
+    let counted: u64 = Snapshot::pages_of(server.pid())
+        .expect("it is this user's")
+        .iter()
+        .map(|page| Snapshot::read(page.as_fd()).expect("a page of counters"))
+        .map(|page| page.get(Counter::RefusedResources))
+        .sum();
+    assert!(counted < 100, "it was kept awake: {counted} refusals");
     for client in &mut clients {
         client.send(b"still there?").expect("it is open");
         assert_eq!(client.recv().expect("it answers").inline(), b"still there?");
