@@ -7,11 +7,11 @@
 //!
 //! # Invariants
 //!
-//! 1. A mapping lives as long as any view of it: views hold the [`Mapping`] by `Arc`.
+//! 1. A mapping lives as long as any view of it: views hold the `Mapping` by `Arc`.
 //! 2. A mapping's pages exist for its whole length for its whole life: its file is sealed against
 //!    shrinking, and for huge pages the kernel reserved them when it was mapped.
-//! 3. Nothing but atomics ([`Cells`]) is ever referenced in memory that a peer can write; its bytes
-//!    are only copied out, by instructions the compiler may not reason about ([`copy_out`]).
+//! 3. Nothing but atomics (`Cells`) is ever referenced in memory that a peer can write; its bytes
+//!    are only copied out, by instructions the compiler may not reason about (`copy_out`).
 //! 4. Own memory handed out as `&mut [u8]` has exactly one [`OwnBytes`] for its range, carved once.
 //! 5. Every offset and length is checked against the mapping when a view is made, never later.
 

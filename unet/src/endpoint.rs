@@ -261,6 +261,9 @@ impl Endpoint {
     }
 
     /// A channel, to send on. `None` once it is closed and [`Event::Closed`] was received.
+    ///
+    /// # Cost
+    /// A few loads; a store where the channel was quiet and is active from now on.
     #[inline(always)]
     pub fn channel_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
         let entry = self.entries.get(id.index as usize)?;
@@ -483,6 +486,9 @@ impl Endpoint {
     }
 
     /// As [`Endpoint::recv`]; `None` if nothing came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
         let mut message = Message::default();
         match self.recv_timeout_into(&mut message, timeout)? {
@@ -492,6 +498,9 @@ impl Endpoint {
     }
 
     /// As [`Endpoint::recv_into`]; `None` if nothing came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and a look at the clock.
     pub fn recv_timeout_into(
         &mut self,
         message: &mut Message,
