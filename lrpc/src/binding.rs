@@ -189,8 +189,9 @@ impl<I: Interface> Binding<I> {
     /// Calls a procedure and waits for its results.
     ///
     /// # Cost
-    /// One cache line each way for up to 48 bytes of arguments and of results. No system call while
-    /// the server polls, no allocation.
+    /// One cache line each way for up to 48 bytes of arguments and of results, one copy more each
+    /// way beyond. No allocation. While both sides poll, no system call but the liveness checks of
+    /// [`Channel::recv`].
     #[inline(always)]
     pub fn call<P: Procedure<Interface = I>>(
         &self,
@@ -204,6 +205,9 @@ impl<I: Interface> Binding<I> {
 
     /// As [`Binding::call`]; [`UnknownReason::TimedOut`] if there is no reply in time. The late reply
     /// is discarded.
+    ///
+    /// # Cost
+    /// As [`Binding::call`], and a look at the clock if the reply is not there soon.
     pub fn call_timeout<P: Procedure<Interface = I>>(
         &self,
         arguments: &P::Arguments,
@@ -239,6 +243,9 @@ impl<I: Interface> Binding<I> {
     ///
     /// # Panics
     /// When a handler of `server` does. The call is abandoned then.
+    ///
+    /// # Cost
+    /// As [`Binding::call`], and [`Server::poll`] after each vain look.
     pub fn call_serving<P: Procedure<Interface = I>, S: Interface>(
         &self,
         arguments: &P::Arguments,

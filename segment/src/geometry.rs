@@ -238,7 +238,7 @@ impl Geometry {
     /// [`CreateError::Size`] if the geometry is not valid; else what the kernel lacks.
     ///
     /// # Cost
-    /// Six system calls.
+    /// Four system calls, five if locked.
     pub fn create(
         &self,
         incarnation: Incarnation,

@@ -15,7 +15,7 @@ impl Channel {
     /// [`CloseReason`], once nothing is left to be taken.
     ///
     /// # Cost
-    /// One cache line read. Every two milliseconds of vain looks, one system call for the peer's
+    /// One cache line read. Every two milliseconds of vain looks, two system calls for the peer's
     /// health.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Message>, CloseReason> {

@@ -129,6 +129,9 @@ impl Endpoint {
     }
 
     /// As [`Endpoint::recv`]; `None` if nothing came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
         let mut message = Message::default();
         match self.recv_timeout_into(&mut message, timeout)? {
@@ -138,6 +141,9 @@ impl Endpoint {
     }
 
     /// As [`Endpoint::recv_into`]; `None` if nothing came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and a look at the clock.
     pub fn recv_timeout_into(
         &mut self,
         message: &mut Message,
