@@ -29,16 +29,17 @@ impl Layout {
                 if needs_a_stack(shape) { shape.arguments.1.max(shape.results.1) } else { 0 };
             let stride = bytes.next_multiple_of(64);
             let first = area_bytes;
-            area_bytes += stride * A_STACKS;
+            area_bytes = stride.saturating_mul(A_STACKS).saturating_add(area_bytes);
             (first, stride)
         };
         let procedures = procedures.iter().map(place).collect();
         Self { procedures, area_bytes }
     }
 
-    /// How large both areas must be.
-    pub fn area_bytes(&self) -> usize {
-        self.area_bytes
+    /// How large both areas must be. More than 32 bits count is more than any segment has: then this
+    /// is a size that no geometry takes.
+    pub fn area_bytes(&self) -> u32 {
+        u32::try_from(self.area_bytes).unwrap_or(u32::MAX)
     }
 
     /// Where a procedure's A-stack is. `None` if the number is not one of the procedure's.

@@ -142,9 +142,9 @@ impl<I: Interface> Binding<I> {
         };
         connect.channel.wait = options.wait;
         connect.channel.geometry = options.geometry;
-        connect.channel.geometry.area_bytes = layout.area_bytes() as u32;
+        connect.channel.geometry.area_bytes = layout.area_bytes();
         let channel = Channel::connect(address, connect)?;
-        if channel.peer_area().len() < layout.area_bytes() {
+        if channel.peer_area().len() < layout.area_bytes() as usize {
             return Err(BindError::Protocol);
         }
         let count = I::PROCEDURES.len() * A_STACKS;

@@ -93,7 +93,26 @@ const fn hash_byte(hash: u64, byte: u8) -> u64 {
 /// Declares an interface: a type for it, and one for each procedure.
 ///
 /// Arguments and results are one plain-data type each ([`PlainData`]); several arguments are an array
-/// or a struct. See the crate's first page for an example.
+/// or a struct. They are passed by value: what is larger than some KiB is better sent as a buffer. See
+/// the crate's first page for an example.
+///
+/// A name of more than 64 bytes does not compile where the interface is exported or bound to:
+///
+/// ```compile_fail,E0080
+/// lrpc::interface! {
+///     Long = "sixty-five-bytes-sixty-five-bytes-sixty-five-bytes-sixty-five-byt", version 1 {
+///         Null(()) -> ();
+///     }
+/// }
+/// let address = "shm:long".parse().unwrap();
+/// let _ = lrpc::Binding::<Long>::bind(&address, lrpc::BindOptions::default());
+/// ```
+///
+/// Nor does a type with padding, or with pointers, whose bytes would mean nothing on the other side:
+///
+/// ```compile_fail,E0277
+/// lrpc::interface! { Pointers = "pointers", version 1 { Follow(&'static str) -> (); } }
+/// ```
 #[macro_export]
 macro_rules! interface {
     (

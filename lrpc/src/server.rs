@@ -108,7 +108,7 @@ impl<I: Interface> Server<I> {
         })?;
         let mut listen = ListenOptions { policy: options.policy, ..ListenOptions::default() };
         listen.channel.geometry = options.geometry;
-        listen.channel.geometry.area_bytes = layout.area_bytes() as u32;
+        listen.channel.geometry.area_bytes = layout.area_bytes();
         let slots = slots_for_replies(I::PROCEDURES.len());
         listen.channel.geometry.slots = listen.channel.geometry.slots.max(slots);
         endpoint.listen(address, listen)?;
