@@ -1,5 +1,7 @@
 //! The client's side: bind once, then call.
 
+mod state;
+
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
@@ -9,15 +11,16 @@ use segment::failpoint;
 use segment::wait::{LOOKS, Step, Waiter};
 use unet::{
     Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Credentials, Fbuf,
-    FbufMut, Message, Offer, PeerFbuf, Policy, Refusal, SendError, Wait,
+    FbufMut, Message, PeerFbuf, Policy, Refusal, Wait,
 };
-use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
+use zerocopy::{IntoBytes, TryFromBytes};
 
 use crate::a_stack::{A_STACKS, Layout};
 use crate::outcome::{Outcome, Reason, UnknownReason};
-use crate::wire::status;
-use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, inline_limit, refusal};
+use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, call_word};
+use crate::wire::{inline_limit, refusal, send, status};
 use crate::{Interface, Procedure, Server};
+use state::{AStack, State};
 
 /// How to bind.
 #[derive(Clone, Debug)]
@@ -89,31 +92,6 @@ pub struct Reply<T> {
     pub results: T,
     /// The buffer that came with them; given back when it is dropped.
     pub bulk: Option<PeerFbuf>,
-}
-
-/// What is known of an A-stack.
-#[derive(Clone, Copy)]
-enum AStack {
-    Free,
-    /// A call is under way on it, with this number; somebody waits.
-    Waiting(u32),
-    /// The reply is kept in [`State::replies`]; somebody will come for it.
-    Replied,
-    /// A call is under way on it, and nobody waits any more.
-    Abandoned(u32),
-}
-
-struct State {
-    channel: Channel,
-    a_stacks: Box<[AStack]>,
-    /// By procedure: free A-stacks, the last used on top.
-    free: Box<[Vec<u16>]>,
-    /// Replies that a nested call received for the one it is nested in; at most one an A-stack.
-    replies: Vec<(u16, Message)>,
-    number: u32,
-    /// What was received last.
-    message: Message,
-    scratch: Box<[u8]>,
 }
 
 /// A client's side of an interface. Used by one thread at a time; calls may nest.
@@ -438,109 +416,10 @@ impl<I: Interface> Drop for Waits<'_, I> {
     }
 }
 
-impl State {
-    /// The server says that it failed, or that it executed the call and then makes no sense: it may
-    /// have.
-    #[cold]
-    fn broken<T>(&mut self, tag: u16) -> Outcome<T> {
-        if tag == status::FAILED {
-            return Outcome::Unknown(UnknownReason::Failed);
-        }
-        Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
-    }
-
-    #[cold]
-    fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
-        self.release(a_stack);
-        Outcome::Unknown(UnknownReason::Closed(reason))
-    }
-
-    fn release(&mut self, a_stack: u16) {
-        self.a_stacks[usize::from(a_stack)] = AStack::Free;
-        self.free[usize::from(a_stack) / A_STACKS].push(a_stack);
-    }
-
-    /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
-    #[cold]
-    fn keep(&mut self, word: Option<CallWord>) {
-        let message = std::mem::take(&mut self.message);
-        let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
-        match (word, place.as_deref()) {
-            (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
-                self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
-                self.replies.push((word.a_stack, message));
-            }
-            (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
-                self.release(word.a_stack);
-            }
-            _ => {
-                self.channel.poison_protocol();
-            }
-        }
-    }
-
-    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
-    #[cold]
-    fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
-        // Each A-stack has one reply at most; a server that sends more is found out.
-        for _ in 0..=self.a_stacks.len() {
-            match self.channel.try_recv_into(&mut self.message) {
-                Ok(true) => self.keep(call_word(&self.message)),
-                Ok(false) => break,
-                Err(reason) => return Err(Reason::Closed(reason)),
-            }
-        }
-        self.free[usize::from(procedure)].pop().ok_or(Reason::NoAStack)
-    }
-
-    /// Takes the reply that was kept for a call.
-    #[cold]
-    fn kept(&mut self, a_stack: u16) -> Option<Message> {
-        let at = self.replies.iter().position(|(of, _)| *of == a_stack)?;
-        Some(self.replies.swap_remove(at).1)
-    }
-}
-
 impl<I> std::fmt::Debug for Binding<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Binding")
             .field("channel", &self.state.borrow().channel)
             .finish_non_exhaustive()
-    }
-}
-
-/// The call word of a reply; `None` if the message is too short for one.
-#[inline(always)]
-fn call_word(message: &Message) -> Option<CallWord> {
-    CallWord::read_from_prefix(message.inline()).ok().map(|(word, _)| word)
-}
-
-/// Sends a call word and what follows it.
-#[inline(always)]
-pub(crate) fn send(
-    channel: &mut Channel,
-    tag: u16,
-    word: CallWord,
-    bytes: &[u8],
-    bulk: Option<Fbuf>,
-) -> Result<(), Reason> {
-    let sent = match bulk {
-        None => channel.try_send_parts(tag, word.as_bytes(), bytes),
-        Some(fbuf) => {
-            let mut inline = [0; unet::MAX_INLINE_WITH_FBUF];
-            let end = CALL_WORD + bytes.len();
-            inline[..CALL_WORD].copy_from_slice(word.as_bytes());
-            inline[CALL_WORD..end].copy_from_slice(bytes);
-            channel.try_send_fbuf(tag, fbuf, &inline[..end]).map(|offer| match offer {
-                Offer::Taken => Offer::Taken,
-                Offer::Full(_) => Offer::Full(()),
-            })
-        }
-    };
-    match sent {
-        Ok(Offer::Taken) => Ok(()),
-        Ok(Offer::Full(())) => Err(Reason::QueueFull),
-        Err(SendError::Closed(reason)) => Err(Reason::Closed(reason)),
-        Err(_) => Err(Reason::ForeignBuffer),
     }
 }

@@ -15,9 +15,10 @@ use unet::{
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 
 use crate::a_stack::{A_STACKS, Layout};
-use crate::binding::send;
 use crate::outcome::Reason;
-use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, inline_limit, status};
+use crate::wire::{
+    BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, inline_limit, send, status,
+};
 use crate::{Interface, Procedure};
 
 /// How many calls a server thread may be in at once: a handler that calls and serves meanwhile may

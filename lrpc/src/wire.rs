@@ -3,6 +3,7 @@
 //! A call's tag is the procedure's index, a reply's tag its status. Both begin with the call word;
 //! then follow the arguments or results, unless they are in the A-stack.
 
+use unet::{Channel, Fbuf, Message, Offer, SendError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::outcome::Reason;
@@ -54,6 +55,42 @@ pub(crate) fn refusal(tag: u16) -> Option<Reason> {
         status::TOO_DEEP => Some(Reason::TooDeep),
         status::DECLINED.. => Some(Reason::Declined(tag - status::DECLINED)),
         _ => None,
+    }
+}
+
+/// The call word of a reply; `None` if the message is too short for one.
+#[inline(always)]
+pub(crate) fn call_word(message: &Message) -> Option<CallWord> {
+    CallWord::read_from_prefix(message.inline()).ok().map(|(word, _)| word)
+}
+
+/// Sends a call word and what follows it.
+#[inline(always)]
+pub(crate) fn send(
+    channel: &mut Channel,
+    tag: u16,
+    word: CallWord,
+    bytes: &[u8],
+    bulk: Option<Fbuf>,
+) -> Result<(), Reason> {
+    let sent = match bulk {
+        None => channel.try_send_parts(tag, word.as_bytes(), bytes),
+        Some(fbuf) => {
+            let mut inline = [0; unet::MAX_INLINE_WITH_FBUF];
+            let end = CALL_WORD + bytes.len();
+            inline[..CALL_WORD].copy_from_slice(word.as_bytes());
+            inline[CALL_WORD..end].copy_from_slice(bytes);
+            channel.try_send_fbuf(tag, fbuf, &inline[..end]).map(|offer| match offer {
+                Offer::Taken => Offer::Taken,
+                Offer::Full(_) => Offer::Full(()),
+            })
+        }
+    };
+    match sent {
+        Ok(Offer::Taken) => Ok(()),
+        Ok(Offer::Full(())) => Err(Reason::QueueFull),
+        Err(SendError::Closed(reason)) => Err(Reason::Closed(reason)),
+        Err(_) => Err(Reason::ForeignBuffer),
     }
 }
 

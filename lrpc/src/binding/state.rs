@@ -1,0 +1,95 @@
+//! What a binding knows of its calls under way.
+
+use unet::{Channel, CloseReason, Message};
+
+use crate::a_stack::A_STACKS;
+use crate::outcome::{Outcome, Reason, UnknownReason};
+use crate::wire::{CallWord, call_word, status};
+
+/// What is known of an A-stack.
+#[derive(Clone, Copy)]
+pub(super) enum AStack {
+    Free,
+    /// A call is under way on it, with this number; somebody waits.
+    Waiting(u32),
+    /// The reply is kept in [`State::replies`]; somebody will come for it.
+    Replied,
+    /// A call is under way on it, and nobody waits any more.
+    Abandoned(u32),
+}
+
+pub(super) struct State {
+    pub channel: Channel,
+    pub a_stacks: Box<[AStack]>,
+    /// By procedure: free A-stacks, the last used on top.
+    pub free: Box<[Vec<u16>]>,
+    /// Replies that a nested call received for the one it is nested in; at most one an A-stack.
+    pub replies: Vec<(u16, Message)>,
+    pub number: u32,
+    /// What was received last.
+    pub message: Message,
+    pub scratch: Box<[u8]>,
+}
+
+impl State {
+    /// The server says that it failed, or that it executed the call and then makes no sense: it may
+    /// have.
+    #[cold]
+    pub fn broken<T>(&mut self, tag: u16) -> Outcome<T> {
+        if tag == status::FAILED {
+            return Outcome::Unknown(UnknownReason::Failed);
+        }
+        Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
+    }
+
+    #[cold]
+    pub fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
+        self.release(a_stack);
+        Outcome::Unknown(UnknownReason::Closed(reason))
+    }
+
+    pub fn release(&mut self, a_stack: u16) {
+        self.a_stacks[usize::from(a_stack)] = AStack::Free;
+        self.free[usize::from(a_stack) / A_STACKS].push(a_stack);
+    }
+
+    /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
+    #[cold]
+    pub fn keep(&mut self, word: Option<CallWord>) {
+        let message = std::mem::take(&mut self.message);
+        let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
+        match (word, place.as_deref()) {
+            (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
+                self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
+                self.replies.push((word.a_stack, message));
+            }
+            (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
+                self.release(word.a_stack);
+            }
+            _ => {
+                self.channel.poison_protocol();
+            }
+        }
+    }
+
+    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
+    #[cold]
+    pub fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
+        // Each A-stack has one reply at most; a server that sends more is found out.
+        for _ in 0..=self.a_stacks.len() {
+            match self.channel.try_recv_into(&mut self.message) {
+                Ok(true) => self.keep(call_word(&self.message)),
+                Ok(false) => break,
+                Err(reason) => return Err(Reason::Closed(reason)),
+            }
+        }
+        self.free[usize::from(procedure)].pop().ok_or(Reason::NoAStack)
+    }
+
+    /// Takes the reply that was kept for a call.
+    #[cold]
+    pub fn kept(&mut self, a_stack: u16) -> Option<Message> {
+        let at = self.replies.iter().position(|(of, _)| *of == a_stack)?;
+        Some(self.replies.swap_remove(at).1)
+    }
+}
