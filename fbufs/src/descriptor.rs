@@ -43,3 +43,41 @@ impl Descriptor {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../../segment/src/book.rs"]
+mod book;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_as_its_table_says() {
+        let rows = book::columns(&book::table("A descriptor", 0), [0, 1, 2]);
+        for word in ["0", "1"] {
+            let bits = rows.iter().filter(|[of, ..]| of == word);
+            book::cover_a_word(bits.map(|[_, range, _]| range.as_str()));
+        }
+        let descriptor = Descriptor {
+            index: 0x1234,
+            generation: 0x89ab_cdef,
+            offset: 0x7654_3210,
+            len: 0xfedc_ba98,
+        };
+        let words = descriptor.to_words();
+        let fields = rows.iter().map(|[word, range, name]| {
+            (name.as_str(), book::bits(range, words[book::number(word)]))
+        });
+        let code = [
+            ("zero", 0),
+            ("index", u64::from(descriptor.index)),
+            ("generation", u64::from(descriptor.generation)),
+            ("offset", u64::from(descriptor.offset)),
+            ("length", u64::from(descriptor.len)),
+        ];
+        assert_eq!(fields.collect::<Vec<_>>(), code);
+        assert_eq!(Descriptor::from_words(words), descriptor);
+        assert_eq!(Descriptor::from_words([words[0] | 0xffff << 48, words[1]]), descriptor);
+    }
+}

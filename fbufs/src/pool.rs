@@ -101,7 +101,8 @@ impl Pool {
     /// [`AllocError`].
     ///
     /// # Cost
-    /// A few loads; when the class is dry, the free queue is read.
+    /// A few loads; once all classes that fit are dry, the free queue is read. Until then a larger
+    /// buffer is taken in place of one that could be taken back.
     #[inline]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
         if let Some(fbuf) = self.pop(len) {

@@ -1,2 +1,56 @@
 //! What the fuzz targets share. Each target is a file in `fuzz_targets/` with a `[[bin]]` entry in
 //! `Cargo.toml`; inputs worth starting from are committed in `seeds/TARGET/`.
+
+use std::os::fd::AsFd;
+
+use segment::Incarnation;
+use segment::geometry::{Class, Geometry, OwnSegment, PeerSegment};
+
+/// A small layout: two sizes, seven buffers.
+pub fn geometry() -> Geometry {
+    let mut geometry = Geometry { slots: 8, area_bytes: 0, ..Geometry::default() };
+    geometry.classes = Default::default();
+    geometry.classes[0] = Class { buffer_bytes: 64, buffers: 4 };
+    geometry.classes[1] = Class { buffer_bytes: 4096, buffers: 3 };
+    geometry
+}
+
+/// How many buffers the layout has.
+pub const BUFFERS: usize = 7;
+
+/// A segment, and how the other side maps it.
+pub fn segment() -> (OwnSegment, PeerSegment) {
+    let incarnation = Incarnation(7);
+    let own = geometry().create(incarnation, false).expect("memory is left");
+    let peer = Geometry::attach(own.as_fd(), incarnation).expect("it is honest");
+    (own, peer)
+}
+
+/// Takes integers off the fuzzer's bytes, from the front; zeros when they are used up.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Bytes<'_> {
+    /// Whether any are left.
+    pub fn more(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The next bytes.
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut taken = [0; N];
+        let len = N.min(self.0.len());
+        taken[..len].copy_from_slice(&self.0[..len]);
+        self.0 = &self.0[len..];
+        taken
+    }
+
+    /// The next word.
+    pub fn word(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    /// The next number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::from(u16::from_le_bytes(self.take())) % bound
+    }
+}

@@ -111,6 +111,8 @@ struct State {
     /// Replies that a nested call received for the one it is nested in; at most one an A-stack.
     replies: Vec<(u16, Message)>,
     number: u32,
+    /// What was received last.
+    message: Message,
     scratch: Box<[u8]>,
 }
 
@@ -159,6 +161,7 @@ impl<I: Interface> Binding<I> {
             free,
             replies: Vec::new(),
             number: 0,
+            message: Message::default(),
             scratch: vec![0; largest].into(),
         };
         let state = RefCell::new(state);
@@ -186,8 +189,9 @@ impl<I: Interface> Binding<I> {
     /// Calls a procedure and waits for its results.
     ///
     /// # Cost
-    /// One cache line each way for up to 48 bytes of arguments and of results. No system call while
-    /// the server polls, no allocation.
+    /// One cache line each way for up to 48 bytes of arguments and of results, one copy more each
+    /// way beyond. No allocation. While both sides poll, no system call but the liveness checks of
+    /// [`Channel::recv`].
     #[inline(always)]
     pub fn call<P: Procedure<Interface = I>>(
         &self,
@@ -201,6 +205,9 @@ impl<I: Interface> Binding<I> {
 
     /// As [`Binding::call`]; [`UnknownReason::TimedOut`] if there is no reply in time. The late reply
     /// is discarded.
+    ///
+    /// # Cost
+    /// As [`Binding::call`], and a look at the clock if the reply is not there soon.
     pub fn call_timeout<P: Procedure<Interface = I>>(
         &self,
         arguments: &P::Arguments,
@@ -236,6 +243,9 @@ impl<I: Interface> Binding<I> {
     ///
     /// # Panics
     /// When a handler of `server` does. The call is abandoned then.
+    ///
+    /// # Cost
+    /// As [`Binding::call`], and [`Server::poll`] after each vain look.
     pub fn call_serving<P: Procedure<Interface = I>, S: Interface>(
         &self,
         arguments: &P::Arguments,
@@ -344,30 +354,32 @@ impl<I: Interface> Binding<I> {
         take: impl Fn(P::Results, &mut Message) -> R,
     ) -> Option<Outcome<R>> {
         let state = &mut *self.state.borrow_mut();
-        let mut message = Message::default();
         match state.a_stacks[usize::from(a_stack)] {
             AStack::Waiting(number) => {
-                match state.channel.try_recv_into(&mut message) {
+                match state.channel.try_recv_into(&mut state.message) {
                     Ok(false) => return None,
                     Ok(true) => {}
                     Err(reason) => return Some(state.lost(a_stack, reason)),
                 }
-                let word = call_word(&message);
+                let word = call_word(&state.message);
                 if word.is_none_or(|word| (word.a_stack, word.number) != (a_stack, number)) {
-                    state.keep(word, message);
+                    state.keep(word);
                     return None;
                 }
             }
             // A nested call received it while this one waited.
-            _ => message = state.kept(a_stack)?,
+            _ => state.message = state.kept(a_stack)?,
         }
         state.a_stacks[usize::from(a_stack)] = AStack::Free;
         state.free[usize::from(P::INDEX)].push(a_stack);
-        Some(match self.results::<P>(state, a_stack, &message) {
-            Ok(Ok(results)) => Outcome::Executed(take(results, &mut message)),
+        let outcome = match self.results::<P>(state, a_stack) {
+            Ok(Ok(results)) => Outcome::Executed(take(results, &mut state.message)),
             Ok(Err(reason)) => Outcome::Refused(reason),
-            Err(Senseless) => state.broken(message.tag()),
-        })
+            Err(Senseless) => state.broken(state.message.tag()),
+        };
+        // A buffer that nobody asked for goes back at once.
+        drop(state.message.take_fbuf());
+        Some(outcome)
     }
 
     /// Reads a reply's results, or why there are none.
@@ -376,8 +388,8 @@ impl<I: Interface> Binding<I> {
         &self,
         state: &mut State,
         a_stack: u16,
-        message: &Message,
     ) -> Result<Result<P::Results, Reason>, Senseless> {
+        let message = &state.message;
         if message.tag() != status::EXECUTED {
             return refusal(message.tag()).map(Err).ok_or(Senseless);
         }
@@ -450,7 +462,8 @@ impl State {
 
     /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
     #[cold]
-    fn keep(&mut self, word: Option<CallWord>, message: Message) {
+    fn keep(&mut self, word: Option<CallWord>) {
+        let message = std::mem::take(&mut self.message);
         let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
         match (word, place.as_deref()) {
             (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
@@ -471,9 +484,8 @@ impl State {
     fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
         // Each A-stack has one reply at most; a server that sends more is found out.
         for _ in 0..=self.a_stacks.len() {
-            let mut message = Message::default();
-            match self.channel.try_recv_into(&mut message) {
-                Ok(true) => self.keep(call_word(&message), message),
+            match self.channel.try_recv_into(&mut self.message) {
+                Ok(true) => self.keep(call_word(&self.message)),
                 Ok(false) => break,
                 Err(reason) => return Err(Reason::Closed(reason)),
             }

@@ -52,3 +52,12 @@ pub use server::{Call, ExportError, ExportOptions, MAX_NESTING, Server};
 pub use unet::{Fbuf, FbufMut, PeerFbuf};
 #[doc(hidden)]
 pub use zerocopy as __zerocopy;
+
+/// The code of the book and of the README, compiled and run as this crate's documentation tests.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../docs/src/using.md")]
+    struct Using;
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+}

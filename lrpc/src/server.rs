@@ -158,6 +158,9 @@ impl<I: Interface> Server<I> {
     }
 
     /// Waits for the next call by the wait strategy, and serves it. `false` if none came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and the handler.
     #[inline]
     pub fn serve_timeout(&self, timeout: Duration) -> bool {
         let mut message = Message::default();

@@ -108,3 +108,7 @@ impl BindRequest {
 pub(crate) fn needs_a_stack(shape: &Shape) -> bool {
     shape.arguments.1.max(shape.results.1) > inline_limit(true)
 }
+
+#[cfg(test)]
+#[path = "layout_table.rs"]
+mod layout_table;

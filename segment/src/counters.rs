@@ -13,12 +13,13 @@ use rustix::io::pread;
 
 use crate::Fault;
 use crate::geometry::{COUNTERS, MAGIC, OwnSegment};
-use crate::memory::{Backing, CreateError, OwnMemory, View};
+use crate::memory::{Backing, CreateError, OwnMemory};
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// How many words there are.
 pub const CELLS: usize = 64;
-const FIRST_FAULT: usize = 32;
+pub(crate) const FIRST_FAULT: usize = 32;
 const PAGE_MAGIC: u64 = u64::from_le_bytes(*b"UNETCNT\0");
 
 /// What is counted. The number is the word's place in the page.

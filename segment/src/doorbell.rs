@@ -15,7 +15,7 @@
 //!
 //! The race is the sender's 2 passing its own 1: it reads the old `armed`, the sleeper reads the old
 //! slot, and nobody wakes. membarrier(2) forbids it at the sleeper's cost. Where it is missing on
-//! either side the sender executes the fence instead ([`Bell::new`]).
+//! either side the sender executes the fence instead ([`Bell::attach`]).
 //!
 //! The bell itself is a datagram on the control socket, not an eventfd: an eventfd's `O_NONBLOCK` is
 //! a property of the open file, which the sleeper shares and can clear, and then fill the counter,
@@ -27,8 +27,8 @@ use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
 use crate::control::{Frame, Kind, Sent, Socket};
 use crate::failpoint;
 use crate::geometry::{ARMED, OwnSegment, PeerSegment};
-use crate::memory::View;
 use crate::sync::{AtomicU64, Ordering, fence};
+use crate::view::View;
 
 /// In [`ARMED`]: this side is gone, do not send any more.
 const CLOSED: u64 = u64::MAX;

@@ -10,8 +10,8 @@
 
 use crate::Fault;
 use crate::geometry::{FREE_QUEUE, OwnSegment, PeerSegment};
-use crate::memory::View;
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// How many returns fit.
 pub const CAPACITY: usize = 256;
@@ -94,4 +94,12 @@ impl Reclaims {
         }
         Err(Fault::FreeSequence)
     }
+}
+
+/// An empty queue on the heap, for models and tests.
+#[cfg(any(test, loom))]
+pub(crate) fn on_heap() -> std::sync::Arc<Vec<AtomicU64>> {
+    let words: Vec<AtomicU64> = (0..CAPACITY).map(|_| AtomicU64::new(0)).collect();
+    clear(&words);
+    std::sync::Arc::new(words)
 }

@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::pread;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::memory::{AttachError, Backing, Cells, CreateError, MAX_SEGMENT_BYTES, OwnBytes};
-use crate::memory::{OwnMemory, PeerBytes, PeerMemory, View, sealed_len};
+use crate::memory::{AttachError, Backing, CreateError, MAX_SEGMENT_BYTES, OwnBytes};
+use crate::memory::{OwnMemory, PeerBytes, PeerMemory, sealed_len};
+use crate::view::{Cells, View};
 use crate::{Incarnation, free_queue, ring};
 
 /// The first word of every segment: `UNETSEG` and a zero.
@@ -47,7 +48,7 @@ pub const SLOTS: std::ops::RangeInclusive<u32> = 8..=65_536;
 
 const _: () = assert!(FREE_QUEUE + free_queue::CAPACITY * 8 == SEND_QUEUE);
 const _: () = assert!(COUNTERS + crate::counters::CELLS * 8 <= FREE_QUEUE);
-const _: () = assert!(size_of::<Header>() <= ARMED);
+const _: () = assert!(HEADER_BYTES <= ARMED);
 
 /// One size class of a pool.
 #[derive(
@@ -172,7 +173,9 @@ struct Header {
     classes: [Class; MAX_CLASSES],
 }
 
-const _: () = assert!(size_of::<Header>() == 72);
+/// The bytes of the header.
+pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
+const _: () = assert!(HEADER_BYTES == 72);
 
 impl Geometry {
     /// Whether every number is within its bounds.
@@ -235,7 +238,7 @@ impl Geometry {
     /// [`CreateError::Size`] if the geometry is not valid; else what the kernel lacks.
     ///
     /// # Cost
-    /// Six system calls.
+    /// Four system calls, five if locked.
     pub fn create(
         &self,
         incarnation: Incarnation,
@@ -318,5 +321,30 @@ impl Geometry {
     pub fn check_header(bytes: &[u8], len: usize) -> Result<Self, AttachError> {
         let (header, _) = Header::read_from_prefix(bytes).map_err(|_| AttachError::WrongMagic)?;
         Self::check(&header, len, Incarnation(header.incarnation))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::book::{compare_fields, table};
+
+    #[test]
+    fn the_header_is_as_its_table_says() {
+        let fields = [
+            ("magic", offset_of!(Header, magic), size_of::<u64>()),
+            ("version", offset_of!(Header, version), size_of::<u32>()),
+            ("slots", offset_of!(Header, slots), size_of::<u32>()),
+            ("incarnation", offset_of!(Header, incarnation), size_of::<u64>()),
+            ("total_bytes", offset_of!(Header, total_bytes), size_of::<u64>()),
+            ("area_bytes", offset_of!(Header, area_bytes), size_of::<u32>()),
+            ("huge_pages", offset_of!(Header, huge_pages), size_of::<u32>()),
+            ("classes", offset_of!(Header, classes), size_of::<[Class; MAX_CLASSES]>()),
+        ];
+        compare_fields(&table("The header", 0), &fields, HEADER_BYTES);
+        assert_eq!((offset_of!(Class, buffer_bytes), offset_of!(Class, buffers)), (0, 4));
+        assert_eq!(MAGIC.to_ne_bytes(), *b"UNETSEG\0");
     }
 }

@@ -13,6 +13,7 @@
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
 //! | [`wait`] | spin, adapt or park |
 //! | [`control`] | the `SOCK_SEQPACKET` socket: rendezvous by name, descriptors, doorbells, hang-up |
+//! | [`frame`] | the messages on that socket |
 //! | [`peer`] | who is on the other side, and whether it lives |
 //! | [`counters`] | the read-only page of refusals and drops |
 //! | [`failpoint`] | numbered steps at which tests kill a process |
@@ -25,20 +26,31 @@
 //! A value that fails a check is a [`Fault`]; what a fault means is decided by the layer above.
 
 pub mod blocks;
+#[cfg(all(test, not(loom)))]
+mod book;
 pub mod control;
 pub mod counters;
 pub mod doorbell;
 pub mod failpoint;
 pub mod fault;
+pub mod frame;
 pub mod free_queue;
 pub mod geometry;
+#[cfg(all(test, not(loom)))]
+mod layout_table;
 pub mod memory;
+#[cfg(loom)]
+pub mod model;
 pub mod peer;
+mod peer_bytes;
+#[cfg(all(test, not(loom)))]
+mod properties;
 pub mod ring;
 #[cfg(feature = "hostile")]
 #[doc(hidden)]
 pub mod scribble;
 mod sync;
+mod view;
 pub mod wait;
 
 pub use fault::Fault;

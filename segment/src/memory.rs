@@ -7,11 +7,11 @@
 //!
 //! # Invariants
 //!
-//! 1. A mapping lives as long as any view of it: views hold the [`Mapping`] by `Arc`.
+//! 1. A mapping lives as long as any view of it: views hold the `Mapping` by `Arc`.
 //! 2. A mapping's pages exist for its whole length for its whole life: its file is sealed against
 //!    shrinking, and for huge pages the kernel reserved them when it was mapped.
-//! 3. Nothing but atomics ([`Cells`]) is ever referenced in memory that a peer can write; its bytes
-//!    are only copied out, by instructions the compiler may not reason about ([`copy_out`]).
+//! 3. Nothing but atomics (`Cells`) is ever referenced in memory that a peer can write; its bytes
+//!    are only copied out, by instructions the compiler may not reason about (`copy_out`).
 //! 4. Own memory handed out as `&mut [u8]` has exactly one [`OwnBytes`] for its range, carved once.
 //! 5. Every offset and length is checked against the mapping when a view is made, never later.
 
@@ -25,7 +25,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, munmap};
 
-use crate::sync::AtomicU64;
+pub use crate::peer_bytes::PeerBytes;
+use crate::view::{Cells, View};
 
 /// The seals of every segment: one size for ever, and no writer but the one that is there.
 pub const SEALS: SealFlags =
@@ -148,68 +149,6 @@ impl Drop for Mapping {
         // SAFETY: the range was mapped by `new` and no view is left (invariant 1). The error is
         // impossible for such a range, and there would be nobody to tell.
         let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), self.len) };
-    }
-}
-
-/// Types that may be referenced in memory that another process writes.
-///
-/// # Safety
-/// The type is `repr(C)` or `repr(transparent)`, consists of `AtomicU64` only, and so every bit
-/// pattern is a value and every access is atomic.
-pub(crate) unsafe trait Cells {}
-
-// SAFETY: it is one.
-unsafe impl Cells for AtomicU64 {}
-
-/// An array of atomics in a mapping, kept mapped while this lives.
-pub(crate) struct View<T> {
-    cells: NonNull<[T]>,
-    _keep: Keep<T>,
-}
-
-enum Keep<T> {
-    Mapped {
-        _map: Arc<Mapping>,
-        _of: std::marker::PhantomData<T>,
-    },
-    #[cfg(any(test, loom))]
-    Heap {
-        _cells: Arc<Vec<T>>,
-    },
-}
-
-// SAFETY: a view gives out shared references to atomics only.
-unsafe impl<T: Cells> Send for View<T> {}
-// SAFETY: as above.
-unsafe impl<T: Cells> Sync for View<T> {}
-
-impl<T: Cells> View<T> {
-    fn mapped(map: &Arc<Mapping>, offset: usize, count: usize) -> Option<Self> {
-        let bytes = count.checked_mul(size_of::<T>())?;
-        let base = map.range(offset, bytes, align_of::<T>())?;
-        let cells = NonNull::slice_from_raw_parts(base.cast::<T>(), count);
-        Some(Self {
-            cells,
-            _keep: Keep::Mapped { _map: map.clone(), _of: std::marker::PhantomData },
-        })
-    }
-
-    /// Cells on the heap, shared by every view made of the same `Arc`: for models and tests.
-    #[cfg(any(test, loom))]
-    pub(crate) fn heap(cells: &Arc<Vec<T>>) -> Self {
-        let slice = NonNull::from(cells.as_slice());
-        Self { cells: slice, _keep: Keep::Heap { _cells: cells.clone() } }
-    }
-}
-
-impl<T: Cells> std::ops::Deref for View<T> {
-    type Target = [T];
-
-    #[inline(always)]
-    fn deref(&self) -> &[T] {
-        // SAFETY: the range was checked when the view was made (invariant 5), stays mapped while it
-        // lives (invariants 1 and 2), and holds atomics, whose references peers may race (3).
-        unsafe { self.cells.as_ref() }
     }
 }
 
@@ -394,99 +333,6 @@ impl PeerMemory {
     /// A range of its bytes. `None` if outside.
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> Option<PeerBytes> {
         let base = self.map.range(offset, len, 1)?;
-        Some(PeerBytes { base, len, _map: self.map.clone() })
-    }
-}
-
-/// Bytes that the peer may change at any time. They can be copied out, never referenced.
-#[derive(Clone, Debug)]
-pub struct PeerBytes {
-    base: NonNull<u8>,
-    len: usize,
-    _map: Arc<Mapping>,
-}
-
-// SAFETY: it can only be copied from, which is sound while others write (invariant 3).
-unsafe impl Send for PeerBytes {}
-// SAFETY: as above.
-unsafe impl Sync for PeerBytes {}
-
-impl PeerBytes {
-    /// How many bytes there are.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Fills `to` with the bytes from `offset` on. `false`, and nothing copied, if that is outside.
-    ///
-    /// The bytes are those of some moment each, not all of the same moment: check the copy, and
-    /// use only the copy.
-    ///
-    /// # Cost
-    /// One copy.
-    #[inline]
-    #[must_use]
-    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> bool {
-        let Some(end) = offset.checked_add(to.len()) else { return false };
-        if end > self.len {
-            return false;
-        }
-        // SAFETY: the source range lies in the mapping (just checked; invariants 1, 2, 5), the
-        // target is an exclusive slice of this process, and the copy tolerates a racing writer (3).
-        unsafe { copy_out(self.base.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
-        true
-    }
-}
-
-/// Copies bytes that another process may be writing.
-///
-/// In assembly, so that the read is no access the compiler knows of: it can neither assume that two
-/// reads agree nor read twice.
-///
-/// # Safety
-/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller's ranges; the direction flag is clear by the calling convention.
-    unsafe {
-        core::arch::asm!(
-            "rep movsb",
-            inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// Copies bytes that another process may be writing, one atomic load at a time.
-///
-/// # Safety
-/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
-    use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-    let word = size_of::<usize>();
-    let mut at = 0;
-    while at < len {
-        // SAFETY: at < len, so both addresses are within the caller's ranges; the word access is
-        // used only where the source is aligned and a whole word is left.
-        unsafe {
-            let source = from.add(at);
-            if (source as usize).is_multiple_of(word) && len - at >= word {
-                let value = (*source.cast::<AtomicUsize>()).load(Ordering::Relaxed);
-                to.add(at).cast::<usize>().write_unaligned(value);
-                at += word;
-            } else {
-                to.add(at).write((*source.cast::<AtomicU8>()).load(Ordering::Relaxed));
-                at += 1;
-            }
-        }
+        Some(PeerBytes::new(base, len, self.map.clone()))
     }
 }

@@ -23,8 +23,8 @@
 
 use crate::Fault;
 use crate::geometry::{CREDIT, OwnSegment, PeerSegment, SEND_QUEUE};
-use crate::memory::{Cells, View};
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::{Cells, View};
 
 /// The size of a slot: a cache line.
 pub const SLOT_BYTES: usize = 64;
@@ -44,43 +44,35 @@ pub(crate) struct Slot {
 unsafe impl Cells for Slot {}
 
 impl Slot {
-    /// Copies the whole payload, which its producer may be writing, beside the first word that was
-    /// loaded before and checked.
+    /// Copies the payload beyond its first word, which its producer may be writing.
     ///
     /// In assembly, so that the read is no access the compiler knows of, and in pieces of 16 bytes.
     #[cfg(all(target_arch = "x86_64", not(loom)))]
     #[inline(always)]
-    fn copy_payload(&self, word: u64, cell: &mut Cell) {
-        // SAFETY: reads the 64 bytes of the slot and writes the 64 bytes of the cell, which is
-        // aligned to 16; SSE2 is part of x86-64.
+    fn copy_rest(&self, cell: &mut Cell) {
+        // SAFETY: reads the last 48 of the 64 bytes of the slot and writes the last 48 of the 64 of
+        // the cell, both aligned to 16; SSE2 is part of x86-64.
         unsafe {
             core::arch::asm!(
-                "movq {a}, {word}",
-                "movq {b}, qword ptr [{from} + 8]",
-                "punpcklqdq {a}, {b}",
-                "movdqa {b}, [{from} + 16]",
-                "movdqa {c}, [{from} + 32]",
-                "movdqa {d}, [{from} + 48]",
-                "movdqa [{to}], {a}",
-                "movdqa [{to} + 16], {b}",
-                "movdqa [{to} + 32], {c}",
-                "movdqa [{to} + 48], {d}",
-                word = in(reg) word,
+                "movdqa {a}, [{from} + 16]",
+                "movdqa {b}, [{from} + 32]",
+                "movdqa {c}, [{from} + 48]",
+                "movdqa [{to} + 16], {a}",
+                "movdqa [{to} + 32], {b}",
+                "movdqa [{to} + 48], {c}",
                 from = in(reg) std::ptr::from_ref(self),
                 to = in(reg) std::ptr::from_mut(cell),
-                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _,
                 options(nostack, preserves_flags)
             );
         }
     }
 
-    /// Copies the whole payload, which its producer may be writing, beside the first word that was
-    /// loaded before and checked.
+    /// Copies the payload beyond its first word, which its producer may be writing.
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     #[inline(always)]
-    fn copy_payload(&self, word: u64, cell: &mut Cell) {
-        cell.word = word;
-        for (to, shared) in cell.words.iter_mut().zip(&self.payload) {
+    fn copy_rest(&self, cell: &mut Cell) {
+        for (to, shared) in cell.words.iter_mut().zip(&self.payload).skip(1) {
             *to = shared.load(Ordering::Relaxed);
         }
     }
@@ -91,8 +83,8 @@ const _: () = assert!(size_of::<Slot>() == SLOT_BYTES && align_of::<Slot>() == S
 
 /// What a slot carries, in private memory: its first word, and the payload.
 ///
-/// Aligned to 16 bytes and written in pieces of 16, as the compiler moves it: what is stored in two
-/// pieces and loaded as one waits until the stores have reached the cache.
+/// Laid out as the slot is. It is received in place and not moved: what is stored in small pieces and
+/// loaded in a larger one, as moves are, waits until the stores have reached the cache.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(16))]
 pub struct Cell {
@@ -240,6 +232,21 @@ impl Producer {
         Ok(())
     }
 
+    /// Asks for the next slot's cache line, to be written soon: the answer to what was just received.
+    #[inline(always)]
+    pub fn anticipate(&self) {
+        #[cfg(all(target_arch = "x86_64", not(loom)))]
+        // SAFETY: masked by the number of slots (invariant 1); a prefetch changes nothing.
+        unsafe {
+            let slot = self.slots.get_unchecked(self.next as usize & self.mask);
+            core::arch::asm!(
+                "prefetchw [{slot}]",
+                slot = in(reg) std::ptr::from_ref(slot),
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+    }
+
     /// Whether a push would find a slot; looks at the credit if it must.
     ///
     /// # Errors
@@ -266,6 +273,17 @@ impl Producer {
     pub fn sent(&self) -> u64 {
         self.next
     }
+}
+
+/// What a look into the ring found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Popped {
+    /// Nothing new.
+    Nothing,
+    /// A cell.
+    Cell,
+    /// A cell; and credit was published, so that a sleeping producer may have to be woken.
+    CellAndCredit,
 }
 
 /// The receiving end: reads the slots, writes the credit.
@@ -306,7 +324,7 @@ impl Consumer {
     /// # Cost
     /// One cache line read; a store once a quarter lap.
     #[inline(always)]
-    pub fn try_pop(&mut self, cell: &mut Cell) -> Result<bool, Fault> {
+    pub fn try_pop(&mut self, cell: &mut Cell) -> Result<Popped, Fault> {
         // SAFETY: masked by the number of slots (invariant 1).
         let slot = unsafe { self.slots.get_unchecked(self.next as usize & self.mask) };
         // PAIRS: ring.publish with `Producer::try_push`. The only load of this word.
@@ -314,21 +332,27 @@ impl Consumer {
         if (word >> 32) as u32 != sequence(self.next) {
             return self.nothing_new((word >> 32) as u32);
         }
-        if usize::from(word as u8) > SLOT_PAYLOAD {
-            return Err(Fault::SlotLength);
+        let len = usize::from(word as u8);
+        if len > 8 {
+            if len > SLOT_PAYLOAD {
+                return Err(Fault::SlotLength);
+            }
+            slot.copy_rest(cell);
         }
-        slot.copy_payload(word & 0xffff_ffff, cell);
+        cell.word = word & 0xffff_ffff;
+        cell.words[0] = slot.payload[0].load(Ordering::Relaxed);
         self.next += 1;
         if self.next == self.publish_at {
             self.publish_credit();
+            return Ok(Popped::CellAndCredit);
         }
-        Ok(true)
+        Ok(Popped::Cell)
     }
 
     #[inline(always)]
-    fn nothing_new(&self, found: u32) -> Result<bool, Fault> {
+    fn nothing_new(&self, found: u32) -> Result<Popped, Fault> {
         let before = sequence(self.next).wrapping_sub(self.slots.len() as u32);
-        if found == before { Ok(false) } else { Err(Fault::SlotSequence) }
+        if found == before { Ok(Popped::Nothing) } else { Err(Fault::SlotSequence) }
     }
 
     /// Whether a cell, or nonsense, is there to be taken.
@@ -347,13 +371,6 @@ impl Consumer {
         self.publish_at = self.next + Self::step(&self.slots);
     }
 
-    /// Whether the last [`Consumer::try_pop`] that took a cell published credit, so that a sleeping producer may
-    /// have to be woken.
-    #[inline(always)]
-    pub fn just_published(&self) -> bool {
-        self.publish_at - self.next == Self::step(&self.slots)
-    }
-
     /// How many slots there are.
     pub fn capacity(&self) -> u64 {
         self.slots.len() as u64
@@ -362,5 +379,26 @@ impl Consumer {
     /// How many cells were taken.
     pub fn received(&self) -> u64 {
         self.next
+    }
+}
+
+#[cfg(any(test, loom))]
+impl Slot {
+    /// Empty slots on the heap, for models and tests.
+    pub(crate) fn on_heap(count: usize) -> std::sync::Arc<Vec<Self>> {
+        let word = |_| AtomicU64::new(0);
+        let slot = |_| Self { word: AtomicU64::new(0), payload: std::array::from_fn(word) };
+        let slots: Vec<Self> = (0..count).map(slot).collect();
+        clear(&slots);
+        std::sync::Arc::new(slots)
+    }
+
+    /// Writes what it says, which need not be true.
+    #[cfg(not(loom))]
+    pub(crate) fn scribble(&self, word: u64, payload: [u64; SLOT_WORDS]) {
+        for (shared, value) in self.payload.iter().zip(payload) {
+            shared.store(value, Ordering::Relaxed);
+        }
+        self.word.store(word, Ordering::Release);
     }
 }

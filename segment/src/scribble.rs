@@ -4,8 +4,8 @@
 //! earnest: its own queues and pools would be overwritten under it.
 
 use crate::geometry::OwnSegment;
-use crate::memory::View;
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// Every word of a segment of this process, from the header to the last buffer.
 pub struct Scribbler {

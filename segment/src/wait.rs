@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::thread::sched_getcpu;
 
 use crate::geometry::{CPU, OwnSegment, PeerSegment};
-use crate::memory::View;
 use crate::sync::{AtomicU64, Ordering};
+use crate::view::View;
 
 /// How a thread waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

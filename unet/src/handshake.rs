@@ -17,20 +17,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use segment::Incarnation;
 use segment::control::{DecodeError, Frame, Kind, MAX_PRIVATE, Received, Sent, Socket};
 use segment::doorbell::membarrier_works;
 use segment::failpoint;
 use segment::geometry::Geometry;
 use segment::memory::{AttachError, CreateError};
-use segment::peer::{Credentials, Liveness};
+use segment::peer::Liveness;
 use segment::wait::Wait;
-use segment::{Incarnation, geometry::PeerSegment};
 
 use crate::channel::{Channel, Parts};
 use crate::{Address, Policy};
 
 /// The sender of this frame orders its sleep by membarrier, and may be interrupted by the peer's.
-const MEMBARRIER: u32 = 1;
+pub(crate) const MEMBARRIER: u32 = 1;
 
 /// How one side of a channel is built.
 #[derive(Clone, Debug, Default)]
@@ -250,7 +250,7 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
     }))
 }
 
-fn flags(membarrier: bool) -> u32 {
+pub(crate) fn flags(membarrier: bool) -> u32 {
     if membarrier { MEMBARRIER } else { 0 }
 }
 
@@ -294,129 +294,46 @@ fn await_welcome(socket: &Socket, deadline: Instant) -> Result<(Frame, OwnedFd),
     }
 }
 
-/// A client that asks to be accepted. Dropping it refuses.
-#[derive(Debug)]
-pub struct Incoming {
-    request: Option<Request>,
-}
+#[cfg(test)]
+#[path = "../../segment/src/book.rs"]
+mod book;
 
-#[derive(Debug)]
-struct Request {
-    socket: Socket,
-    credentials: Credentials,
-    hello: Frame,
-    segment: OwnedFd,
-    options: ChannelOptions,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Incoming {
-    pub(crate) fn new(
-        socket: Socket,
-        credentials: Credentials,
-        hello: Frame,
-        segment: OwnedFd,
-        options: ChannelOptions,
-    ) -> Self {
-        Self { request: Some(Request { socket, credentials, hello, segment, options }) }
+    #[test]
+    fn the_reasons_of_a_refusal_are_as_their_table_says() {
+        let code = [
+            Refusal::Other,
+            Refusal::Policy,
+            Refusal::Application(7),
+            Refusal::Segment,
+            Refusal::Version,
+            Refusal::Resources,
+            Refusal::Busy,
+        ];
+        let name = |refusal: Refusal| {
+            let name = format!("{refusal:?}");
+            name.split('(').next().unwrap_or_default().to_owned()
+        };
+        let found = code.map(|refusal| {
+            let frame = refusal.to_frame();
+            assert_eq!(Refusal::from_frame(&frame), refusal);
+            [frame.value.to_string(), name(refusal)]
+        });
+        assert_eq!(book::columns(&book::table("A control message", 2), [0, 1]), found);
+        // No other number is a reason that has a name.
+        let others = (0..1000).map(|value| Refusal::from_frame(&Frame::bare(Kind::Refusal, value)));
+        assert_eq!(others.filter(|refusal| *refusal != Refusal::Other).count(), code.len() - 1);
+        assert_eq!(Refusal::Application(7).to_frame().flags, 7);
     }
 
-    /// Who asks, by the kernel's word.
-    pub fn credentials(&self) -> Credentials {
-        self.request().credentials
-    }
-
-    /// The bytes that came with the request. The client's word.
-    pub fn private(&self) -> &[u8] {
-        self.request().hello.private()
-    }
-
-    fn request(&self) -> &Request {
-        self.request.as_ref().expect("it is taken only by the methods that consume this")
-    }
-
-    /// Refuses, with a code for the client.
-    pub fn refuse(mut self, code: u32) {
-        self.answer(Refusal::Application(code));
-    }
-
-    fn answer(&mut self, refusal: Refusal) {
-        if let Some(request) = self.request.take() {
-            // If the client is gone there is nobody to tell.
-            let _ = request.socket.send(&refusal.to_frame(), None);
+    #[test]
+    fn a_hello_says_whether_membarrier_orders_its_sleep_as_the_table_says() {
+        let kinds = book::table("A control message", 1);
+        for kind in &kinds[..2] {
+            assert!(kind[3].starts_with(&format!("{MEMBARRIER}: ")), "{kind:?}");
         }
-    }
-
-    pub(crate) fn accept(mut self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
-        if private.len() > MAX_PRIVATE {
-            return Err(AcceptError::PrivateTooLarge);
-        }
-        let prepared = self.prepare();
-        match prepared {
-            Ok((own, peer, incarnation, liveness)) => {
-                let request = self.request.take().expect("it was there to be prepared");
-                welcome(request, own, peer, incarnation, liveness, wait, private)
-            }
-            Err(error) => {
-                self.answer(match error {
-                    AcceptError::Segment(AttachError::WrongVersion(_)) => Refusal::Version,
-                    AcceptError::Segment(_) => Refusal::Segment,
-                    _ => Refusal::Resources,
-                });
-                Err(error)
-            }
-        }
-    }
-
-    fn prepare(&self) -> Result<Prepared, AcceptError> {
-        let request = self.request();
-        let peer = Geometry::attach(request.segment.as_fd(), Incarnation(request.hello.value))?;
-        failpoint::hit("accept.3-mapped");
-        let liveness = Liveness::of(request.socket.as_fd(), request.credentials)
-            .map_err(|_| CreateError::OutOfDescriptors)?;
-        let incarnation = Incarnation::draw().ok_or(AcceptError::Kernel(Errno::AGAIN))?;
-        let own = request.options.geometry.create(incarnation, request.options.locked)?;
-        failpoint::hit("accept.4-segment-made");
-        Ok((own, peer, incarnation, liveness))
-    }
-}
-
-type Prepared = (segment::geometry::OwnSegment, PeerSegment, Incarnation, Liveness);
-
-fn welcome(
-    request: Request,
-    own: segment::geometry::OwnSegment,
-    peer: PeerSegment,
-    incarnation: Incarnation,
-    liveness: Liveness,
-    wait: Wait,
-    private: &[u8],
-) -> Result<Channel, AcceptError> {
-    let membarrier = membarrier_works();
-    let frame = Frame::new(Kind::Welcome, incarnation.0, flags(membarrier), private)
-        .ok_or(AcceptError::PrivateTooLarge)?;
-    // Joined first: the queues must be initialised before the client looks at them.
-    let channel = Channel::join(Parts {
-        socket: request.socket,
-        credentials: request.credentials,
-        liveness,
-        own,
-        peer,
-        incarnation,
-        peer_incarnation: Incarnation(request.hello.value),
-        membarrier,
-        peer_membarrier: request.hello.flags & MEMBARRIER != 0,
-        wait,
-        private: request.hello.private().to_vec(),
-    });
-    if !channel.send_welcome(&frame) {
-        return Err(AcceptError::PeerGone);
-    }
-    failpoint::hit("accept.5-welcome-sent");
-    Ok(channel)
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        self.answer(Refusal::Application(0));
     }
 }

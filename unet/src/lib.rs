@@ -38,11 +38,11 @@ mod address;
 mod channel;
 mod endpoint;
 mod handshake;
+mod incoming;
 mod listening;
 mod message;
 mod policy;
 mod readiness;
-mod waiting;
 
 pub use address::{Address, AddressError};
 pub use channel::{Channel, CloseReason, Offer, SendError};
@@ -51,8 +51,9 @@ pub use endpoint::{
 };
 pub use fbufs::{AllocError, Fbuf, FbufMut, PeerFbuf};
 pub use handshake::{
-    AcceptError, ChannelOptions, ConnectError, ConnectOptions, Incoming, ListenOptions, Refusal,
+    AcceptError, ChannelOptions, ConnectError, ConnectOptions, ListenOptions, Refusal,
 };
+pub use incoming::Incoming;
 pub use message::{MAX_INLINE, MAX_INLINE_WITH_FBUF, Message};
 pub use policy::Policy;
 pub use segment::counters::{Counter, Counters, Snapshot};

@@ -10,7 +10,8 @@ use segment::failpoint;
 use segment::peer::Credentials;
 
 use crate::endpoint::{Endpoint, Event};
-use crate::handshake::{ChannelOptions, Incoming, ListenOptions, Refusal};
+use crate::handshake::{ChannelOptions, ListenOptions, Refusal};
+use crate::incoming::Incoming;
 use crate::readiness::{Readiness, Source};
 
 /// How many clients may be between connecting and their first word, and how many may wait for the
@@ -18,6 +19,8 @@ use crate::readiness::{Readiness, Source};
 const MAX_UNDECIDED: usize = 64;
 /// How long a client may take for its first word.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a name is not listened to when no descriptor is left for its clients.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Connections accepted before other work gets its turn.
 const BURST: usize = 16;
 
@@ -30,6 +33,8 @@ pub(crate) struct Listening {
 struct Name {
     listener: Listener,
     options: ListenOptions,
+    /// Since when it is not listened to, for want of descriptors.
+    paused: Option<Instant>,
 }
 
 struct Handshake {
@@ -47,12 +52,15 @@ impl Listening {
         readiness: &Readiness,
     ) -> Result<(), Errno> {
         readiness.watch(listener.as_fd(), Source::Listener(self.names.len() as u32))?;
-        self.names.push(Name { listener, options });
+        self.names.push(Name { listener, options, paused: None });
         Ok(())
     }
 
     /// How long the endpoint may sleep without looking after clients; `None` if there are none.
     pub fn patience(&self) -> Option<Duration> {
+        if self.names.iter().any(|name| name.paused.is_some()) {
+            return Some(PAUSE);
+        }
         self.handshakes.iter().flatten().next().map(|_| PATIENCE)
     }
 
@@ -69,12 +77,25 @@ impl Endpoint {
                 Ok(Some(socket)) => self.begin_handshake(name, socket),
                 Ok(None) => return,
                 Err(error) => {
-                    // Most likely no descriptor is left. The client stays in the backlog and is
-                    // taken when one is; that it had to wait is counted.
+                    // Most likely no descriptor is left. The clients stay in the backlog and are
+                    // taken when one is; looking at them until then would keep this thread awake.
                     tracing::debug!(%error, "a connection could not be accepted");
                     self.counters.add(Counter::RefusedResources, 1);
+                    let name = &mut self.listening.names[name as usize];
+                    self.readiness.forget(name.listener.as_fd());
+                    name.paused = Some(Instant::now());
                     return;
                 }
+            }
+        }
+    }
+
+    fn resume_names(&mut self) {
+        for (index, name) in self.listening.names.iter_mut().enumerate() {
+            let over = name.paused.is_some_and(|since| since.elapsed() >= PAUSE);
+            let source = Source::Listener(index as u32);
+            if over && self.readiness.watch(name.listener.as_fd(), source).is_ok() {
+                name.paused = None;
             }
         }
     }
@@ -141,7 +162,9 @@ impl Endpoint {
         }
     }
 
+    /// Lets go of clients that say nothing, and listens again where it had paused.
     pub(crate) fn expire_handshakes(&mut self) {
+        self.resume_names();
         for place in &mut self.listening.handshakes {
             let expired = place.as_ref().is_some_and(|waiting| waiting.since.elapsed() > PATIENCE);
             if expired && let Some(handshake) = place.take() {

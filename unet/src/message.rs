@@ -21,14 +21,14 @@ pub struct Message {
 
 impl Message {
     /// Turns what was received into a message, in place: checks the descriptor, takes the buffer.
+    /// The last one was taken out before.
     #[inline(always)]
-    pub(crate) fn complete(&mut self, pool: &PeerPool) -> Result<(), Fault> {
-        self.fbuf = None;
+    pub(crate) fn complete(&mut self, pool: &mut PeerPool) -> Result<(), Fault> {
         if self.cell.descriptors() == 0 { Ok(()) } else { self.take_descriptor(pool) }
     }
 
     #[inline]
-    fn take_descriptor(&mut self, pool: &PeerPool) -> Result<(), Fault> {
+    fn take_descriptor(&mut self, pool: &mut PeerPool) -> Result<(), Fault> {
         if self.cell.descriptors() != 1 || self.cell.len() < Descriptor::BYTES {
             return Err(Fault::DescriptorCount);
         }

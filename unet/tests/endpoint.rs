@@ -226,3 +226,57 @@ fn accepting_waits_for_nobody() {
     assert!(begin.elapsed() < PATIENCE / 4);
     drop(asking);
 }
+
+#[test]
+fn who_polls_seldom_and_waits_never_still_hears_of_everything() {
+    for wait in support::WAITS {
+        let address = address("seldom");
+        let mut endpoint = listening(&address, wait);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let mut client = Channel::connect(&address, connect_options(wait)).expect("open");
+                assert_eq!(client.recv().expect("it greets").inline(), b"hello");
+            });
+            let mut seen = Vec::new();
+            // A look each 5 ms, without waiting: a few are enough for each thing that happens.
+            for _ in 0..400 {
+                std::thread::sleep(Duration::from_millis(5));
+                match endpoint.recv_timeout(Duration::ZERO) {
+                    Some(Event::Incoming(incoming)) => {
+                        let id = endpoint.accept(incoming, b"").expect("accepted");
+                        endpoint.channel_mut(id).expect("open").send(b"hello").expect("open");
+                        seen.push("incoming");
+                    }
+                    Some(Event::Closed(..)) => {
+                        seen.push("closed");
+                        break;
+                    }
+                    Some(Event::Message(..)) => panic!("it says nothing"),
+                    None => seen.push("nothing"),
+                }
+            }
+            client.join().expect("the client does not panic");
+            let told = seen.iter().filter(|what| **what != "nothing").copied();
+            assert_eq!(told.collect::<Vec<_>>(), ["incoming", "closed"], "by {wait:?}");
+            assert!(seen.len() < 40, "it took {} looks by {wait:?}", seen.len());
+        });
+    }
+}
+
+#[test]
+fn an_endpoint_and_what_it_receives_may_move_to_another_thread() {
+    // What cannot move does not compile here.
+    fn moved<T: Send>(thing: T) -> T {
+        std::thread::scope(|scope| scope.spawn(|| thing).join().expect("it moves and comes back"))
+    }
+    let address = address("moves");
+    let mut endpoint = moved(listening(&address, Wait::Park));
+    let (id, peer) = join(&mut endpoint, &address, Wait::Park);
+    let mut peer = moved(peer);
+    let buffer = moved(moved(peer.alloc(100).expect("a buffer is free")).freeze());
+    peer.send_fbuf(0, buffer, b"").expect("it is open");
+    let event = moved(endpoint.recv_timeout(PATIENCE).expect("it is sent"));
+    let Event::Message(from, mut message) = event else { panic!("a message was to come") };
+    assert_eq!(from, id);
+    assert_eq!(moved(message.take_fbuf().expect("it came in a buffer")).len(), 100);
+}

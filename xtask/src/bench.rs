@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process;
 use crate::speed::{INVOCATIONS, ROWS, Round, judge};
 use crate::workspace::Workspace;
+use crate::{instructions, process};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -27,11 +27,17 @@ pub struct Args {
     /// Keep what unet-bench printed, one file a run, in this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Count instructions in place of time, under valgrind
+    #[arg(long, conflicts_with_all = ["check", "rounds", "duration", "out"])]
+    instructions: bool,
 }
 
 /// Builds the release, measures, prints the table.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::load()?;
+    if args.instructions {
+        return instructions::run(&workspace);
+    }
     process::run(&mut workspace.cargo(["build", "--release", "--bin", "unet-bench"]), LIMIT)?;
     let bench = workspace.target.join("release/unet-bench");
     if let Some(folder) = &args.out {

@@ -79,3 +79,69 @@ fn the_readme_shows_the_two_commands_and_ci_runs_the_second() {
     let ci = fs::read_to_string(root.join(".ci/run")).expect(".ci/run");
     assert_eq!(ci.lines().last(), Some("cargo xtask test"));
 }
+
+/// The variants of the error enums in a source file, as `Enum::Variant`.
+fn errors(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut is_error = false;
+    let mut inside = None;
+    for line in source.lines() {
+        if line.starts_with("#[derive(") {
+            is_error = line.contains("thiserror::Error");
+        } else if let Some(rest) = line.strip_prefix("pub enum ")
+            && is_error
+        {
+            inside = rest.split(' ').next();
+        } else if line == "}" {
+            inside = None;
+        } else if let Some(name) = inside
+            && let Some(variant) = line.strip_prefix("    ")
+            && variant.starts_with(|first: char| first.is_ascii_uppercase())
+        {
+            let end = variant.find(|c: char| !c.is_alphanumeric()).unwrap_or(variant.len());
+            found.push(format!("{name}::{}", &variant[..end]));
+        }
+    }
+    found
+}
+
+#[test]
+fn finds_the_errors_of_a_source() {
+    let source = "#[derive(Debug, thiserror::Error)]\n#[non_exhaustive]\npub enum E {\n    \
+                  /// Text.\n    A,\n    B(u32),\n    C {\n        field: u8,\n    },\n}\n\
+                  #[derive(Debug)]\npub enum F {\n    G,\n}\n";
+    assert_eq!(errors(source), ["E::A", "E::B", "E::C"]);
+}
+
+#[test]
+fn every_error_has_a_row_in_the_book_and_every_row_an_error() {
+    let root = root();
+    let mut coded = Vec::new();
+    for layer in ["segment", "fbufs", "unet", "lrpc"] {
+        for path in files(&root.join(layer).join("src"), "rs") {
+            let source = fs::read_to_string(&path).expect("a file that was listed");
+            coded.extend(errors(&source).into_iter().map(|error| format!("{layer}::{error}")));
+        }
+    }
+    // Faults are counters, and stand in the table of these.
+    coded.retain(|error| !error.starts_with("segment::Fault::"));
+    let page = fs::read_to_string(root.join("docs/src/using.md")).expect("docs/src/using.md");
+    let mut written = Vec::new();
+    let mut heading = "";
+    for line in page.lines() {
+        if line.starts_with('#') {
+            let name = line.strip_prefix("### `").and_then(|line| line.strip_suffix('`'));
+            heading = name.filter(|name| name.contains("::")).unwrap_or_default();
+        } else if let Some(row) = line.strip_prefix("| ")
+            && !heading.is_empty()
+            && !row.starts_with("error ")
+        {
+            let variant = row.split(' ').next().unwrap_or_default();
+            written.push(format!("{heading}::{variant}"));
+        }
+    }
+    coded.sort();
+    written.sort();
+    assert!(coded.len() > 60, "the errors were not found: {coded:?}");
+    assert_eq!(written, coded);
+}

@@ -8,6 +8,7 @@ mod ci;
 mod doctor;
 mod failpoints;
 mod fuzz;
+mod instructions;
 mod inventory;
 mod layers;
 mod loom;

@@ -21,6 +21,7 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { program: "cc", why: "links programs", apt: "gcc", dnf: "gcc" },
     Need { program: "c++", why: "builds the fuzzer's engine", apt: "g++", dnf: "gcc-c++" },
+    Need { program: "strace", why: "counts system calls", apt: "strace", dnf: "strace" },
 ];
 
 /// Components of the Rust toolchain that a minimal installation lacks.
@@ -69,7 +70,7 @@ fn install(missing: &[&Need]) -> Result<()> {
         .collect::<Vec<_>>()
         .join(", ");
     if !apt && !on_path("dnf") {
-        bail!("missing: {wanted}; install them with your distribution's packages (gcc and g++)");
+        bail!("missing: {wanted}; install them with your distribution's packages");
     }
     let by_hand = format!("sudo {manager} install {}", packages.join(" "));
     let root = geteuid().is_root();

@@ -25,7 +25,7 @@ pub fn pool(criterion: &mut Criterion) {
     let (socket, _other_end) = socket();
     let mut pool = Pool::new(&mut owner.own, &owner.peer, owner.incarnation);
     let bell = Arc::new(Bell::attach(&receiver.peer, false));
-    let lent = PeerPool::new(&receiver.own, &receiver.peer, bell, socket);
+    let mut lent = PeerPool::new(&receiver.own, &receiver.peer, bell, socket);
     let mut group = criterion.benchmark_group("pool");
     for bytes in [4 << 10, 64 << 10, 1 << 20] {
         group.bench_function(format!("take and drop, {bytes} B"), |bencher| {

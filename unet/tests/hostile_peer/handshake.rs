@@ -89,7 +89,7 @@ fn lies() -> Vec<(&'static str, OwnedFd, AttachError)> {
         ("falsely huge pages", with_header(36, &word(1)), WrongSize),
         ("pages of size 2", with_header(36, &word(2)), WrongLayout),
         ("a crooked buffer", with_header(40, &word(4097)), WrongLayout),
-        ("a giant buffer", with_header(40, &word(u32::MAX & !63)), WrongLayout),
+        ("a giant buffer", with_header(40, &word(!63)), WrongLayout),
         ("too many buffers", with_header(44, &word(u32::MAX)), WrongLayout),
         ("classes out of order", with_header(40, &word(1 << 20)), WrongLayout),
         ("a class after the last", with_header(64, &[64, 0, 0, 0, 1, 0, 0, 0]), WrongLayout),

@@ -1,0 +1,106 @@
+//! Bytes of a peer's segment: copied out, never referenced.
+//!
+//! The invariants are those of [`crate::memory`].
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::memory::Mapping;
+
+/// Bytes that the peer may change at any time. They can be copied out, never referenced.
+#[derive(Clone, Debug)]
+pub struct PeerBytes {
+    base: NonNull<u8>,
+    len: usize,
+    _map: Arc<Mapping>,
+}
+
+// SAFETY: it can only be copied from, which is sound while others write (invariant 3).
+unsafe impl Send for PeerBytes {}
+// SAFETY: as above.
+unsafe impl Sync for PeerBytes {}
+
+impl PeerBytes {
+    /// Of a range that was checked against the mapping.
+    pub(crate) fn new(base: NonNull<u8>, len: usize, map: Arc<Mapping>) -> Self {
+        Self { base, len, _map: map }
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `to` with the bytes from `offset` on. `false`, and nothing copied, if that is outside.
+    ///
+    /// The bytes are those of some moment each, not all of the same moment: check the copy, and
+    /// use only the copy.
+    ///
+    /// # Cost
+    /// One copy.
+    #[inline]
+    #[must_use]
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> bool {
+        let Some(end) = offset.checked_add(to.len()) else { return false };
+        if end > self.len {
+            return false;
+        }
+        // SAFETY: the source range lies in the mapping (just checked; invariants 1, 2, 5), the
+        // target is an exclusive slice of this process, and the copy tolerates a racing writer (3).
+        unsafe { copy_out(self.base.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
+        true
+    }
+}
+
+/// Copies bytes that another process may be writing.
+///
+/// In assembly, so that the read is no access the compiler knows of: it can neither assume that two
+/// reads agree nor read twice.
+///
+/// # Safety
+/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's ranges; the direction flag is clear by the calling convention.
+    unsafe {
+        core::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Copies bytes that another process may be writing, one atomic load at a time.
+///
+/// # Safety
+/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+unsafe fn copy_out(from: *const u8, to: *mut u8, len: usize) {
+    use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+    let word = size_of::<usize>();
+    let mut at = 0;
+    while at < len {
+        // SAFETY: at < len, so both addresses are within the caller's ranges; the word access is
+        // used only where the source is aligned and a whole word is left.
+        unsafe {
+            let source = from.add(at);
+            if (source as usize).is_multiple_of(word) && len - at >= word {
+                let value = (*source.cast::<AtomicUsize>()).load(Ordering::Relaxed);
+                to.add(at).cast::<usize>().write_unaligned(value);
+                at += word;
+            } else {
+                to.add(at).write((*source.cast::<AtomicU8>()).load(Ordering::Relaxed));
+                at += 1;
+            }
+        }
+    }
+}

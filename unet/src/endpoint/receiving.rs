@@ -1,0 +1,215 @@
+//! How an endpoint receives: from the active channels in turn, with a glance at a quiet one.
+
+use std::time::Duration;
+
+use segment::wait::{LOOKS, Step, Waiter};
+
+use super::{Arrival, ChannelId, Endpoint, Event, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
+use crate::Message;
+use crate::channel::{Channel, CloseReason};
+
+impl Endpoint {
+    /// Takes the next event, if there is one.
+    ///
+    /// # Cost
+    /// A cache line for each active channel until one has a message, one more for a quiet one. Every
+    /// two milliseconds, one system call.
+    #[inline(always)]
+    pub fn try_recv(&mut self) -> Option<Event> {
+        let mut message = Message::default();
+        match self.try_recv_into(&mut message)? {
+            Arrival::Message(id) => Some(Event::Message(id, message)),
+            Arrival::Other => self.take_event(),
+        }
+    }
+
+    /// As [`Endpoint::try_recv`], with a message received into one of the caller's: the fastest way,
+    /// for nothing is moved. A buffer that the message still holds is given back first.
+    ///
+    /// # Cost
+    /// As [`Endpoint::try_recv`].
+    #[inline(always)]
+    pub fn try_recv_into(&mut self, message: &mut Message) -> Option<Arrival> {
+        // Before the look, so that nothing stands between a message and its answer.
+        drop(message.take_fbuf());
+        if let Some(arrival) = self.look(message) {
+            return Some(arrival);
+        }
+        if self.pulse.tick() || self.asleep {
+            self.asleep = false;
+            self.service(Some(Duration::ZERO));
+            return self.look(message);
+        }
+        None
+    }
+
+    /// Takes an event that is no message: see [`Arrival::Other`].
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    #[inline(always)]
+    pub(super) fn look(&mut self, message: &mut Message) -> Option<Arrival> {
+        if !self.events.is_empty() {
+            return Some(Arrival::Other);
+        }
+        for _ in 0..self.active.len() {
+            if self.turn >= self.active.len() {
+                self.turn = 0;
+            }
+            let index = self.active[self.turn];
+            self.turn += 1;
+            let entry = &mut self.entries[index as usize];
+            let Some(channel) = entry.channel.as_mut() else { continue };
+            match channel.pop(message) {
+                Ok(true) => {
+                    entry.vain_looks = 0;
+                    let generation = entry.generation;
+                    if self.pulse.tick() {
+                        self.service(Some(Duration::ZERO));
+                    }
+                    return Some(Arrival::Message(ChannelId { index, generation }));
+                }
+                Ok(false) => {
+                    entry.vain_looks += 1;
+                    if entry.vain_looks > QUIET_AFTER && self.active.len() > 1 {
+                        self.rest(index);
+                    }
+                }
+                Err(reason) => {
+                    self.closed(index, reason);
+                    return Some(Arrival::Other);
+                }
+            }
+        }
+        self.glance();
+        None
+    }
+
+    #[cold]
+    pub(super) fn closed(&mut self, index: u32, reason: CloseReason) {
+        let id = ChannelId { index, generation: self.entries[index as usize].generation };
+        self.remove(index);
+        self.events.push_back(Event::Closed(id, reason));
+    }
+
+    /// Takes the next event; waits for it by the endpoint's wait strategy.
+    ///
+    /// # Cost
+    /// While messages come quickly, or the strategy is to spin: no system call but one every two
+    /// milliseconds.
+    #[inline(always)]
+    pub fn recv(&mut self) -> Event {
+        let mut message = Message::default();
+        loop {
+            match self.recv_into(&mut message) {
+                Arrival::Message(id) => return Event::Message(id, message),
+                Arrival::Other => {}
+            }
+            if let Some(event) = self.take_event() {
+                return event;
+            }
+        }
+    }
+
+    /// As [`Endpoint::recv`], with a message received into one of the caller's.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`].
+    #[inline(always)]
+    pub fn recv_into(&mut self, message: &mut Message) -> Arrival {
+        if let Some(arrival) = self.try_recv_into(message) {
+            return arrival;
+        }
+        loop {
+            if let Some(arrival) = self.recv_waiting(message, None) {
+                return arrival;
+            }
+        }
+    }
+
+    /// As [`Endpoint::recv`]; `None` if nothing came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and a look at the clock.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
+        let mut message = Message::default();
+        match self.recv_timeout_into(&mut message, timeout)? {
+            Arrival::Message(id) => Some(Event::Message(id, message)),
+            Arrival::Other => self.take_event(),
+        }
+    }
+
+    /// As [`Endpoint::recv_into`]; `None` if nothing came in time.
+    ///
+    /// # Cost
+    /// As [`Endpoint::recv`], and a look at the clock.
+    pub fn recv_timeout_into(
+        &mut self,
+        message: &mut Message,
+        timeout: Duration,
+    ) -> Option<Arrival> {
+        match self.try_recv_into(message) {
+            Some(arrival) => Some(arrival),
+            None => self.recv_waiting(message, Some(timeout)),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn recv_waiting(
+        &mut self,
+        message: &mut Message,
+        timeout: Option<Duration>,
+    ) -> Option<Arrival> {
+        let mut waiter = Waiter::new(self.wait, self.shares_core(), timeout);
+        loop {
+            // The one active channel is looked at most; each quiet one is still glanced at in time.
+            let looks = if self.quiet.is_empty() { LOOKS } else { LOOKS_BEFORE_GLANCE };
+            let hot = match self.active[..] {
+                [index] => self.entries[index as usize].channel.as_ref(),
+                _ => None,
+            };
+            let step = match hot {
+                Some(channel) => waiter.step(looks, || channel.is_ready()),
+                None => waiter.step(1, || false),
+            };
+            match step {
+                Step::Again => {}
+                Step::Park => self.park(waiter.remaining()),
+                Step::TimedOut => {
+                    // Who polls seldom, with short timeouts, asks the kernel each time.
+                    self.service(Some(Duration::ZERO));
+                    return self.look(message);
+                }
+            }
+            if let Some(arrival) = self.try_recv_into(message) {
+                return Some(arrival);
+            }
+        }
+    }
+
+    /// Whether the peer that is most likely to speak next runs on this thread's core.
+    #[inline(always)]
+    pub(super) fn shares_core(&mut self) -> bool {
+        let Some(index) = self.active.get(self.turn.saturating_sub(1)) else { return false };
+        let channel = self.entries[*index as usize].channel.as_mut();
+        channel.is_some_and(|channel| channel.cores.shared())
+    }
+
+    /// Looks at one quiet channel.
+    #[inline(always)]
+    pub(super) fn glance(&mut self) {
+        if self.quiet.is_empty() {
+            return;
+        }
+        self.glance += 1;
+        if self.glance >= self.quiet.len() {
+            self.glance = 0;
+        }
+        let index = self.quiet[self.glance];
+        let channel = self.entries[index as usize].channel.as_ref();
+        if channel.is_some_and(Channel::is_ready) {
+            self.rouse(index);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How an endpoint sleeps, and what it takes from the kernel when it wakes.
+
+use std::time::Duration;
+
+use super::{Endpoint, Place};
+use crate::channel::Channel;
+use crate::readiness::Source;
+
+impl Endpoint {
+    #[cold]
+    pub(super) fn rest(&mut self, index: u32) {
+        self.active.retain(|other| *other != index);
+        let entry = &mut self.entries[index as usize];
+        entry.place = Place::Quiet;
+        self.quiet.push(index);
+        if !entry.unarmed {
+            entry.unarmed = true;
+            self.unarmed.push(index);
+        }
+    }
+
+    #[cold]
+    pub(super) fn rouse(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.vain_looks = 0;
+        if entry.armed
+            && let Some(channel) = &mut entry.channel
+        {
+            channel.sleeper.disarm();
+            entry.armed = false;
+        }
+        if entry.place == Place::Quiet {
+            entry.place = Place::Active;
+            self.quiet.retain(|other| *other != index);
+            self.active.push(index);
+        }
+    }
+
+    pub(super) fn park(&mut self, timeout: Option<Duration>) {
+        if self.arm() {
+            // A connecting client that says nothing must be let go in time.
+            let patience = self.listening.patience();
+            let timeout = match (timeout, patience) {
+                (Some(timeout), Some(patience)) => Some(timeout.min(patience)),
+                (timeout, patience) => timeout.or(patience),
+            };
+            self.service(timeout);
+            self.asleep = false;
+        }
+    }
+
+    /// Announces that this thread will wait for the endpoint's descriptor. `false` if there is
+    /// something to be received already: then do that, do not wait.
+    ///
+    /// For epoll, io_uring and async runtimes: after `true`, wait until the descriptor is readable,
+    /// then call [`Endpoint::try_recv`] until it has nothing, then `arm` again.
+    ///
+    /// # Cost
+    /// A store for each channel that was active since the last time, and one system call.
+    pub fn arm(&mut self) -> bool {
+        // Quiet channels are armed already, except those that fell quiet since the last time.
+        let mut candidates = std::mem::take(&mut self.unarmed);
+        for index in &candidates {
+            self.entries[*index as usize].unarmed = false;
+        }
+        candidates.extend_from_slice(&self.active);
+        let mut last = None;
+        for index in &candidates {
+            let entry = &mut self.entries[*index as usize];
+            if let Some(channel) = entry.channel.as_mut().filter(|_| !entry.armed) {
+                channel.publish_totals();
+                channel.sleeper.arm();
+                entry.armed = true;
+                last = Some(*index);
+            }
+        }
+        if let Some(channel) = last.and_then(|index| self.entries[index as usize].channel.as_ref())
+        {
+            channel.sleeper.settle();
+        }
+        for index in &candidates {
+            let channel = self.entries[*index as usize].channel.as_ref();
+            if channel.is_some_and(Channel::is_ready) {
+                self.rouse(*index);
+            }
+        }
+        candidates.clear();
+        self.unarmed = candidates;
+        let active = &self.active;
+        let is_ready = |index: &u32| !self.entries[*index as usize].armed;
+        if !self.events.is_empty() || active.iter().any(is_ready) {
+            // An active channel is never armed: who pops from an armed one would miss its next bell.
+            for index in &self.active {
+                let entry = &mut self.entries[*index as usize];
+                if let Some(channel) = entry.channel.as_mut().filter(|_| entry.armed) {
+                    channel.sleeper.disarm();
+                    entry.armed = false;
+                }
+            }
+            return false;
+        }
+        // All are quiet now, and stay armed until their doorbell rings.
+        for index in self.active.drain(..) {
+            self.entries[index as usize].place = Place::Quiet;
+            self.quiet.push(index);
+        }
+        self.asleep = true;
+        true
+    }
+
+    /// Takes from the kernel what has happened: doorbells, deaths, connections.
+    #[cold]
+    pub(crate) fn service(&mut self, timeout: Option<Duration>) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.readiness.wait(timeout, &mut ready);
+        for source in ready.drain(..) {
+            match source {
+                Source::Listener(index) => self.accept_connections(index),
+                Source::Handshake(index) => self.continue_handshake(index),
+                Source::Socket(index) => {
+                    if let Some(channel) = self.entries[index as usize].channel.as_mut() {
+                        channel.service_socket();
+                        self.rouse(index);
+                    }
+                }
+                Source::Death(index) => {
+                    if let Some(channel) = self.entries[index as usize].channel.as_mut() {
+                        channel.check_liveness();
+                        self.rouse(index);
+                    }
+                }
+            }
+        }
+        self.ready = ready;
+        self.expire_handshakes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::{EndpointOptions, Event, QUIET_AFTER};
+    use crate::{Address, ConnectOptions, ListenOptions, Message, Wait};
+
+    #[test]
+    fn the_list_of_the_unarmed_does_not_grow_while_nobody_parks() {
+        let name = format!("shm:unarmed-{}", std::process::id());
+        let address: Address = name.parse().expect("the name is valid");
+        let options = EndpointOptions { wait: Wait::Spin, ..EndpointOptions::default() };
+        let mut endpoint = Endpoint::new(options).expect("an endpoint");
+        endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
+        let connect = || Channel::connect(&address, ConnectOptions::default()).expect("connected");
+        let mut clients: Vec<Channel> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..3).map(|_| scope.spawn(connect)).collect();
+            while endpoint.channels() < 3 {
+                if let Event::Incoming(incoming) = endpoint.recv() {
+                    endpoint.accept(incoming, b"").expect("accepted");
+                }
+            }
+            clients.into_iter().map(|client| client.join().expect("connected")).collect()
+        });
+        for round in 0..50 {
+            let client = &mut clients[round % 3];
+            client.send(b"x").expect("there is room");
+            assert!(matches!(endpoint.recv(), Event::Message(..)));
+            // Until the others are quiet, and one glance more.
+            for _ in 0..QUIET_AFTER + 8 {
+                assert!(endpoint.look(&mut Message::default()).is_none());
+            }
+        }
+        assert!(endpoint.unarmed.len() <= 3, "{} entries", endpoint.unarmed.len());
+    }
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask bench --instructions`: what an operation costs in instructions, which do not depend
+//! on the machine's mood.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::packages::on_path;
+use crate::process;
+use crate::workspace::Workspace;
+
+const LIMIT: Duration = Duration::from_secs(600);
+/// Operations of the shorter run, and how many more the longer has.
+const WARM: u32 = 1_000;
+const MORE: u32 = 10_000;
+
+/// What is counted: the program's word for it, what it is, and what is taken off it.
+const ROWS: &[(&str, &str, Option<&str>)] = &[
+    ("send", "U-Net send, 8 B", None),
+    ("message", "U-Net receive by an endpoint, 8 B", Some("send")),
+    ("hand-off", "4 KiB buffer: allocate, send, receive, give back, take back", None),
+    ("null-call", "null LRPC, both sides", None),
+    ("call-32", "LRPC with 32 B in and out, both sides", None),
+];
+
+/// Builds the program, counts, and prints a table for the book.
+pub fn run(workspace: &Workspace) -> Result<()> {
+    if !on_path("valgrind") {
+        bail!(
+            "valgrind counts the instructions and is not here: install it, as with `apt-get install valgrind`"
+        );
+    }
+    process::run(&mut workspace.cargo(["build", "--release", "--bin", "instructions"]), LIMIT)?;
+    let program = workspace.target.join("release/instructions");
+    let mut counted: Vec<(&str, f64)> = Vec::new();
+    println!("\n| operation | instructions |\n|---|---|");
+    for (word, what, without) in ROWS {
+        let few = count(&program, word, WARM)?;
+        let many = count(&program, word, WARM + MORE)?;
+        let each = many.saturating_sub(few) as f64 / f64::from(MORE);
+        let rest = without.and_then(|word| counted.iter().find(|(known, _)| *known == word));
+        let shown = each - rest.map_or(0.0, |(_, of)| *of);
+        counted.push((word, each));
+        println!("| {what} | {shown:.0} |");
+    }
+    Ok(())
+}
+
+/// The instructions of a whole run.
+fn count(program: &Path, what: &str, operations: u32) -> Result<u64> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--log-fd=1"]);
+    valgrind.arg(program).args([what, &operations.to_string()]);
+    collected(&process::capture(&mut valgrind, LIMIT)?.stdout)
+}
+
+/// Reads callgrind's last words: `==123== Collected : 4567`.
+fn collected(log: &str) -> Result<u64> {
+    let line = log.lines().rev().find_map(|line| line.split_once("Collected :"));
+    let (_, count) = line.context("callgrind did not say how many instructions it collected")?;
+    count.trim().parse().context("callgrind did not collect a number")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_callgrind_says_last() {
+        let log = "==7== Events    : Ir\n==7== Collected : 1234567\n==7== \n";
+        assert_eq!(collected(log).expect("it is there"), 1_234_567);
+        assert!(collected("==7== Events    : Ir\n").is_err());
+    }
+
+    #[test]
+    fn what_is_taken_off_was_counted_before() {
+        for (at, (_, _, without)) in ROWS.iter().enumerate() {
+            let known = |word: &str| ROWS[..at].iter().any(|(known, ..)| *known == word);
+            assert!(without.is_none_or(known));
+        }
+    }
+}
