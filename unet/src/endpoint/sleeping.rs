@@ -55,6 +55,9 @@ impl Endpoint {
     /// For epoll, io_uring and async runtimes: after `true`, wait until the descriptor is readable,
     /// then call [`Endpoint::try_recv`] until it has nothing, then `arm` again.
     ///
+    /// The descriptor stays readable as long as something is left to be taken from the kernel. Who
+    /// watches it for changes only (edge-triggered) must have found it not readable before waiting.
+    ///
     /// # Cost
     /// A store for each channel that was active since the last time, and one system call.
     pub fn arm(&mut self) -> bool {
