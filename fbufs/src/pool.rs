@@ -101,20 +101,21 @@ impl Pool {
     /// [`AllocError`].
     ///
     /// # Cost
-    /// A few loads; once all classes that fit are dry, the free queue is read. Until then a larger
-    /// buffer is taken in place of one that could be taken back.
+    /// A few loads; when the class that fits best is dry, the free queue is read. Only if nothing came
+    /// back is a larger buffer taken than is needed.
     #[inline]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if let Some(fbuf) = self.pop(len) {
+        if let Some(fbuf) = self.pop(len, 1) {
             return Ok(fbuf);
         }
         self.alloc_slowly(len)
     }
 
+    /// Takes a buffer of one of the first `classes` that fit.
     #[inline]
-    fn pop(&mut self, len: usize) -> Option<FbufMut> {
+    fn pop(&mut self, len: usize, classes: usize) -> Option<FbufMut> {
         let fitting = self.classes.iter_mut().filter(|class| class.buffer_bytes >= len);
-        for class in fitting {
+        for class in fitting.take(classes) {
             if let Some(block) = class.free.pop() {
                 let index = (class.first + block.index()) as u16;
                 return Some(FbufMut(Held {
@@ -135,7 +136,7 @@ impl Pool {
             return Err(AllocError::TooLarge { asked: len, largest: self.largest() });
         }
         self.collect()?;
-        self.pop(len).ok_or(AllocError::Exhausted)
+        self.pop(len, MAX_CLASSES).ok_or(AllocError::Exhausted)
     }
 
     /// Takes back what the peer has returned and what was dropped here. The number of buffers that

@@ -65,11 +65,13 @@ pub enum Counter {
     CallsRefused = 17,
     /// Messages dropped because the channel closed before anybody took them.
     LostAtClose = 18,
+    /// Sends refused because the buffer belongs to another channel.
+    ForeignBuffer = 19,
 }
 
 impl Counter {
     /// Every counter but the faults, in the order of the page.
-    pub const ALL: [(Counter, &'static str); 19] = [
+    pub const ALL: [(Counter, &'static str); 20] = [
         (Counter::OwnPid, "own-pid"),
         (Counter::PeerPid, "peer-pid"),
         (Counter::PeerUid, "peer-uid"),
@@ -89,6 +91,7 @@ impl Counter {
         (Counter::RefusedResources, "refused-resources"),
         (Counter::CallsRefused, "calls-refused"),
         (Counter::LostAtClose, "lost-at-close"),
+        (Counter::ForeignBuffer, "foreign-buffer"),
     ];
 }
 

@@ -55,6 +55,7 @@ impl Channel {
         if cell.append(head) && cell.append(rest) {
             return self.offer(&cell);
         }
+        self.counters.add(Counter::TooLarge, 1);
         Err(SendError::TooLarge { len: head.len() + rest.len(), limit: MAX_INLINE })
     }
 
@@ -99,6 +100,7 @@ impl Channel {
             return Err(SendError::TooLarge { len: inline.len(), limit: MAX_INLINE_WITH_FBUF });
         }
         let Ok(descriptor) = self.pool.lend(fbuf) else {
+            self.counters.add(Counter::ForeignBuffer, 1);
             return Err(SendError::ForeignBuffer);
         };
         failpoint::hit("handoff.2-lent");

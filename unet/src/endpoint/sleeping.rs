@@ -37,7 +37,7 @@ impl Endpoint {
     }
 
     pub(super) fn park(&mut self, timeout: Option<Duration>) {
-        if self.arm() {
+        if self.prepare_to_sleep() {
             // A connecting client that says nothing must be let go in time.
             let patience = self.listening.patience();
             let timeout = match (timeout, patience) {
@@ -45,7 +45,6 @@ impl Endpoint {
                 (timeout, patience) => timeout.or(patience),
             };
             self.service(timeout);
-            self.asleep = false;
         }
     }
 
@@ -55,12 +54,19 @@ impl Endpoint {
     /// For epoll, io_uring and async runtimes: after `true`, wait until the descriptor is readable,
     /// then call [`Endpoint::try_recv`] until it has nothing, then `arm` again.
     ///
-    /// The descriptor stays readable as long as something is left to be taken from the kernel. Who
-    /// watches it for changes only (edge-triggered) must have found it not readable before waiting.
-    ///
     /// # Cost
-    /// A store for each channel that was active since the last time, and one system call.
+    /// A store for each channel that was active since the last time, and two system calls.
     pub fn arm(&mut self) -> bool {
+        if !self.prepare_to_sleep() {
+            return false;
+        }
+        // What the kernel has already would not show as a change of the descriptor.
+        self.service(Some(Duration::ZERO));
+        self.asleep = self.events.is_empty() && self.active.is_empty();
+        self.asleep
+    }
+
+    fn prepare_to_sleep(&mut self) -> bool {
         // Quiet channels are armed already, except those that fell quiet since the last time.
         let mut candidates = std::mem::take(&mut self.unarmed);
         for index in &candidates {
@@ -107,7 +113,6 @@ impl Endpoint {
             self.entries[index as usize].place = Place::Quiet;
             self.quiet.push(index);
         }
-        self.asleep = true;
         true
     }
 

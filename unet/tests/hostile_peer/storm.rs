@@ -26,6 +26,17 @@ fn role_scribbler() {
     }
 }
 
+/// A process that is merely busy, until it is killed: what the hostile one is measured against.
+#[test]
+#[ignore = "a part that other tests run in a process of its own"]
+fn role_busy() {
+    if role::arguments().is_some() {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+}
+
 /// A value for the word at `offset`: often one that passes the first check.
 fn plausible(hostile: &Hostile, offset: usize, random: &mut Random) -> u64 {
     let old = hostile.own.load(offset);
@@ -231,7 +242,9 @@ fn storm(wait: Wait) {
             seen
         });
         let mut number = 0;
-        let before = round_trips(&mut honest, 3, &mut number);
+        let busy = role::spawn("storm::role_busy", &[]);
+        let before = round_trips(&mut honest, 5, &mut number);
+        drop(busy);
         let arguments = [address.to_string(), std::process::id().to_string()];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let scribbler = role::spawn("storm::role_scribbler", &arguments);
@@ -240,16 +253,21 @@ fn storm(wait: Wait) {
         drop(honest);
         (before, during, server.join().expect("the server does not panic"))
     });
-    eprintln!("{wait:?}: round trips in 100 ms before {before:?}, during {during:?}; {seen:?}");
+    eprintln!(
+        "{wait:?}: round trips in 100 ms beside a busy process {before:?}, beside the hostile one {during:?}; {seen:?}"
+    );
     assert!(seen.accepted > 5, "the hostile process connected again and again: {seen:?}");
     assert!(seen.poisoned > 0, "and was caught: {seen:?}");
     assert!(seen.messages > 100, "it spoke the truth at times: {seen:?}");
     assert_eq!(seen.poisoned, seen.counted, "each poisoned channel is counted once: {seen:?}");
-    // Three busy threads on what may be two cores, others beside them: the best window counts, and
-    // a tenth is asked for. What is looked for is a stop, not a loss.
-    let best = |windows: &[u64]| windows.iter().copied().max().unwrap_or(0);
+    // Three busy threads on what may be two cores: when two of them meet is the scheduler's choice,
+    // so the best window beside the hostile process is compared with a middling one beside a
+    // process that only takes time, and a tenth is asked for. What is looked for is a stop.
+    let mut sorted = before.clone();
+    sorted.sort_unstable();
+    let best = during.iter().copied().max().unwrap_or(0);
     assert!(
-        best(&during) * 10 >= best(&before),
+        best * 10 >= sorted[sorted.len() / 2],
         "the honest channel slowed down: {before:?}, then {during:?}"
     );
     assert!(during.iter().filter(|trips| **trips > 0).count() > 10, "it stood still: {during:?}");
