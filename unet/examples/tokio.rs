@@ -9,7 +9,6 @@
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use unet::{Address, Endpoint, EndpointOptions, Event, ListenOptions};
@@ -38,13 +37,7 @@ impl AsyncEndpoint {
             }
             // From here on, whoever sends makes the descriptor readable.
             if self.endpoint.arm() {
-                let mut ready = self.readable.readable().await?;
-                // The runtime is told of changes only, and the endpoint takes what has happened in
-                // portions: so it may wait again only once nothing is left.
-                let mut left = [PollFd::new(self.readable.get_ref(), PollFlags::IN)];
-                if poll(&mut left, Some(&Timespec::default()))? == 0 {
-                    ready.clear_ready();
-                }
+                self.readable.readable().await?.clear_ready();
             }
         }
     }

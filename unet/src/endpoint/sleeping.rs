@@ -61,8 +61,7 @@ impl Endpoint {
             return false;
         }
         // What the kernel has already would not show as a change of the descriptor.
-        self.service(Some(Duration::ZERO));
-        self.asleep = self.events.is_empty() && self.active.is_empty();
+        self.asleep = self.service(Some(Duration::ZERO)) == 0;
         self.asleep
     }
 
@@ -116,11 +115,12 @@ impl Endpoint {
         true
     }
 
-    /// Takes from the kernel what has happened: doorbells, deaths, connections.
+    /// Takes from the kernel what has happened: doorbells, deaths, connections. How many things.
     #[cold]
-    pub(crate) fn service(&mut self, timeout: Option<Duration>) {
+    pub(crate) fn service(&mut self, timeout: Option<Duration>) -> usize {
         let mut ready = std::mem::take(&mut self.ready);
         self.readiness.wait(timeout, &mut ready);
+        let happened = ready.len();
         for source in ready.drain(..) {
             match source {
                 Source::Listener(index) => self.accept_connections(index),
@@ -141,6 +141,7 @@ impl Endpoint {
         }
         self.ready = ready;
         self.expire_handshakes();
+        happened
     }
 }
 
