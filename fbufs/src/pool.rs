@@ -3,10 +3,10 @@
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
+use segment::Fault;
 use segment::blocks::{Block, Dropped, divide};
 use segment::free_queue::Reclaims;
 use segment::geometry::{MAX_CLASSES, OwnSegment, PeerSegment};
-use segment::{Fault, Incarnation};
 
 use crate::Descriptor;
 
@@ -51,7 +51,6 @@ struct Class {
 ///
 /// Owned by the thread that owns the channel; buffers may be written and dropped anywhere.
 pub struct Pool {
-    identity: Incarnation,
     classes: Vec<Class>,
     /// What the peer holds, by index: the private truth from which buffers are reclaimed.
     lent: Box<[Option<Block>]>,
@@ -65,7 +64,7 @@ impl Pool {
     ///
     /// # Cost
     /// Allocates the private tables; the buffers' pages are not touched.
-    pub fn new(own: &mut OwnSegment, peer: &PeerSegment, identity: Incarnation) -> Self {
+    pub fn new(own: &mut OwnSegment, peer: &PeerSegment) -> Self {
         let mut classes = Vec::new();
         let mut first = 0;
         for number in 0..MAX_CLASSES {
@@ -80,7 +79,6 @@ impl Pool {
             first += count;
         }
         Self {
-            identity,
             classes,
             lent: (0..first).map(|_| None).collect(),
             generations: vec![0; first].into(),
@@ -103,7 +101,7 @@ impl Pool {
     /// # Cost
     /// A few loads; when the class that fits best is dry, the free queue is read. Only if nothing came
     /// back is a larger buffer taken than is needed.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
         if let Some(fbuf) = self.pop(len, 1) {
             return Ok(fbuf);
@@ -112,19 +110,12 @@ impl Pool {
     }
 
     /// Takes a buffer of one of the first `classes` that fit.
-    #[inline]
+    #[inline(always)]
     fn pop(&mut self, len: usize, classes: usize) -> Option<FbufMut> {
         let fitting = self.classes.iter_mut().filter(|class| class.buffer_bytes >= len);
         for class in fitting.take(classes) {
             if let Some(block) = class.free.pop() {
-                let index = (class.first + block.index()) as u16;
-                return Some(FbufMut(Held {
-                    block,
-                    index,
-                    pool: self.identity,
-                    start: 0,
-                    end: len,
-                }));
+                return Some(FbufMut(Held { block, start: 0, end: len as u32 }));
             }
         }
         None
@@ -182,26 +173,24 @@ impl Pool {
     ///
     /// # Errors
     /// [`LendError`], with the buffer.
-    #[inline]
+    #[inline(always)]
     pub fn lend(&mut self, fbuf: Fbuf) -> Result<Descriptor, (LendError, Fbuf)> {
-        let Held { index, pool, start, end, .. } = fbuf.0;
-        if pool != self.identity {
-            return Err((LendError::Foreign, fbuf));
-        }
-        let at = usize::from(index);
-        self.lent[at] = Some(fbuf.0.block);
+        let class = self.classes.iter().find(|class| fbuf.0.block.is_of(&class.region));
+        let Some(class) = class else { return Err((LendError::Foreign, fbuf)) };
+        let Held { block, start, end } = fbuf.0;
+        let at = class.first + block.index();
+        self.lent[at] = Some(block);
         self.lent_count += 1;
         let generation = self.generations[at];
-        Ok(Descriptor { index, generation, offset: start as u32, len: (end - start) as u32 })
+        Ok(Descriptor { index: at as u16, generation, offset: start, len: end - start })
     }
 
     /// Takes back a buffer whose descriptor was never published.
     pub fn unlend(&mut self, descriptor: Descriptor) -> Option<Fbuf> {
         let block = self.lent.get_mut(usize::from(descriptor.index))?.take()?;
         self.lent_count -= 1;
-        let start = descriptor.offset as usize;
-        let end = start + descriptor.len as usize;
-        Some(Fbuf(Held { block, index: descriptor.index, pool: self.identity, start, end }))
+        let Descriptor { offset: start, len, .. } = descriptor;
+        Some(Fbuf(Held { block, start, end: start + len }))
     }
 
     /// Takes back everything the peer holds: it is gone. The number of buffers.
@@ -242,10 +231,15 @@ impl Pool {
 #[derive(Debug)]
 struct Held {
     block: Block,
-    index: u16,
-    pool: Incarnation,
-    start: usize,
-    end: usize,
+    /// The part of the buffer that counts: a buffer's size fits, by `MAX_BUFFER_BYTES`.
+    start: u32,
+    end: u32,
+}
+
+impl Held {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// A buffer of this process: unique and writable. Dropping it frees it.
@@ -264,7 +258,8 @@ impl FbufMut {
 
     /// Shortens it to `len` bytes; no effect if it is not longer.
     pub fn truncate(&mut self, len: usize) {
-        self.0.end = self.0.end.min(self.0.start.saturating_add(len));
+        let len = len.min(self.len());
+        self.0.end = self.0.start + len as u32;
     }
 }
 
@@ -274,8 +269,8 @@ impl Fbuf {
         if range.start > range.end || range.end > self.len() {
             return None;
         }
-        self.0.end = self.0.start + range.end;
-        self.0.start += range.start;
+        self.0.end = self.0.start + range.end as u32;
+        self.0.start += range.start as u32;
         Some(self)
     }
 }
@@ -284,13 +279,14 @@ impl Deref for FbufMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.block[self.0.start..self.0.end]
+        &self.0.block[self.0.range()]
     }
 }
 
 impl DerefMut for FbufMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0.block[self.0.start..self.0.end]
+        let range = self.0.range();
+        &mut self.0.block[range]
     }
 }
 
@@ -298,6 +294,6 @@ impl Deref for Fbuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0.block[self.0.start..self.0.end]
+        &self.0.block[self.0.range()]
     }
 }

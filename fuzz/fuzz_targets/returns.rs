@@ -5,7 +5,6 @@
 use fbufs::{FbufMut, Pool};
 use fuzz::{BUFFERS, Bytes, segment};
 use libfuzzer_sys::fuzz_target;
-use segment::Incarnation;
 use segment::geometry::FREE_QUEUE;
 use segment::scribble::Scribbler;
 
@@ -14,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (mut own, _own_as_seen) = segment();
     let (peers, peer) = segment();
     let scribbler = Scribbler::over(&peers);
-    let mut pool = Pool::new(&mut own, &peer, Incarnation(7));
+    let mut pool = Pool::new(&mut own, &peer);
     let mut held: Vec<(FbufMut, u8)> = Vec::new();
     let mut lent = Vec::new();
     let mut written = 0usize;

@@ -26,7 +26,7 @@ pub struct Dropped {
 #[derive(Debug)]
 pub struct Block {
     region: Arc<Dropped>,
-    index: usize,
+    index: u32,
 }
 
 /// Divides a region into buffers of equal size: the register of dropped tokens, and the tokens.
@@ -36,7 +36,8 @@ pub fn divide(memory: OwnBytes, buffer_bytes: usize) -> (Arc<Dropped>, Vec<Block
     let bits = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
     let region = Arc::new(Dropped { bits, memory, buffer_bytes });
     // Highest first, so that a pool that takes from the end begins with the first.
-    let tokens = (0..count).rev().map(|index| Block { region: region.clone(), index }).collect();
+    let token = |index| Block { region: region.clone(), index: index as u32 };
+    let tokens = (0..count).rev().map(token).collect();
     (region, tokens)
 }
 
@@ -55,7 +56,7 @@ impl Dropped {
             while dropped != 0 {
                 let index = word * 64 + dropped.trailing_zeros() as usize;
                 dropped &= dropped - 1;
-                keep(Block { region: self.clone(), index });
+                keep(Block { region: self.clone(), index: index as u32 });
             }
         }
     }
@@ -63,13 +64,20 @@ impl Dropped {
 
 impl Block {
     /// Its number within the region.
+    #[inline(always)]
     pub fn index(&self) -> usize {
-        self.index
+        self.index as usize
+    }
+
+    /// Whether it is one of a region's.
+    #[inline(always)]
+    pub fn is_of(&self, region: &Arc<Dropped>) -> bool {
+        Arc::ptr_eq(&self.region, region)
     }
 
     fn base(&self) -> *mut u8 {
         let size = self.region.buffer_bytes;
-        self.region.memory.at(self.index * size, size).as_ptr()
+        self.region.memory.at(self.index() * size, size).as_ptr()
     }
 }
 
@@ -95,7 +103,7 @@ impl DerefMut for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         // PAIRS: blocks.drop with `Dropped::recover`.
-        let bit = 1 << (self.index % 64);
-        self.region.bits[self.index / 64].fetch_or(bit, Ordering::Release);
+        let bit = 1 << (self.index() % 64);
+        self.region.bits[self.index() / 64].fetch_or(bit, Ordering::Release);
     }
 }

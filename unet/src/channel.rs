@@ -141,7 +141,7 @@ impl Channel {
             wait: parts.wait,
             closed: None,
             rest: 0,
-            pool: Pool::new(own, peer, parts.incarnation),
+            pool: Pool::new(own, peer),
             peer_pool: PeerPool::new(own, peer, bell.clone(), socket.clone()),
             bell,
             socket,

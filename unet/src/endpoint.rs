@@ -133,6 +133,8 @@ pub struct Endpoint {
     /// Channels that fell quiet since the last park, each once.
     unarmed: Vec<u32>,
     turn: usize,
+    /// Where the last message came from, whose buffer goes back first.
+    last: usize,
     glance: usize,
     pub(crate) listening: Listening,
     pub(crate) readiness: Readiness,
@@ -158,6 +160,7 @@ impl Endpoint {
             quiet: Vec::new(),
             unarmed: Vec::new(),
             turn: 0,
+            last: 0,
             glance: 0,
             listening: Listening::default(),
             readiness: Readiness::new().map_err(|errno| match errno {

@@ -11,8 +11,6 @@ pub struct Side {
     pub own: OwnSegment,
     /// Written by the other.
     pub peer: PeerSegment,
-    /// Of this side's segment.
-    pub incarnation: Incarnation,
 }
 
 /// Makes both sides with the default geometry.
@@ -30,8 +28,5 @@ pub fn sides() -> (Side, Side) {
     };
     let of_second = attach(&second, second_incarnation);
     let of_first = attach(&first, first_incarnation);
-    (
-        Side { own: first, peer: of_second, incarnation: first_incarnation },
-        Side { own: second, peer: of_first, incarnation: second_incarnation },
-    )
+    (Side { own: first, peer: of_second }, Side { own: second, peer: of_first })
 }

@@ -23,7 +23,7 @@ fn socket() -> (Arc<Socket>, Socket) {
 pub fn pool(criterion: &mut Criterion) {
     let (mut owner, receiver) = pair::sides();
     let (socket, _other_end) = socket();
-    let mut pool = Pool::new(&mut owner.own, &owner.peer, owner.incarnation);
+    let mut pool = Pool::new(&mut owner.own, &owner.peer);
     let bell = Arc::new(Bell::attach(&receiver.peer, false));
     let mut lent = PeerPool::new(&receiver.own, &receiver.peer, bell, socket);
     let mut group = criterion.benchmark_group("pool");

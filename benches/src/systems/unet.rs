@@ -243,8 +243,6 @@ impl Echo for Client {
         self.parcel.send(&mut self.channel, self.sequence)?;
         self.channel.recv_into(&mut self.message).map_err(closed)?;
         let found = Parcel::sequence(&self.message);
-        // A buffer goes back at once, not when the next message takes its place.
-        drop(self.message.take_fbuf());
         match found {
             Some(found) if found == self.sequence => Ok(()),
             found => {
@@ -316,12 +314,11 @@ impl EchoServer for Mirror {
     fn answer(&mut self) -> Result<bool, Fault> {
         let from = self.next()?;
         let channel = self.endpoint.channel_mut(from).ok_or(Fault::PeerGone)?;
-        let answered = match Parcel::sequence(&self.message) {
+        // The message's buffer goes back when the next one is asked for.
+        match Parcel::sequence(&self.message) {
             Some(sequence) => self.parcel.send(channel, sequence).map(|()| true),
             None => Parcel::send_end(channel).map(|()| false),
-        };
-        drop(self.message.take_fbuf());
-        answered
+        }
     }
 }
 
@@ -340,7 +337,6 @@ impl Receiver for Mirror {
             Some(found) => return Err(Fault::OutOfOrder { expected: self.expected, found }),
         }
         self.parcel.open(&self.message)?;
-        drop(self.message.take_fbuf());
         Ok(Arrival::Messages(1))
     }
 

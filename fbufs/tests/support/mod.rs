@@ -66,7 +66,7 @@ impl Owner {
         let incarnation = Incarnation::draw().expect("random numbers");
         let mut own = geometry().create(incarnation, false).expect("memory");
         let receiver = geometry().create(incarnation, false).expect("memory");
-        let pool = Pool::new(&mut own, &attach(&receiver, incarnation), incarnation);
+        let pool = Pool::new(&mut own, &attach(&receiver, incarnation));
         Self { pool, free_queue: Scribbler::over(&receiver), returned: 0 }
     }
 
@@ -106,6 +106,6 @@ pub fn both() -> (Pool, PeerPool, Socket) {
     let (near, far) = sockets();
     let bell = Arc::new(Bell::attach(&owners, true));
     let peer_pool = PeerPool::new(&receiver, &owners, bell, Arc::new(near));
-    let pool = Pool::new(&mut own, &attach(&receiver, incarnation), incarnation);
+    let pool = Pool::new(&mut own, &attach(&receiver, incarnation));
     (pool, peer_pool, far)
 }

@@ -181,7 +181,7 @@ impl Channel {
     ///
     /// # Cost
     /// A few loads.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
         let taken = self.pool.alloc(len);
         if let Err(error) = &taken {

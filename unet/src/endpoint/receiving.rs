@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fbufs::PeerFbuf;
 use segment::wait::{LOOKS, Step, Waiter};
 
 use super::{Arrival, ChannelId, Endpoint, Event, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
@@ -31,7 +32,9 @@ impl Endpoint {
     #[inline(always)]
     pub fn try_recv_into(&mut self, message: &mut Message) -> Option<Arrival> {
         // Before the look, so that nothing stands between a message and its answer.
-        drop(message.take_fbuf());
+        if let Some(fbuf) = message.take_fbuf() {
+            self.give_back(fbuf);
+        }
         if let Some(arrival) = self.look(message) {
             return Some(arrival);
         }
@@ -64,6 +67,7 @@ impl Endpoint {
             match channel.pop(message) {
                 Ok(true) => {
                     entry.vain_looks = 0;
+                    self.last = index as usize;
                     let generation = entry.generation;
                     if self.pulse.tick() {
                         self.service(Some(Duration::ZERO));
@@ -194,6 +198,15 @@ impl Endpoint {
         let Some(index) = self.active.get(self.turn.saturating_sub(1)) else { return false };
         let channel = self.entries[*index as usize].channel.as_mut();
         channel.is_some_and(|channel| channel.cores.shared())
+    }
+
+    /// Gives back the buffer of an earlier message: most likely the last one's channel knows it.
+    #[inline]
+    fn give_back(&mut self, fbuf: PeerFbuf) {
+        match self.entries.get_mut(self.last).and_then(|entry| entry.channel.as_mut()) {
+            Some(channel) => channel.give_back(fbuf),
+            None => drop(fbuf),
+        }
     }
 
     /// Looks at one quiet channel.
