@@ -204,7 +204,8 @@ pub enum AcceptError {
 
 pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Channel, ConnectError> {
     let Address::Shm(name) = address;
-    let deadline = Instant::now() + options.timeout;
+    // `None` is farther away than any clock goes.
+    let deadline = Instant::now().checked_add(options.timeout);
     failpoint::hit("connect.1-named");
     let socket = dial(name, deadline)?;
     let credentials = socket.credentials()?;
@@ -223,7 +224,7 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
         .ok_or(ConnectError::PrivateTooLarge)?;
     if socket.send(&hello, Some(own.as_fd())) != Sent::Yes {
         // It hung up; perhaps not without a word.
-        return Err(match await_welcome(&socket, Instant::now()) {
+        return Err(match await_welcome(&socket, Some(Instant::now())) {
             Err(refused @ ConnectError::Refused(_)) => refused,
             _ => ConnectError::PeerDied,
         });
@@ -254,20 +255,28 @@ pub(crate) fn flags(membarrier: bool) -> u32 {
     if membarrier { MEMBARRIER } else { 0 }
 }
 
-fn dial(name: &str, deadline: Instant) -> Result<Socket, ConnectError> {
+/// What is left until a deadline.
+fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+fn dial(name: &str, deadline: Option<Instant>) -> Result<Socket, ConnectError> {
     const PAUSE: Duration = Duration::from_millis(1);
     loop {
         match Socket::connect(name) {
             Ok(socket) => return Ok(socket),
             // The listener's backlog is full, and it will accept some.
-            Err(Errno::AGAIN) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(Errno::AGAIN) if !left(deadline).is_zero() => std::thread::sleep(PAUSE),
             Err(Errno::AGAIN) => return Err(ConnectError::TimedOut),
             Err(other) => return Err(other.into()),
         }
     }
 }
 
-fn await_welcome(socket: &Socket, deadline: Instant) -> Result<(Frame, OwnedFd), ConnectError> {
+fn await_welcome(
+    socket: &Socket,
+    deadline: Option<Instant>,
+) -> Result<(Frame, OwnedFd), ConnectError> {
     loop {
         match socket.receive() {
             Received::Frame(frame, Some(descriptor)) if frame.kind == Kind::Welcome => {
@@ -286,7 +295,7 @@ fn await_welcome(socket: &Socket, deadline: Instant) -> Result<(Frame, OwnedFd),
             Received::OutOfDescriptors => return Err(CreateError::OutOfDescriptors.into()),
             Received::Nothing => {}
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = left(deadline);
         if left.is_zero() {
             return Err(ConnectError::TimedOut);
         }

@@ -49,6 +49,13 @@ fn a_name_that_nobody_has_is_refused_at_once() {
 }
 
 #[test]
+fn a_client_may_be_ready_to_wait_for_ever() {
+    let options = ConnectOptions { timeout: Duration::MAX, ..ConnectOptions::default() };
+    let refused = Channel::connect(&address("for-ever"), options).map(drop);
+    assert_eq!(refused, Err(ConnectError::NobodyListens));
+}
+
+#[test]
 fn a_listener_that_does_not_answer_is_given_up_in_time() {
     let address = address("mute");
     let mut endpoint = listening(&address, Wait::Park);
