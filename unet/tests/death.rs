@@ -649,3 +649,32 @@ fn a_child_that_keeps_the_socket_open_does_not_hide_its_parents_death() {
         });
     }
 }
+
+/// A peer that says something, closes its channel and ends. Its argument: address.
+#[test]
+#[ignore = "a part that other tests run in a process of its own"]
+fn role_leaver() {
+    let Some(arguments) = role::arguments() else { return };
+    let address: Address = arguments[0].parse().expect("an address");
+    let mut channel =
+        Channel::connect(&address, connect_options(Wait::Adaptive)).expect("connected");
+    assert!(role::hear(), "the survivor sleeps");
+    channel.send(b"farewell").expect("the survivor is there");
+}
+
+#[test]
+fn a_peer_that_closed_and_then_ended_did_not_die() {
+    let address = address("leaver");
+    let mut endpoint = listening(&address, Wait::Park);
+    let mut leaver = role::spawn("role_leaver", &[&address.to_string()]);
+    let id = support::accept(&mut endpoint);
+    // What it sends comes with a doorbell, behind which stands its hang-up.
+    eventually("there is nothing to be received", || endpoint.arm());
+    leaver.tell();
+    leaver.wait_success();
+    let channel = endpoint.channel_mut(id).expect("it is not closed");
+    let farewell = channel.try_recv().expect("not closed yet").expect("it was sent");
+    assert_eq!(farewell.inline(), b"farewell");
+    channel.check_liveness();
+    assert_eq!(channel.closed(), Some(CloseReason::PeerClosed));
+}

@@ -15,8 +15,14 @@ impl Channel {
     pub fn check_liveness(&mut self) {
         self.service_socket();
         if self.closed.is_none() && self.liveness.has_ended() {
-            self.end(CloseReason::PeerDied);
+            // Its hang-up may still stand behind doorbells.
+            self.end(self.departure());
         }
+    }
+
+    /// Why a peer that is gone went: in good order, or not.
+    fn departure(&self) -> CloseReason {
+        if self.bell.peer_has_closed() { CloseReason::PeerClosed } else { CloseReason::PeerDied }
     }
 
     /// Takes one frame off the socket. `true` if it was a doorbell.
@@ -36,8 +42,7 @@ impl Channel {
                 false
             }
             Received::HungUp => {
-                let closed = self.bell.peer_has_closed();
-                self.end(if closed { CloseReason::PeerClosed } else { CloseReason::PeerDied });
+                self.end(self.departure());
                 false
             }
         }
