@@ -317,10 +317,7 @@ impl<I: Interface> Binding<I> {
 
     #[cold]
     fn abandon<T>(&self, a_stack: u16) -> Outcome<T> {
-        let place = &mut self.state.borrow_mut().a_stacks[usize::from(a_stack)];
-        if let AStack::Waiting(number) = *place {
-            *place = AStack::Abandoned(number);
-        }
+        self.state.borrow_mut().abandon(a_stack);
         Outcome::Unknown(UnknownReason::TimedOut)
     }
 

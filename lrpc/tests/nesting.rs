@@ -453,6 +453,52 @@ fn a_panic_below_unwinds_through_the_calls_that_wait_above() {
 }
 
 #[test]
+fn a_reply_that_a_nested_call_took_is_not_kept_for_a_call_that_was_unwound() {
+    lrpc::interface! {
+        /// A call is answered while a handler that panics waits on the same binding.
+        Fuse = "fuse", version 1 {
+            /// Adds one.
+            Light(u32) -> u32;
+            /// Nothing.
+            Hiss(()) -> ();
+            /// Calls `Hiss` on the binding that waits, and panics.
+            Burn(()) -> ();
+        }
+    }
+    let address = address("fuse");
+    let server = export::<Fuse>(&address, Wait::Adaptive);
+    let waiting = std::rc::Rc::new(bind_beside::<Fuse>(&server, &address, Wait::Adaptive));
+    let other = bind_beside::<Fuse>(&server, &address, Wait::Adaptive);
+    thread_local! {
+        static LENT: std::cell::RefCell<Option<std::rc::Rc<Binding<Fuse>>>> =
+            const { std::cell::RefCell::new(None) };
+    }
+    LENT.set(Some(waiting.clone()));
+    let server = server.on::<Light>(|_, number| Ok(number + 1)).on::<Hiss>(|_, ()| Ok(()));
+    let server = server.on::<Burn>(|call, ()| {
+        let lent = LENT.with_borrow(Clone::clone).expect("it was lent");
+        assert_eq!(lent.call_serving::<Hiss, _>(&(), call.server()), Outcome::Executed(()));
+        explode()
+    });
+    // So often that each A-stack would be lost. Which binding's turn comes first is open.
+    let (mut unwound, mut round) = (0, 0u32);
+    let deadline = Instant::now() + PATIENCE;
+    while unwound <= A_STACKS && Instant::now() < deadline {
+        round += 1;
+        let left: Outcome<()> = other.call_timeout::<Burn>(&(), Duration::ZERO);
+        assert!(!matches!(left, Outcome::Executed(())));
+        let call = AssertUnwindSafe(|| waiting.call_serving::<Light, _>(&round, &server));
+        match catch_unwind(call) {
+            Ok(outcome) => assert_eq!(outcome, Outcome::Executed(round + 1)),
+            Err(_) => unwound += 1,
+        }
+    }
+    assert_eq!(waiting.closed(), None);
+    assert!(unwound > A_STACKS, "only {unwound} calls were unwound");
+    LENT.set(None);
+}
+
+#[test]
 fn a_reply_with_a_buffer_of_another_client_fails_that_call_alone() {
     lrpc::interface! {
         /// A handler that mixes its clients' buffers up.

@@ -72,6 +72,21 @@ impl State {
         }
     }
 
+    /// Notes that nobody waits for a call any more. A reply that is kept for it already is dropped.
+    #[cold]
+    pub fn abandon(&mut self, a_stack: u16) {
+        match self.a_stacks[usize::from(a_stack)] {
+            AStack::Waiting(number) => {
+                self.a_stacks[usize::from(a_stack)] = AStack::Abandoned(number);
+            }
+            AStack::Replied => {
+                drop(self.kept(a_stack));
+                self.release(a_stack);
+            }
+            AStack::Free | AStack::Abandoned(_) => {}
+        }
+    }
+
     /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
     #[cold]
     pub fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
