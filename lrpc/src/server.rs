@@ -197,8 +197,9 @@ impl<I: Interface> Server<I> {
 
     #[cold]
     fn decide(&self, incoming: unet::Incoming) {
-        let mut endpoint = self.endpoint.borrow_mut();
+        // Before the endpoint is borrowed: it is the application's code, and may look at the server.
         let admitted = self.admit.as_ref().is_none_or(|admit| admit(incoming.credentials()));
+        let mut endpoint = self.endpoint.borrow_mut();
         match BindRequest::check::<I>(incoming.private()) {
             Ok(()) if !admitted => endpoint.refuse(incoming, bind_code::REFUSED),
             Ok(()) => {

@@ -191,6 +191,32 @@ fn a_binding_to_the_wrong_interface_says_what_is_wrong() {
 }
 
 #[test]
+fn who_admits_may_look_at_the_server() {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    thread_local! {
+        static SERVER: RefCell<Option<Rc<Server<Calculator>>>> = const { RefCell::new(None) };
+    }
+    let address = address("admit-by-number");
+    let first_two = |_| SERVER.with_borrow(|server| server.as_ref().expect("it was set").bindings() < 2);
+    let options = ExportOptions { admit: Some(Box::new(first_two)), ..ExportOptions::default() };
+    let server = Rc::new(Server::<Calculator>::export(&address, options).expect("the name is free"));
+    SERVER.set(Some(server.clone()));
+    let clients = std::thread::spawn(move || {
+        let bind = || Binding::<Calculator>::bind(&address, BindOptions::default());
+        let clients = [bind(), bind(), bind()];
+        clients.map(|client| client.map(drop).err())
+    });
+    while !clients.is_finished() {
+        server.serve_timeout(Duration::from_millis(1));
+    }
+    let refused = clients.join().expect("no panic");
+    // Those that were admitted are dropped only when all have asked.
+    assert_eq!(refused, [None, None, Some(BindError::Refused)]);
+    SERVER.set(None);
+}
+
+#[test]
 fn a_server_refuses_whom_it_does_not_admit() {
     let address = address("admit");
     let options = ExportOptions { admit: Some(Box::new(|_| false)), ..ExportOptions::default() };
