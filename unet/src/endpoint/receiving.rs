@@ -75,7 +75,8 @@ impl Endpoint {
                     return Some(Arrival::Message(ChannelId { index, generation }));
                 }
                 Ok(false) => {
-                    entry.vain_looks += 1;
+                    // The only active channel is never put to rest, however long it is silent.
+                    entry.vain_looks = entry.vain_looks.wrapping_add(1);
                     if entry.vain_looks > QUIET_AFTER && self.active.len() > 1 {
                         self.rest(index);
                     }
@@ -224,5 +225,37 @@ impl Endpoint {
         if channel.is_some_and(Channel::is_ready) {
             self.rouse(index);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, ConnectOptions, EndpointOptions, ListenOptions};
+
+    fn joined<const N: usize>(test: &str) -> (Endpoint, [Channel; N]) {
+        let name = format!("shm:{test}-{}", std::process::id());
+        let address: Address = name.parse().expect("the name is valid");
+        let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+        endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
+        let clients = std::array::from_fn(|_| {
+            std::thread::scope(|scope| {
+                let client = scope.spawn(|| Channel::connect(&address, ConnectOptions::default()));
+                let incoming = endpoint.recv();
+                let Event::Incoming(incoming) = incoming else { panic!("a client connects") };
+                endpoint.accept(incoming, b"").expect("accepted");
+                client.join().expect("no panic").expect("connected")
+            })
+        });
+        (endpoint, clients)
+    }
+
+    #[test]
+    fn a_channel_that_is_silent_for_ever_is_looked_at_for_ever() {
+        let (mut endpoint, [client]) = joined("silent");
+        endpoint.entries[0].vain_looks = u32::MAX;
+        assert!(endpoint.look(&mut Message::default()).is_none());
+        drop(client);
+        assert!(matches!(endpoint.recv(), Event::Closed(..)));
     }
 }
