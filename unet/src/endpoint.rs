@@ -1,7 +1,7 @@
 //! An endpoint: many channels and listeners, received from at the cost of the active ones.
 //!
-//! Every look takes a message from the next active channel in turn, and glances at one quiet channel.
-//! A channel that yields nothing for a while becomes quiet; one that was glanced at in time, or whose
+//! Every look takes a message from the next active channel in turn; a vain one glances at one quiet
+//! channel. Where no look is vain, some quiet ones are glanced at every two milliseconds. A channel that yields nothing for a while becomes quiet; one that was glanced at in time, or whose
 //! doorbell rang, becomes active. Before it parks, the endpoint arms the doorbells that are not
 //! armed yet; quiet ones stay armed from the last time. So both a look and a park cost O(active).
 
@@ -123,6 +123,9 @@ const QUIET_AFTER: u32 = 4096;
 
 /// Looks at the one active channel between two glances at quiet ones.
 const LOOKS_BEFORE_GLANCE: u32 = 4;
+
+/// Quiet channels glanced at every two milliseconds where active ones leave no time for a vain look.
+const GLANCES: usize = 64;
 
 /// Channels and listeners of one thread.
 pub struct Endpoint {

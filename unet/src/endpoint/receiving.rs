@@ -5,7 +5,7 @@ use std::time::Duration;
 use fbufs::PeerFbuf;
 use segment::wait::{LOOKS, Step, Waiter};
 
-use super::{Arrival, ChannelId, Endpoint, Event, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
+use super::{Arrival, ChannelId, Endpoint, Event, GLANCES, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
 use crate::Message;
 use crate::channel::{Channel, CloseReason};
 
@@ -70,7 +70,7 @@ impl Endpoint {
                     self.last = index as usize;
                     let generation = entry.generation;
                     if self.pulse.tick() {
-                        self.service(Some(Duration::ZERO));
+                        self.attend();
                     }
                     return Some(Arrival::Message(ChannelId { index, generation }));
                 }
@@ -89,6 +89,15 @@ impl Endpoint {
         }
         self.glance();
         None
+    }
+
+    /// What a thread that always finds a message owes the others: no vain look glances at them.
+    #[cold]
+    fn attend(&mut self) {
+        self.service(Some(Duration::ZERO));
+        for _ in 0..self.quiet.len().min(GLANCES) {
+            self.glance();
+        }
     }
 
     #[cold]
@@ -230,8 +239,10 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use crate::{Address, ConnectOptions, EndpointOptions, ListenOptions};
+    use crate::{Address, ConnectOptions, EndpointOptions, ListenOptions, Offer};
 
     fn joined<const N: usize>(test: &str) -> (Endpoint, [Channel; N]) {
         let name = format!("shm:{test}-{}", std::process::id());
@@ -248,6 +259,30 @@ mod tests {
             })
         });
         (endpoint, clients)
+    }
+
+    #[test]
+    fn a_channel_that_never_pauses_does_not_starve_one_that_fell_quiet() {
+        let (mut endpoint, [mut flood, mut seldom]) = joined("flood");
+        let mut message = Message::default();
+        // Both are heard, so that both are active; then one is silent until it counts as quiet.
+        for client in [&mut flood, &mut seldom] {
+            client.send(b"here").expect("there is room");
+            assert!(matches!(endpoint.recv_into(&mut message), Arrival::Message(_)));
+        }
+        let flooding = |flood: &mut Channel| while flood.try_send(b"x") == Ok(Offer::Taken) {};
+        for _ in 0..4 * QUIET_AFTER {
+            flooding(&mut flood);
+            assert!(matches!(endpoint.try_recv_into(&mut message), Some(Arrival::Message(_))));
+        }
+        assert_eq!(endpoint.quiet.len(), 1);
+        seldom.send(b"heard?").expect("there is room");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while message.inline() != b"heard?" {
+            assert!(Instant::now() < deadline, "the other one is not heard");
+            flooding(&mut flood);
+            assert!(matches!(endpoint.try_recv_into(&mut message), Some(Arrival::Message(_))));
+        }
     }
 
     #[test]
