@@ -198,9 +198,11 @@ fn who_admits_may_look_at_the_server() {
         static SERVER: RefCell<Option<Rc<Server<Calculator>>>> = const { RefCell::new(None) };
     }
     let address = address("admit-by-number");
-    let first_two = |_| SERVER.with_borrow(|server| server.as_ref().expect("it was set").bindings() < 2);
+    let first_two =
+        |_| SERVER.with_borrow(|server| server.as_ref().expect("it was set").bindings() < 2);
     let options = ExportOptions { admit: Some(Box::new(first_two)), ..ExportOptions::default() };
-    let server = Rc::new(Server::<Calculator>::export(&address, options).expect("the name is free"));
+    let server =
+        Rc::new(Server::<Calculator>::export(&address, options).expect("the name is free"));
     SERVER.set(Some(server.clone()));
     let clients = std::thread::spawn(move || {
         let bind = || Binding::<Calculator>::bind(&address, BindOptions::default());

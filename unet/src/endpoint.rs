@@ -1,9 +1,10 @@
 //! An endpoint: many channels and listeners, received from at the cost of the active ones.
 //!
 //! Every look takes a message from the next active channel in turn; a vain one glances at one quiet
-//! channel. Where no look is vain, some quiet ones are glanced at every two milliseconds. A channel that yields nothing for a while becomes quiet; one that was glanced at in time, or whose
-//! doorbell rang, becomes active. Before it parks, the endpoint arms the doorbells that are not
-//! armed yet; quiet ones stay armed from the last time. So both a look and a park cost O(active).
+//! channel. Where no look is vain, some quiet ones are glanced at every two milliseconds. A channel
+//! that yields nothing for a while becomes quiet; one that was glanced at in time, or whose doorbell
+//! rang, becomes active. Before it parks, the endpoint arms the doorbells that are not armed yet;
+//! quiet ones stay armed from the last time. So both a look and a park cost O(active).
 
 mod receiving;
 mod sleeping;
