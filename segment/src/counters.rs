@@ -157,6 +157,13 @@ impl Counters {
         self.cells[FIRST_FAULT + fault as usize].load(Ordering::Relaxed)
     }
 
+    /// Adds what a channel has counted that is being closed: its own page goes with it.
+    pub fn absorb(&self, channel: &Counters) {
+        for cell in Counter::Sent as usize..CELLS {
+            self.bump(cell, channel.cells[cell].load(Ordering::Relaxed));
+        }
+    }
+
     fn bump(&self, cell: usize, count: u64) {
         let value = self.cells[cell].load(Ordering::Relaxed);
         self.cells[cell].store(value.wrapping_add(count), Ordering::Relaxed);

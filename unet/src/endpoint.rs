@@ -302,6 +302,8 @@ impl Endpoint {
     fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(channel) = entry.channel.take() else { return };
+        channel.publish_totals();
+        self.counters.absorb(channel.counters());
         self.readiness.forget(channel.socket());
         if let Some(pidfd) = channel.pidfd() {
             self.readiness.forget(pidfd);
@@ -325,7 +327,8 @@ impl Endpoint {
         self.channels() + undecided < self.max_channels
     }
 
-    /// The endpoint's own counters: refused and failed connections. Each channel has its own.
+    /// The endpoint's own counters: refused and failed connections, and the sums of what the channels
+    /// counted that it held and holds no more. Each channel that it holds has its own.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

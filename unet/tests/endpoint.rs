@@ -5,10 +5,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{
-    PATIENCE, accept, address, connect_options, eventually, join, listen_options, listening,
+    PATIENCE, accept, address, connect_options, event, eventually, join, listen_options, listening,
 };
 use unet::{
-    Channel, ConnectError, Counter, Endpoint, EndpointOptions, Event, Policy, Refusal, Wait,
+    Channel, CloseReason, ConnectError, Counter, Endpoint, EndpointOptions, Event, Fault, Offer,
+    Policy, Refusal, Wait,
 };
 
 /// A user that is not this process's.
@@ -279,4 +280,30 @@ fn an_endpoint_and_what_it_receives_may_move_to_another_thread() {
     let Event::Message(from, mut message) = event else { panic!("a message was to come") };
     assert_eq!(from, id);
     assert_eq!(moved(message.take_fbuf().expect("it came in a buffer")).len(), 100);
+}
+
+#[test]
+fn what_a_closed_channel_counted_is_kept_by_its_endpoint() {
+    let address = address("kept-counters");
+    let mut endpoint = listening(&address, Wait::Park);
+    for round in 1..=2 {
+        let (id, client) = join(&mut endpoint, &address, Wait::Park);
+        let channel = endpoint.channel_mut(id).expect("it is open");
+        while channel.try_send(b"x") == Ok(Offer::Taken) {}
+        channel.poison_protocol();
+        let reason = CloseReason::Poisoned(Fault::Protocol);
+        match event(&mut endpoint) {
+            Event::Closed(closed, why) => assert_eq!((closed, why), (id, reason)),
+            other => panic!("{other:?}"),
+        }
+        let counters = endpoint.counters();
+        assert_eq!(counters.faults(Fault::Protocol), round);
+        assert_eq!(counters.get(Counter::QueueFull), round);
+        drop(client);
+    }
+    // Nor is it lost where this side closes.
+    let (id, _client) = join(&mut endpoint, &address, Wait::Park);
+    while endpoint.channel_mut(id).expect("it is open").try_send(b"x") == Ok(Offer::Taken) {}
+    endpoint.close(id);
+    assert_eq!(endpoint.counters().get(Counter::QueueFull), 3);
 }
