@@ -19,7 +19,7 @@ use crate::readiness::{Readiness, Source};
 const MAX_UNDECIDED: usize = 64;
 /// How long a client may take for its first word.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a name is not listened to when no descriptor is left for its clients.
+/// How long clients wait that found no descriptor left, unless another one comes.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections accepted before other work gets its turn.
 const BURST: usize = 16;
@@ -33,7 +33,8 @@ pub(crate) struct Listening {
 struct Name {
     listener: Listener,
     options: ListenOptions,
-    /// Since when it is not listened to, for want of descriptors.
+    /// Since when it is told of new clients only, and not of those that wait, for want of
+    /// descriptors.
     paused: Option<Instant>,
 }
 
@@ -74,28 +75,48 @@ impl Endpoint {
         for _ in 0..BURST {
             let accepted = self.listening.names[name as usize].listener.accept();
             match accepted {
-                Ok(Some(socket)) => self.begin_handshake(name, socket),
+                Ok(Some(socket)) => {
+                    self.resume(name);
+                    self.begin_handshake(name, socket);
+                }
                 Ok(None) => return,
                 Err(error) => {
                     // Most likely no descriptor is left. The clients stay in the backlog and are
-                    // taken when one is; looking at them until then would keep this thread awake.
+                    // taken when one is, or when another client comes; looking at them all the time
+                    // until then would keep this thread awake.
                     tracing::debug!(%error, "a connection could not be accepted");
                     self.counters.add(Counter::RefusedResources, 1);
-                    let name = &mut self.listening.names[name as usize];
-                    self.readiness.forget(name.listener.as_fd());
-                    name.paused = Some(Instant::now());
+                    self.pause(name);
                     return;
                 }
             }
         }
     }
 
+    fn pause(&mut self, index: u32) {
+        let name = &mut self.listening.names[index as usize];
+        // Once: to ask for changes tells at once of those that wait.
+        if name.paused.replace(Instant::now()).is_none() {
+            let source = Source::Listener(index);
+            // It fails only if it is not watched, and it is from the first day to the last.
+            let _ = self.readiness.watch_changes(name.listener.as_fd(), source, true);
+        }
+    }
+
+    fn resume(&mut self, index: u32) {
+        let name = &mut self.listening.names[index as usize];
+        if name.paused.take().is_some() {
+            let source = Source::Listener(index);
+            // As above.
+            let _ = self.readiness.watch_changes(name.listener.as_fd(), source, false);
+        }
+    }
+
     fn resume_names(&mut self) {
-        for (index, name) in self.listening.names.iter_mut().enumerate() {
-            let over = name.paused.is_some_and(|since| since.elapsed() >= PAUSE);
-            let source = Source::Listener(index as u32);
-            if over && self.readiness.watch(name.listener.as_fd(), source).is_ok() {
-                name.paused = None;
+        for index in 0..self.listening.names.len() {
+            let paused = self.listening.names[index].paused;
+            if paused.is_some_and(|since| since.elapsed() >= PAUSE) {
+                self.resume(index as u32);
             }
         }
     }

@@ -59,6 +59,17 @@ impl Readiness {
         epoll::add(&self.epoll, fd, EventData::new_u64(source.token()), EventFlags::IN)
     }
 
+    /// Tells only of changes from now on, and once of what there is, or of both again.
+    pub fn watch_changes(
+        &self,
+        fd: BorrowedFd<'_>,
+        source: Source,
+        only: bool,
+    ) -> Result<(), Errno> {
+        let flags = if only { EventFlags::IN | EventFlags::ET } else { EventFlags::IN };
+        epoll::modify(&self.epoll, fd, EventData::new_u64(source.token()), flags)
+    }
+
     pub fn forget(&self, fd: BorrowedFd<'_>) {
         // It fails only if it was not watched.
         let _ = epoll::delete(&self.epoll, fd);

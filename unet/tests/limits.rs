@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use segment::control::BindError;
 use segment::memory::CreateError;
@@ -543,6 +544,50 @@ fn a_listener_without_descriptors_goes_on_and_serves_when_it_has_some() {
         options.timeout = Duration::from_millis(500);
         Channel::connect(&address, options).is_ok()
     });
+}
+
+/// A server without descriptors in an event loop of its own, until another thread frees some.
+#[test]
+#[ignore = "a part that other tests run in a process of its own"]
+fn role_starved_loop() {
+    let Some(arguments) = role::arguments() else { return };
+    let address: Address = arguments[0].parse().expect("an address");
+    let mut endpoint = listening(&address, Wait::Park);
+    let spare: Vec<_> = (0..8).map(|_| endpoint.as_fd().try_clone_to_owned()).collect();
+    std::thread::spawn(move || {
+        assert!(role::hear(), "the clients are there");
+        drop(spare);
+        role::say("freed");
+    });
+    leave_descriptors(0);
+    role::say("listening");
+    loop {
+        while let Some(event) = endpoint.try_recv() {
+            if let Event::Incoming(incoming) = event {
+                let _ = endpoint.accept(incoming, b"");
+            }
+        }
+        if endpoint.arm() {
+            let mut fds = [PollFd::new(&endpoint, PollFlags::IN)];
+            poll(&mut fds, None).expect("it waits");
+        }
+    }
+}
+
+#[test]
+fn a_listener_in_an_event_loop_goes_on_when_descriptors_are_free_again() {
+    let address = address("starved-loop");
+    let mut server = role::spawn("role_starved_loop", &[&address.to_string()]);
+    server.expect("listening");
+    let connect = |timeout| {
+        let mut options = connect_options(Wait::Park);
+        options.timeout = timeout;
+        Channel::connect(&address, options).map(drop)
+    };
+    assert_eq!(connect(Duration::from_millis(300)), Err(ConnectError::TimedOut));
+    server.tell();
+    server.expect("freed");
+    assert_eq!(connect(Duration::from_secs(2)), Ok(()));
 }
 
 /// An echo server with few descriptors.
