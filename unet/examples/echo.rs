@@ -8,7 +8,9 @@
 use std::error::Error;
 use std::time::Instant;
 
-use unet::{Address, Channel, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions};
+use unet::{
+    Address, Channel, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions, Offer,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,13 +37,17 @@ fn serve(address: &Address) -> Result<(), Box<dyn Error>> {
             Event::Message(from, message) => {
                 let Some(channel) = endpoint.channel_mut(from) else { continue };
                 // Up to 56 bytes came with the message; more came in a buffer, which is copied out.
+                // Not `send`, which would wait for a client that does not read, and keep the others
+                // waiting.
                 let sent = if message.fbuf().is_none() {
-                    channel.send(message.inline())
+                    channel.try_send(message.inline())
                 } else {
-                    channel.send(&message.to_vec())
+                    channel.try_send(&message.to_vec())
                 };
-                if let Err(error) = sent {
-                    eprintln!("no echo: {error}");
+                match sent {
+                    Ok(Offer::Taken) => {}
+                    Ok(Offer::Full(())) => eprintln!("no room for an echo"),
+                    Err(error) => eprintln!("no echo: {error}"),
                 }
             }
             Event::Closed(_, why) => println!("a client has left: {why}"),

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use unet::{Endpoint, EndpointOptions, Event, ListenOptions};
+use unet::{Endpoint, EndpointOptions, Event, ListenOptions, Offer};
 
 const ENDPOINT: u64 = 0;
 const INPUT: u64 = 1;
@@ -55,7 +55,12 @@ fn echo(endpoint: &mut Endpoint, event: Event) {
             endpoint.accept(client, b"").map(drop).map_err(|e| e.to_string())
         }
         Event::Message(from, message) => match endpoint.channel_mut(from) {
-            Some(channel) => channel.send(&message.to_vec()).map_err(|error| error.to_string()),
+            // Not `send`, which would wait for a client that does not read.
+            Some(channel) => match channel.try_send(&message.to_vec()) {
+                Ok(Offer::Taken) => Ok(()),
+                Ok(Offer::Full(())) => Err("no room for an echo".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
             None => Ok(()),
         },
         Event::Closed(..) => Ok(()),

@@ -16,9 +16,11 @@
 //! endpoint.listen(&"shm:echo".parse()?, ListenOptions::default())?;
 //! loop {
 //!     match endpoint.recv() {
-//!         Event::Incoming(incoming) => drop(endpoint.accept(incoming, b"")?),
+//!         // A client that cannot be accepted, or does not read, is no reason to stop or to wait.
+//!         Event::Incoming(incoming) => _ = endpoint.accept(incoming, b""),
 //!         Event::Message(from, message) => {
-//!             endpoint.channel_mut(from).expect("it just spoke").send(message.inline())?;
+//!             let Some(channel) = endpoint.channel_mut(from) else { continue };
+//!             _ = channel.try_send(message.inline());
 //!         }
 //!         Event::Closed(..) => break,
 //!     }
