@@ -52,7 +52,9 @@ impl Endpoint {
     /// something to be received already: then do that, do not wait.
     ///
     /// For epoll, io_uring and async runtimes: after `true`, wait until the descriptor is readable,
-    /// then call [`Endpoint::try_recv`] until it has nothing, then `arm` again.
+    /// then call [`Endpoint::try_recv`] until it has nothing, then `arm` again. Who takes a channel
+    /// meanwhile ([`Endpoint::channel_mut`]), for example to send at a given time, wakes it by that,
+    /// and must begin again before waiting.
     ///
     /// # Cost
     /// A store for each channel that was active since the last time, and two system calls.
