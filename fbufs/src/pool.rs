@@ -123,7 +123,7 @@ impl Pool {
 
     #[cold]
     fn alloc_slowly(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if len > self.largest() {
+        if len > self.largest() || self.classes.is_empty() {
             return Err(AllocError::TooLarge { asked: len, largest: self.largest() });
         }
         self.collect()?;

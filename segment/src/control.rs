@@ -61,6 +61,8 @@ pub enum Sent {
     Yes,
     /// The peer's queue is full.
     Full,
+    /// The kernel has no memory for it now.
+    NoMemory,
     /// The peer has hung up.
     Gone,
 }
@@ -207,7 +209,8 @@ impl Socket {
             return match sendmsg(&self.fd, &bytes, &mut ancillary, flags) {
                 Ok(_) => Sent::Yes,
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => Sent::Full,
+                Err(Errno::AGAIN) => Sent::Full,
+                Err(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => Sent::NoMemory,
                 Err(_) => Sent::Gone,
             };
         }

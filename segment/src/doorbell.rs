@@ -216,6 +216,14 @@ impl Bell {
                 failpoint::hit("send.3-doorbell-rung");
                 Listening::Rung
             }
+            Sent::NoMemory => {
+                // Not rung: whoever publishes next tries again, unless somebody rang for a later
+                // sleep meanwhile.
+                let before = armed - 1;
+                let _ =
+                    self.rung.compare_exchange(armed, before, Ordering::Relaxed, Ordering::Relaxed);
+                Listening::Awake
+            }
             Sent::Gone => Listening::Closed,
         }
     }

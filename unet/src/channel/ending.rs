@@ -53,7 +53,9 @@ impl Channel {
     pub(crate) fn poison(&mut self, fault: Fault) -> CloseReason {
         if self.closed.is_none() {
             self.counters.fault(fault);
-            tracing::warn!(
+            // Not louder: a client that comes back again and again may fill no log. The count is in
+            // the endpoint's page too.
+            tracing::debug!(
                 peer = self.credentials.pid,
                 fault = fault.name(),
                 "the channel is poisoned: {fault}"
