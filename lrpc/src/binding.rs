@@ -382,6 +382,9 @@ impl<I: Interface> Binding<I> {
     }
 
     /// This side's counters.
+    ///
+    /// # Panics
+    /// When `read` calls on this same binding.
     pub fn with_counters<T>(&self, read: impl FnOnce(&unet::Counters) -> T) -> T {
         read(self.state.borrow().channel.counters())
     }
@@ -392,6 +395,9 @@ impl<I: Interface> Binding<I> {
     }
 
     /// This side's segment, to be given to a supervisor that reads the counters.
+    ///
+    /// # Panics
+    /// When `read` calls on this same binding.
     pub fn with_segment<T>(&self, read: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         read(self.state.borrow().channel.segment())
     }

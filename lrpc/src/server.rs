@@ -341,7 +341,10 @@ impl<I: Interface> Server<I> {
         self.served.get()
     }
 
-    /// The counters of refused and failed bindings; each binding has its own beside.
+    /// The counters of refused and failed bindings, and what closed bindings had counted.
+    ///
+    /// # Panics
+    /// When `read` serves this same server.
     pub fn with_counters<T>(&self, read: impl FnOnce(&unet::Counters) -> T) -> T {
         read(self.endpoint.borrow().counters())
     }
@@ -353,6 +356,9 @@ impl<I: Interface> Server<I> {
 
     /// Passes the server's descriptor to `with`, to be watched by an event loop: after
     /// [`Server::arm`] returned true it becomes readable when there is something to serve.
+    ///
+    /// # Panics
+    /// When `with` serves this same server.
     pub fn with_fd<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         with(self.endpoint.borrow().as_fd())
     }

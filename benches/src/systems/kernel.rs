@@ -13,7 +13,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use crate::fault::{During, Fault};
 use crate::measure::halves::{Arrival, Echo, EchoServer, Receiver, Sender};
 use crate::process::server::{Request, Server};
-use crate::systems::{ClientHalf, Ready, ServerHalf};
+use crate::systems::{ClientHalf, Ready, ServerHalf, System};
 use crate::task::{Bench, Task, Wait};
 
 /// The first word of the message that ends a phase.
@@ -45,80 +45,106 @@ impl Ends {
     }
 }
 
-/// Passes the server its descriptors and gives the client's half.
-pub fn client(
-    task: &Task,
-    server: &Server,
-    ours: Ends,
-    theirs: Ends,
-    datagrams: bool,
-) -> Result<ClientHalf, Fault> {
-    server
-        .ask(&Request::Open(task.clone()), &[theirs.incoming.as_fd(), theirs.outgoing.as_fd()])?;
-    server.expect_ready()?;
-    server.expect_done()?;
-    // The server's are closed here, so that its death is seen as the end of the stream.
-    drop(theirs);
-    let end = End::new(ours, task, datagrams)?;
-    let client =
-        Client { end, sequence: 0, out: vec![0; task.payload], back: vec![0; task.payload] };
-    Ok(match task.bench.one_way() {
-        true => ClientHalf::OneWay(Box::new(client)),
-        false => ClientHalf::Echo(Box::new(client)),
-    })
+/// One of the kernel's mechanisms: what it is called, and how the two ends of a connection are made.
+/// All of them are read and written alike.
+pub struct Kernel {
+    /// What `--system` calls it.
+    pub name: &'static str,
+    /// What the records call its transport.
+    pub transport: &'static str,
+    /// What it is, for the list of systems.
+    pub about: &'static str,
+    /// Whether messages are datagrams, which keep their bounds and may be lost.
+    pub datagrams: bool,
+    /// Makes a connection: the client's ends, then the server's.
+    pub connect: fn() -> Result<(Ends, Ends), Fault>,
 }
 
-/// The server's half over the descriptors that came along.
-pub fn server(
-    task: &Task,
-    fds: Vec<OwnedFd>,
-    ready: Ready<'_>,
-    datagrams: bool,
-) -> Result<ServerHalf, Fault> {
-    let fds: Result<[OwnedFd; 2], _> = fds.try_into();
-    let [incoming, outgoing] =
-        fds.map_err(|_| Fault::Other("two descriptors were to come along".into()))?;
-    let end = End::new(Ends { incoming, outgoing }, task, datagrams)?;
-    ready()?;
-    Ok(match task.bench.one_way() {
-        true => {
-            let chunk = if datagrams { task.payload } else { CHUNK.max(task.payload) };
-            let room = chunk + task.payload;
-            ServerHalf::OneWay(Box::new(Inbox {
-                end,
-                payload: task.payload,
-                buffer: vec![0; room],
-                filled: 0,
-                expected: 0,
-                lost: 0,
-                ended: false,
-            }))
+impl System for Kernel {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn transport(&self) -> &'static str {
+        self.transport
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// A message holds its sequence number at least.
+    fn payload(&self, _: Bench, asked: usize) -> usize {
+        asked.max(WORD)
+    }
+
+    fn refuses(&self, bench: Bench, payload: usize, _: Wait) -> Option<String> {
+        if self.datagrams && payload > LARGEST_DATAGRAM {
+            return Some(format!("carries at most {LARGEST_DATAGRAM} bytes in a datagram"));
         }
-        false => ServerHalf::Echo(Box::new(Mirror { end, buffer: vec![0; task.payload] })),
-    })
-}
+        (bench == Bench::Scale)
+            .then(|| "has no bindings to a server thread, which `scale` is about".to_owned())
+    }
 
-/// A message holds its sequence number at least.
-pub fn payload(asked: usize) -> usize {
-    asked.max(WORD)
-}
+    fn remark(&self, bench: Bench, asked: usize) -> Option<String> {
+        let bytes = self.payload(bench, asked);
+        (bench == Bench::NullRpc).then(|| {
+            format!("the kernel has no procedures: the nearest is a message of {bytes} bytes and its echo")
+        })
+    }
 
-/// What to know about the kernel's figures.
-pub fn remark(bench: Bench, asked: usize) -> Option<String> {
-    match bench {
-        Bench::NullRpc => Some(format!(
-            "the kernel has no procedures: the nearest is a message of {} bytes and its echo",
-            payload(asked)
-        )),
-        _ => None,
+    fn client(&self, task: &Task, server: &Server) -> Result<ClientHalf, Fault> {
+        let (ours, theirs) = (self.connect)()?;
+        server.ask(
+            &Request::Open(task.clone()),
+            &[theirs.incoming.as_fd(), theirs.outgoing.as_fd()],
+        )?;
+        server.expect_ready()?;
+        server.expect_done()?;
+        // The server's are closed here, so that its death is seen as the end of the stream.
+        drop(theirs);
+        let end = End::new(ours, task, self.datagrams)?;
+        let client =
+            Client { end, sequence: 0, out: vec![0; task.payload], back: vec![0; task.payload] };
+        Ok(match task.bench.one_way() {
+            true => ClientHalf::OneWay(Box::new(client)),
+            false => ClientHalf::Echo(Box::new(client)),
+        })
+    }
+
+    fn server(
+        &self,
+        task: &Task,
+        fds: Vec<OwnedFd>,
+        ready: Ready<'_>,
+    ) -> Result<ServerHalf, Fault> {
+        let datagrams = self.datagrams;
+        let fds: Result<[OwnedFd; 2], _> = fds.try_into();
+        let [incoming, outgoing] =
+            fds.map_err(|_| Fault::Other("two descriptors were to come along".into()))?;
+        let end = End::new(Ends { incoming, outgoing }, task, datagrams)?;
+        ready()?;
+        Ok(match task.bench.one_way() {
+            true => {
+                let chunk = if datagrams { task.payload } else { CHUNK.max(task.payload) };
+                let room = chunk + task.payload;
+                ServerHalf::OneWay(Box::new(Inbox {
+                    end,
+                    payload: task.payload,
+                    buffer: vec![0; room],
+                    filled: 0,
+                    expected: 0,
+                    lost: 0,
+                    ended: false,
+                }))
+            }
+            false => ServerHalf::Echo(Box::new(Mirror { end, buffer: vec![0; task.payload] })),
+        })
     }
 }
 
-/// What the kernel's systems cannot measure.
-pub fn refuses(bench: Bench) -> Option<String> {
-    (bench == Bench::Scale)
-        .then(|| "has no bindings to a server thread, which `scale` is about".to_owned())
-}
+/// The most that UDP over IPv4 carries in one datagram.
+const LARGEST_DATAGRAM: usize = 65_507;
 
 /// One process's descriptors, with its way of waiting.
 struct End {

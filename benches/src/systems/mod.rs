@@ -70,10 +70,10 @@ pub fn all() -> Vec<&'static dyn System> {
         &iceoryx2::PublishSubscribe,
         #[cfg(feature = "peers")]
         &iceoryx2::RequestResponse,
-        &pipe::Pipe,
-        &uds::Uds,
-        &udp::Udp,
-        &tcp::Tcp,
+        &pipe::PIPE,
+        &uds::UDS,
+        &udp::UDP,
+        &tcp::TCP,
     ]
 }
 
