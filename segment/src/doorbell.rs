@@ -145,6 +145,11 @@ impl Sleeper {
         self.rings.note(epoch, self.epoch)
     }
 
+    /// Whether a doorbell is for the last sleep that was announced: no later one can be under way.
+    pub fn is_latest(&self, epoch: u64) -> bool {
+        epoch == self.epoch
+    }
+
     /// Announces that this side is gone, for good. The peer finds out when it next sends.
     pub fn close(&mut self) {
         // PAIRS: doorbell.closed with `Bell::peer_has_closed`.

@@ -6,12 +6,15 @@ use segment::counters::Counter;
 
 use super::{Channel, CloseReason};
 
+/// Doorbells that are heard before other work gets its turn.
+const BELLS: usize = 64;
+
 impl Channel {
-    /// Asks the kernel whether the peer lives, and takes a doorbell off the socket. Called by the
+    /// Asks the kernel whether the peer lives, and takes doorbells off the socket. Called by the
     /// receiving methods every two milliseconds of polling.
     ///
     /// # Cost
-    /// Two system calls.
+    /// Two system calls, and one for each doorbell that nobody slept to hear.
     pub fn check_liveness(&mut self) {
         self.service_socket();
         if self.closed.is_none() && self.liveness.has_ended() {
@@ -25,25 +28,27 @@ impl Channel {
         if self.bell.peer_has_closed() { CloseReason::PeerClosed } else { CloseReason::PeerDied }
     }
 
-    /// Takes one frame off the socket. `true` if it was a doorbell.
-    pub(crate) fn service_socket(&mut self) -> bool {
-        match self.socket.receive() {
-            Received::Nothing => false,
-            Received::Frame(frame, None) if frame.kind == Kind::Doorbell => {
-                let due = self.sleeper.accept_ring(frame.value);
-                if !due {
-                    self.poison(Fault::Doorbell);
+    /// Takes doorbells off the socket until one is for the sleep of now, or none is left. One that was
+    /// rung for a sleep that ended, or did not begin, before it was heard would end a later one.
+    pub(crate) fn service_socket(&mut self) {
+        for _ in 0..BELLS {
+            match self.socket.receive() {
+                Received::Nothing => return,
+                Received::Frame(frame, None) if frame.kind == Kind::Doorbell => {
+                    if !self.sleeper.accept_ring(frame.value) {
+                        self.poison(Fault::Doorbell);
+                        return;
+                    }
+                    if self.sleeper.is_latest(frame.value) {
+                        return;
+                    }
                 }
-                due
-            }
-            // Nobody sends descriptors on a channel, whether they find room or not.
-            Received::Frame(..) | Received::Malformed(_) | Received::OutOfDescriptors => {
-                self.poison(Fault::Control);
-                false
-            }
-            Received::HungUp => {
-                self.end(self.departure());
-                false
+                // Nobody sends descriptors on a channel, whether they find room or not.
+                Received::Frame(..) | Received::Malformed(_) | Received::OutOfDescriptors => {
+                    self.poison(Fault::Control);
+                    return;
+                }
+                Received::HungUp => return self.end(self.departure()),
             }
         }
     }
@@ -89,5 +94,41 @@ impl Channel {
     pub(crate) fn publish_totals(&self) {
         self.counters.set(Counter::Sent, self.producer.sent());
         self.counters.set(Counter::Received, self.consumer.received());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use crate::{
+        Address, Channel, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
+    };
+
+    #[test]
+    fn a_bell_that_nobody_slept_to_hear_does_not_end_a_later_sleep() {
+        let name = format!("shm:bells-{}", std::process::id());
+        let address: Address = name.parse().expect("the name is valid");
+        let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+        endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
+        let (mut near, far) = std::thread::scope(|scope| {
+            let client = scope.spawn(|| Channel::connect(&address, ConnectOptions::default()));
+            let Event::Incoming(incoming) = endpoint.recv() else { panic!("a client was to come") };
+            let far = endpoint.accept(incoming, b"").expect("accepted");
+            (client.join().expect("no panic").expect("connected"), far)
+        });
+        for _ in 0..5 {
+            // The message comes while this side is falling asleep, so it does not.
+            near.sleeper.arm();
+            let far = endpoint.channel_mut(far).expect("it is open");
+            far.send(b"in between").expect("there is room");
+            near.sleeper.disarm();
+            assert_eq!(near.recv().expect("it is there").inline(), b"in between");
+        }
+        near.check_liveness();
+        assert_eq!(near.closed(), None);
+        let mut left = [PollFd::from_borrowed_fd(near.socket(), PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        assert_eq!(poll(&mut left, Some(&now)), Ok(0), "a bell is left to end the next sleep");
     }
 }
