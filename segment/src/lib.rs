@@ -10,6 +10,7 @@
 //! | [`ring`] | the single-producer single-consumer ring of 64-byte slots |
 //! | [`free_queue`] | the ring on which a receiver gives buffers back |
 //! | [`blocks`] | unique tokens for the buffers of a region |
+//! | [`guard`] | buffers whose writer has given up its write access |
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
 //! | [`wait`] | spin, adapt or park |
 //! | [`control`] | the `SOCK_SEQPACKET` socket: rendezvous by name, descriptors, doorbells, hang-up |
@@ -36,6 +37,7 @@ pub mod fault;
 pub mod frame;
 pub mod free_queue;
 pub mod geometry;
+pub mod guard;
 #[cfg(all(test, not(loom)))]
 mod layout_table;
 pub mod memory;
