@@ -18,7 +18,6 @@ pub(crate) struct Work {
 }
 
 /// What the running layer can ask for: the time, buffers, to be called again, to run what it made.
-#[derive(Debug)]
 pub struct Context {
     pub(crate) now: Instant,
     /// The node that runs.
@@ -136,5 +135,11 @@ impl Context {
     /// itself. Only while it [starts](crate::Protocol::start).
     pub fn listen_below(&mut self, lower: usize, who: Participants) {
         self.listening.push((lower, who));
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context {{ node: {}, now: {:?} }}", self.node, self.now)
     }
 }
