@@ -64,7 +64,12 @@ struct Ends {
 
 /// The same work by hand: every layer's operations on the message and its checks, in one function.
 #[inline(never)]
-fn by_hand<const LAYERS: usize>(ends: &mut Ends, pool: &mut Pool, session: Session, message: Message) {
+fn by_hand<const LAYERS: usize>(
+    ends: &mut Ends,
+    pool: &mut Pool,
+    session: Session,
+    message: Message,
+) {
     let mut message = message;
     for layer in 0..LAYERS {
         let Some(number) = ends.numbers[layer][0] else { return ends.drops += 1 };

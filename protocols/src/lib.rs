@@ -36,7 +36,9 @@ mod kinds;
 pub mod layers;
 mod participants;
 mod protocol;
+pub mod random;
 mod reason;
+pub mod sim;
 mod slots;
 
 pub use context::Context;
@@ -44,7 +46,8 @@ pub use demultiplexer::Demultiplexer;
 pub use description::{Description, Options};
 pub use fbufs::{Message, Pool};
 pub use graph::{
-    BuildError, Delivery, Graph, Limits, ListenError, NodeId, OpenError, PushError, Session,
+    BuildError, ChangeError, Delivery, Graph, Limits, ListenError, NodeId, OpenError, Place,
+    PushError, Session,
 };
 pub use instant::Instant;
 pub use kinds::Kinds;

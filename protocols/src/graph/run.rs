@@ -63,6 +63,9 @@ impl Graph {
         if let Some(link) = link {
             self.up(link, &mut message);
             self.run_work();
+            if self.context.behind {
+                self.catch_up();
+            }
         }
     }
 
@@ -108,6 +111,9 @@ impl Graph {
             self.context.attributes = Participants::default();
             self.layers[place].wake(&mut self.context);
             self.run_work();
+        }
+        if self.context.behind {
+            self.catch_up();
         }
     }
 
@@ -178,7 +184,8 @@ impl Graph {
                 match self.layers[node as usize].demux(message, &mut self.context) {
                     Demux::To(slot) => Some(self.link_of(node, slot)),
                     Demux::New(slot, upper) => {
-                        let up = self.uppers.get(upper.0 as usize).copied().unwrap_or(Up::Nowhere);
+                        let up =
+                            self.uppers.get(upper.0 as usize).map_or(Up::Nowhere, |upper| upper.1);
                         self.joined(node, |graph| graph.join_above(node, slot, up, at))
                     }
                     Demux::Drop(reason) => {
