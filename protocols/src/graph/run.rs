@@ -121,12 +121,12 @@ impl Graph {
     #[inline]
     fn down(&mut self, from: u32, message: &mut Message) {
         let mut at = from;
+        let mut mark = self.context.work.len();
         while let Some(&Link { node, slot, down, .. }) = self.links.get(at as usize) {
             self.context.node = node;
-            let mark = self.context.work.len();
             let verdict = self.layers[node as usize].push(slot, message, &mut self.context);
             if self.context.emitted {
-                self.next_first(mark);
+                mark = self.next_first(mark);
             }
             match verdict {
                 Verdict::Pass => at = down,
@@ -142,12 +142,12 @@ impl Graph {
     #[inline]
     fn up(&mut self, from: u32, message: &mut Message) {
         let mut at = from;
+        let mut mark = self.context.work.len();
         while let Some(&Link { node, slot, up, .. }) = self.links.get(at as usize) {
             self.context.node = node;
-            let mark = self.context.work.len();
             let verdict = self.layers[node as usize].pop(slot, message, &mut self.context);
             if self.context.emitted {
-                self.next_first(mark);
+                mark = self.next_first(mark);
             }
             match verdict {
                 Verdict::Pass => {}
@@ -243,9 +243,10 @@ impl Graph {
     /// What a layer emitted waits with the last first: turned, so that the first is next. It is
     /// thereby run before everything that waited already, as in a recursive call.
     #[cold]
-    fn next_first(&mut self, mark: usize) {
+    fn next_first(&mut self, mark: usize) -> usize {
         self.context.emitted = false;
         self.context.work[mark..].reverse();
+        self.context.work.len()
     }
 
     /// Runs what layers emitted, and what comes of that, until nothing waits.

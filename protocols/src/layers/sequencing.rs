@@ -16,9 +16,10 @@ use crate::{
 ///
 /// | bytes | what |
 /// |---|---|
-/// | 0–3 | the message's number, from zero, in network byte order; compared as RFC 1982 says |
+/// | 0–3 | the message's number, in network byte order; compared as RFC 1982 says |
 ///
-/// Both ends begin at zero when the session is opened. Options: `window`, how many messages ahead of
+/// Both ends begin anew when a session is opened. Options: `first`, the number of its first message, the
+/// same on both sides (0); `window`, how many messages ahead of
 /// the next one are kept (256); `timeout`, how long a gap is waited for (20ms); `held`, how many
 /// messages are kept in all sessions together (4096).
 ///
@@ -27,6 +28,7 @@ use crate::{
 /// RFC 3550, A.1).
 #[derive(Debug)]
 pub struct Sequencing {
+    first: u32,
     window: u32,
     timeout: Duration,
     held_limit: usize,
@@ -58,9 +60,10 @@ impl Sequencing {
     /// # Errors
     /// [`OptionError`].
     pub fn from_options(options: &Options) -> Result<Self, OptionError> {
-        options.only(&["window", "timeout", "held"])?;
+        options.only(&["first", "window", "timeout", "held"])?;
         let window = options.within("window", 1..=1 << 16, "a number from 1 to 65536")?;
         Ok(Self {
+            first: options.get("first", "a number below 4294967296")?.unwrap_or(0),
             window: window.unwrap_or(256),
             timeout: options.duration("timeout")?.unwrap_or(Duration::from_millis(20)),
             held_limit: options.get("held", "a number of messages")?.unwrap_or(4096),
@@ -174,8 +177,8 @@ impl Sequencing {
 impl Protocol for Sequencing {
     fn open(&mut self, _who: &mut Participants, _context: &mut Context) -> Result<Opened, Refusal> {
         let session = Session {
-            next: 0,
-            expected: 0,
+            next: self.first,
+            expected: self.first,
             ahead: VecDeque::new(),
             give_up: Instant::NEVER,
             after_jump: None,

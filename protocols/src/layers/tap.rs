@@ -15,6 +15,9 @@ use crate::{
 
 /// The longest record, unless something is said.
 const SNAP: usize = 65_535;
+/// What the capture's header says of the longest message: some readers refuse a record of a message
+/// that was longer, also if less of it was written.
+const LONGEST: u32 = 262_144;
 /// How much is written, unless something is said.
 const LIMIT: u64 = 64 << 20;
 
@@ -47,11 +50,12 @@ impl Tap {
         limit: u64,
     ) -> Self {
         let header = PcapHeader {
-            snaplen: u32::try_from(snap).unwrap_or(u32::MAX),
+            snaplen: LONGEST,
             datalink: link,
             ts_resolution: TsResolution::NanoSecond,
             ..PcapHeader::default()
         };
+        let snap = snap.min(LONGEST as usize);
         let writer: Box<dyn Write + Send> = Box::new(writer);
         Self {
             writer: PcapWriter::with_header(writer, header).ok(),
@@ -102,7 +106,7 @@ impl Tap {
         }
         let packet = PcapPacket {
             timestamp: now,
-            orig_len: u32::try_from(message.len()).unwrap_or(u32::MAX),
+            orig_len: u32::try_from(message.len()).unwrap_or(LONGEST).min(LONGEST),
             data: Cow::Borrowed(&self.scratch[..len]),
         };
         match writer.write_packet(&packet) {
