@@ -1,0 +1,148 @@
+//! What a graph is made of, as text or as a value.
+//!
+//! One line describes one node, the upper ones first by habit:
+//!
+//! ```text
+//! # name = kind(option=value, …): the nodes below
+//! udp: ipv4 ipv6
+//! ipv4: lossy
+//! ipv6: lossy
+//! lossy = fault(loss=0.01, seed=7): ether
+//! ether(mac=02:00:00:00:00:01): tap0
+//! tap0 = device
+//! ```
+//!
+//! A node whose name is its kind needs no `=`; one without options no parentheses; one without nodes
+//! below no colon. What follows a `#` is a comment. Names and kinds are letters, digits, `-` and `_`;
+//! a value is anything without spaces, commas, parentheses and `#`. The order of the lines has no
+//! meaning, the order of the nodes below one has: a layer knows them by their place.
+
+mod options;
+mod parse;
+
+use std::fmt;
+
+pub use options::{OptionError, Options};
+pub use parse::{ParseError, Problem};
+
+/// The description of one node.
+#[derive(Clone, Debug)]
+pub struct NodeDescription {
+    /// Its name; no other node has it.
+    pub name: String,
+    /// What it is: see [`Kinds`](crate::Kinds).
+    pub kind: String,
+    /// How it is to behave.
+    pub options: Options,
+    /// The names of the nodes below it.
+    pub lowers: Vec<String>,
+    /// The line of the text that describes it, from 1; zero if it was built otherwise.
+    pub line: usize,
+}
+
+/// Where it was written makes no difference.
+impl PartialEq for NodeDescription {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.kind, &self.options, &self.lowers)
+            == (&other.name, &other.kind, &other.options, &other.lowers)
+    }
+}
+
+impl Eq for NodeDescription {}
+
+impl NodeDescription {
+    /// A node of its kind's name, without options, over nothing.
+    pub fn new(name: &str) -> Self {
+        let name = name.to_owned();
+        let kind = name.clone();
+        Self { name, kind, options: Options::default(), lowers: Vec::new(), line: 0 }
+    }
+
+    /// Of another kind.
+    pub fn of(mut self, kind: &str) -> Self {
+        self.kind = kind.to_owned();
+        self
+    }
+
+    /// With an option.
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.options.set(name, value.to_string());
+        self
+    }
+
+    /// Over one more node.
+    pub fn over(mut self, lower: &str) -> Self {
+        self.lowers.push(lower.to_owned());
+        self
+    }
+}
+
+impl fmt::Display for NodeDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.kind != self.name {
+            write!(f, " = {}", self.kind)?;
+        }
+        if !self.options.is_empty() {
+            write!(f, "({})", self.options)?;
+        }
+        for (place, lower) in self.lowers.iter().enumerate() {
+            write!(f, "{} {lower}", if place == 0 { ":" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// The description of a graph: of its nodes, in the order in which they were named.
+///
+/// Its [`Display`](fmt::Display) is text that parses to the same description again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// The nodes.
+    pub nodes: Vec<NodeDescription>,
+}
+
+impl Description {
+    /// Of no nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With one more node.
+    pub fn node(mut self, node: NodeDescription) -> Self {
+        self.nodes.push(node);
+        self
+    }
+
+    /// The node of that name.
+    pub fn find(&self, name: &str) -> Option<&NodeDescription> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The graph as Graphviz draws it: `dot -Tsvg`.
+    pub fn to_dot(&self) -> String {
+        use fmt::Write as _;
+        let mut dot = String::from("digraph protocols {\n    node [shape=box];\n");
+        for node in &self.nodes {
+            let kind =
+                if node.kind == node.name { String::new() } else { format!("\\n{}", node.kind) };
+            let options = node.options.to_string();
+            let options = if options.is_empty() { options } else { format!("\\n{options}") };
+            // Writing into a string does not fail.
+            let _ = writeln!(dot, "    \"{0}\" [label=\"{0}{kind}{options}\"];", node.name);
+        }
+        for node in &self.nodes {
+            for lower in &node.lowers {
+                let _ = writeln!(dot, "    \"{}\" -> \"{lower}\";", node.name);
+            }
+        }
+        dot.push_str("}\n");
+        dot
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.nodes.iter().try_for_each(|node| writeln!(f, "{node}"))
+    }
+}
