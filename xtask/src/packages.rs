@@ -27,7 +27,6 @@ const NEEDS: &[Need] = &[
     Need { program: "nc", why: "judges in the lab", apt: "netcat-openbsd", dnf: "netcat" },
     Need { program: "dig", why: "judges in the lab", apt: "bind9-dnsutils", dnf: "bind-utils" },
     Need { program: "tshark", why: "judges in the lab", apt: "tshark", dnf: "wireshark-cli" },
-    Need { program: "tcpdump", why: "captures in the lab", apt: "tcpdump", dnf: "tcpdump" },
     Need { program: "ethtool", why: "sets up the lab's device", apt: "ethtool", dnf: "ethtool" },
 ];
 

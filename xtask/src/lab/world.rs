@@ -26,8 +26,8 @@ pub fn tool(program: &str) -> Command {
 pub struct World {
     host: Child,
     said: BufReader<ChildStdout>,
-    tcpdump: Child,
-    tcpdump_said: BufReader<ChildStderr>,
+    dumpcap: Child,
+    dumpcap_said: BufReader<ChildStderr>,
 }
 
 impl World {
@@ -56,33 +56,36 @@ impl World {
         }
         // The kernel's own sums are to be in the capture too. The device may not know the feature.
         let _ = tool("ethtool").args(["-K", DEVICE, "tx", "off"]).output();
-        let mut tcpdump = tool("tcpdump");
-        // Not as the user that it would turn into by itself: in a user namespace there is none.
-        tcpdump.args(["-i", DEVICE, "-Z", "root", "-B", "32768", "-s", "0", "-w"]).arg(pcap);
-        let mut tcpdump = tcpdump.stderr(Stdio::piped()).spawn().context("no tcpdump")?;
-        let mut tcpdump_said =
-            BufReader::new(tcpdump.stderr.take().context("its output was not piped")?);
-        line.clear();
-        while !line.contains("listening on") {
-            line.clear();
-            if tcpdump_said.read_line(&mut line)? == 0 {
-                bail!("tcpdump ended before it captured anything");
+        // tcpdump would be better known, but insists on changing its user, which a user namespace
+        // refuses.
+        let mut dumpcap = tool("dumpcap");
+        dumpcap.args(["-q", "-P", "-i", DEVICE, "-B", "64", "-w"]).arg(pcap);
+        let mut dumpcap = dumpcap.stderr(Stdio::piped()).spawn().context("no dumpcap")?;
+        let mut dumpcap_said =
+            BufReader::new(dumpcap.stderr.take().context("its output was not piped")?);
+        let mut heard = String::new();
+        while !heard.contains("File:") {
+            if dumpcap_said.read_line(&mut heard)? == 0 {
+                bail!("dumpcap ended before it captured anything: {heard}");
             }
         }
-        Ok(World { host, said, tcpdump, tcpdump_said })
+        Ok(World { host, said, dumpcap, dumpcap_said })
     }
 
     /// Ends both, and answers what the host counted.
     pub fn end(&mut self) -> Result<String> {
-        // tcpdump gets what it captured in blocks, the last of them after a second.
+        // dumpcap gets what it captured in blocks, the last of them after a second.
         std::thread::sleep(Duration::from_millis(1500));
-        if let Some(pid) = i32::try_from(self.tcpdump.id()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = i32::try_from(self.dumpcap.id()).ok().and_then(Pid::from_raw) {
             kill_process(pid, Signal::INT)?;
         }
-        wait(&mut self.tcpdump, "tcpdump")?;
+        wait(&mut self.dumpcap, "dumpcap")?;
         let mut said = String::new();
-        self.tcpdump_said.read_to_string(&mut said)?;
-        if !said.contains("0 packets dropped by kernel") {
+        self.dumpcap_said.read_to_string(&mut said)?;
+        // Of what it received and dropped, the second number.
+        let complete =
+            said.lines().any(|line| line.contains("received/dropped") && line.contains("/0 ("));
+        if !complete {
             bail!("the capture is not complete:\n{said}");
         }
         drop(self.host.stdin.take());
@@ -95,7 +98,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for child in [&mut self.host, &mut self.tcpdump] {
+        for child in [&mut self.host, &mut self.dumpcap] {
             // They may have ended, which is what is wanted.
             let _ = child.kill();
             let _ = child.wait();
