@@ -112,7 +112,8 @@ impl Arp {
             return Verdict::Drop(Reason::NotForUs);
         }
         // Who sends for another's link address is a proxy at best; we know of none.
-        if context.attributes.remote.link != Some(packet.sender_mac) || is_group(packet.sender_mac) {
+        if context.attributes.remote.link != Some(packet.sender_mac) || is_group(packet.sender_mac)
+        {
             return Verdict::Drop(Reason::Malformed);
         }
         let to_us = packet.target_ipv4_addr() == self.address;
@@ -195,8 +196,7 @@ impl Protocol for Arp {
             return Verdict::Drop(Reason::NoRoute);
         };
         let now = context.now();
-        let resolution =
-            self.neighbors.resolve(hop, message, now, |reason| context.count(reason));
+        let resolution = self.neighbors.resolve(hop, message, now, |reason| context.count(reason));
         match resolution {
             Resolution::Known(link) => {
                 context.attributes.remote.link = Some(link);

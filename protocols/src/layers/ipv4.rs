@@ -255,6 +255,3 @@ impl Protocol for Ipv4 {
         tell("unfinished_bytes", bytes as u64);
     }
 }
-
-#[cfg(test)]
-mod tests;

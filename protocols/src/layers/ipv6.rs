@@ -17,8 +17,8 @@ use super::reassembly::{Bounds, Reassembly};
 use super::token_bucket::TokenBucket;
 use crate::description::OptionError;
 use crate::{
-    Below, Context, Demux, Lower, Message, Opened, Options, Participants, Protocol, Reason, Refusal,
-    Slot, Upper, Verdict,
+    Below, Context, Demux, Lower, Message, Opened, Options, Participants, Protocol, Reason,
+    Refusal, Slot, Upper, Verdict,
 };
 use header::Received;
 
@@ -262,6 +262,3 @@ impl Protocol for Ipv6 {
         tell("neighbors", self.neighbors.len() as u64);
     }
 }
-
-#[cfg(test)]
-mod tests;

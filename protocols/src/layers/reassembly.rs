@@ -113,7 +113,7 @@ impl<K: Copy + Eq> Reassembly<K> {
         self.expire(now, count);
         let len = message.len();
         let end = place.offset.saturating_add(len);
-        if len == 0 || (place.more && len % 8 != 0) {
+        if len == 0 || (place.more && !len.is_multiple_of(8)) {
             return Err(Reason::Malformed);
         }
         if end > self.bounds.longest {
@@ -223,7 +223,8 @@ impl<K> Unfinished<K> {
         let ends = self.pieces.last().map_or(0, Piece::end).max(piece.end());
         let total = if place.more { self.total } else { Some(piece.end()) };
         // Of two ends one is a lie, and so is what lies behind the end.
-        if (self.total.is_some() && total != self.total) || total.is_some_and(|total| ends > total) {
+        if (self.total.is_some() && total != self.total) || total.is_some_and(|total| ends > total)
+        {
             return Err(Reason::Overlap);
         }
         if self.pieces.len() >= fragments {
@@ -243,3 +244,6 @@ impl<K> Unfinished<K> {
         std::mem::take(&mut self.held)
     }
 }
+
+#[cfg(test)]
+mod tests;

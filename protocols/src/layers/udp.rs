@@ -86,8 +86,13 @@ impl Udp {
 }
 
 impl Protocol for Udp {
-    fn start(&mut self, lowers: &[Lower], _context: &mut Context) {
+    fn start(&mut self, lowers: &[Lower], context: &mut Context) {
         self.families = Families::of(lowers);
+        // Also of what nobody listens for: its sender is to hear that.
+        for lower in self.families.places().filter(|lower| *lower < lowers.len()) {
+            let selector = Some(IpNumber::UDP.0.into());
+            context.listen_below(lower, Participants { selector, ..Participants::default() });
+        }
     }
 
     fn multiplexes(&self) -> bool {
@@ -255,6 +260,3 @@ impl Protocol for Udp {
         tell("sessions", self.slots.len() as u64);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -189,11 +189,8 @@ impl Ipv6 {
             return Verdict::Drop(Reason::Budget);
         }
         self.counts.answered += 1;
-        let flags = NeighborAdvertisementHeader {
-            router: false,
-            solicited: !nobody,
-            r#override: true,
-        };
+        let flags =
+            NeighborAdvertisementHeader { router: false, solicited: !nobody, r#override: true };
         let kind = (TYPE_NEIGHBOR_ADVERTISEMENT, flags.to_bytes(), TARGET_LINK_ADDRESS);
         let (to, link) = if nobody {
             (ALL_NODES, link_of_group(ALL_NODES))

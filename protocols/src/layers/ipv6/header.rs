@@ -112,8 +112,7 @@ impl Received {
     }
 
     fn note_fragment(&mut self, bytes: [u8; FRAGMENT]) -> Result<(), Reason> {
-        let (header, _) =
-            Ipv6FragmentHeader::from_slice(&bytes).map_err(|_| Reason::Malformed)?;
+        let (header, _) = Ipv6FragmentHeader::from_slice(&bytes).map_err(|_| Reason::Malformed)?;
         let place = Place {
             offset: usize::from(header.fragment_offset.byte_offset()),
             more: header.more_fragments,
@@ -168,11 +167,7 @@ pub(super) fn to_send(
 }
 
 /// The header of a fragment of ours.
-pub(super) fn fragment_to_send(
-    protocol: u8,
-    place: Place,
-    identification: u32,
-) -> [u8; FRAGMENT] {
+pub(super) fn fragment_to_send(protocol: u8, place: Place, identification: u32) -> [u8; FRAGMENT] {
     // Offsets come in units of eight bytes and fit: the caller cuts them so.
     let offset = IpFragOffset::try_new((place.offset / 8) as u16).unwrap_or_default();
     Ipv6FragmentHeader::new(IpNumber(protocol), offset, place.more, identification).to_bytes()

@@ -43,8 +43,7 @@ impl Ipv6 {
         if whole
             && received.protocol == IpNumber::IPV6_ICMP.0
             && message.peek(received.headers_len, &mut kind).is_ok()
-            && (icmpv6::TYPE_ROUTER_SOLICITATION..=icmpv6::TYPE_REDIRECT_MESSAGE)
-                .contains(&kind[0])
+            && (icmpv6::TYPE_ROUTER_SOLICITATION..=icmpv6::TYPE_REDIRECT_MESSAGE).contains(&kind[0])
         {
             return self.demux_own(received.from);
         }
@@ -67,11 +66,7 @@ impl Ipv6 {
     }
 
     /// Takes the headers off a packet that [`demux_received`](Self::demux_received) has read.
-    pub(super) fn pop_received(
-        &mut self,
-        message: &mut Message,
-        context: &mut Context,
-    ) -> Verdict {
+    pub(super) fn pop_received(&mut self, message: &mut Message, context: &mut Context) -> Verdict {
         let Some(received) = self.received else { return Verdict::Drop(Reason::NoSession) };
         let mut headers = [0; 256];
         if message.pop(&mut headers[..received.headers_len]).is_err() {
@@ -105,7 +100,6 @@ impl Ipv6 {
         let mut kind = [0];
         received.protocol == IpNumber::IPV6_ICMP.0
             && message.peek(0, &mut kind).is_ok()
-            && (icmpv6::TYPE_ROUTER_SOLICITATION..=icmpv6::TYPE_REDIRECT_MESSAGE)
-                .contains(&kind[0])
+            && (icmpv6::TYPE_ROUTER_SOLICITATION..=icmpv6::TYPE_REDIRECT_MESSAGE).contains(&kind[0])
     }
 }
