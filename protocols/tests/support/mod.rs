@@ -167,7 +167,7 @@ pub fn ipv4_piece(
     payload: &[u8],
 ) -> Vec<u8> {
     let total = (20 + payload.len() as u16).to_be_bytes();
-    let place = (offset as u16 / 8 | u16::from(more) << 13).to_be_bytes();
+    let place = ((offset as u16 / 8) | (u16::from(more) << 13)).to_be_bytes();
     let id = id.to_be_bytes();
     let head = [0x45, 0, total[0], total[1], id[0], id[1], place[0], place[1], 64, protocol, 0, 0];
     let mut header = [&head[..], &from, &to].concat();
