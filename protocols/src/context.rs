@@ -18,7 +18,6 @@ pub(crate) struct Work {
 }
 
 /// What the running layer can ask for: the time, buffers, to be called again, to run what it made.
-#[derive(Debug)]
 pub struct Context {
     pub(crate) now: Instant,
     /// The node that runs.
@@ -39,6 +38,10 @@ pub struct Context {
     pub(crate) output_limit: usize,
     /// What a starting layer listens for, with the place of the node below it.
     pub(crate) listening: Vec<(usize, Participants)>,
+    /// Whether a message of the next generation has come.
+    pub(crate) behind: bool,
+    /// Whether the stack above the layer that is drained was changed.
+    pub(crate) changed: bool,
 }
 
 impl Context {
@@ -98,6 +101,11 @@ impl Context {
         self.emit(slot, false, message);
     }
 
+    /// Sends a message on, downwards or upwards, in the same way.
+    pub fn emit_down_or_up(&mut self, slot: Slot, down: bool, message: Message) {
+        self.emit(slot, down, message);
+    }
+
     fn emit(&mut self, slot: Slot, down: bool, message: Message) {
         let links = self.links.get(self.node as usize);
         let link = links.and_then(|links| links.get(slot.0 as usize)).copied().unwrap_or(NONE);
@@ -132,9 +140,25 @@ impl Context {
         }
     }
 
+    /// A message has come for the stack as it will be: the graph is to change it, if it knows how.
+    pub(crate) fn stack_is_behind(&mut self) {
+        self.behind = true;
+    }
+
+    /// Whether the running layer is drained since the stack above it has changed.
+    pub(crate) fn stack_has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Listens at a node below, by its place in the description, for messages to the running layer
     /// itself. Only while it [starts](crate::Protocol::start).
     pub fn listen_below(&mut self, lower: usize, who: Participants) {
         self.listening.push((lower, who));
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context {{ node: {}, now: {:?} }}", self.node, self.now)
     }
 }

@@ -1,9 +1,11 @@
 //! The graph: it owns the layers and runs messages through them.
 
 mod build;
+mod changing;
 mod closing;
 mod listening;
 mod opening;
+mod relinking;
 mod run;
 
 use std::collections::VecDeque;
@@ -15,13 +17,14 @@ use crate::{
     Request, Slot,
 };
 
-pub use build::BuildError;
+pub use build::{BuildError, Place};
+pub use changing::ChangeError;
 pub use listening::ListenError;
 pub use opening::OpenError;
 pub use run::PushError;
 
-/// A node of a graph, by which the caller names it without a look-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A node of a graph, by which the caller names it without a look-up. The default is the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NodeId(u32);
 
 /// An open session of the application's. Of one graph; once closed, it is refused.
@@ -114,13 +117,18 @@ pub struct Graph {
     free_links: Vec<u32>,
     /// What the session can rely on, by link.
     below: Vec<Below>,
-    /// What layers name by [`Upper`](crate::Upper).
-    uppers: Vec<Up>,
+    /// What layers name by [`Upper`](crate::Upper), with the layer that does.
+    uppers: Vec<(u32, Up)>,
     applications: Vec<Application>,
     free_applications: Vec<u32>,
     inbox: VecDeque<Delivery>,
     context: Context,
     limits: Limits,
+    /// Changes that wait for the other side.
+    staged: Vec<relinking::Staged>,
+    free_nodes: Vec<u32>,
+    /// What the layers dropped that were taken out.
+    retired: [u64; Reason::ALL.len()],
 }
 
 impl Graph {
@@ -154,6 +162,12 @@ impl Graph {
                 }
             });
         }
+        for reason in Reason::ALL {
+            let count = self.retired[reason as usize];
+            if count != 0 {
+                tell("layers taken out", &format!("dropped: {reason:?}"), count);
+            }
+        }
     }
 
     /// How many messages a node dropped for a reason.
@@ -163,7 +177,7 @@ impl Graph {
 
     /// How many messages were dropped, in all nodes and for all reasons.
     pub fn all_drops(&self) -> u64 {
-        self.context.drops.iter().flatten().sum()
+        self.context.drops.iter().flatten().chain(&self.retired).sum()
     }
 
     /// Where the graph gets buffers; the application may take its messages' buffers from there too.

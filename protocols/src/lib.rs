@@ -34,21 +34,23 @@ mod graph;
 mod instant;
 mod kinds;
 pub mod layers;
-mod message;
 mod participants;
 mod protocol;
+pub mod random;
 mod reason;
+pub mod sim;
 mod slots;
 
 pub use context::Context;
 pub use demultiplexer::Demultiplexer;
 pub use description::{Description, Options};
+pub use fbufs::{Message, Pool};
 pub use graph::{
-    BuildError, Delivery, Graph, Limits, ListenError, NodeId, OpenError, PushError, Session,
+    BuildError, ChangeError, Delivery, Graph, Limits, ListenError, NodeId, OpenError, Place,
+    PushError, Session,
 };
 pub use instant::Instant;
 pub use kinds::Kinds;
-pub use message::{Message, Pool};
 pub use participants::{Participant, Participants};
 pub use protocol::{
     Answer, Below, Demux, Lower, Opened, Protocol, Refusal, Request, Slot, Upper, Verdict,

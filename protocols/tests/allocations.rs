@@ -1,9 +1,9 @@
 //! Steady state allocates nothing, in any layer.
 
-mod support;
+mod network;
 
 use allocation_counter::measure;
-use support::*;
+use network::*;
 
 /// What a host sends for a frame, and how often it allocated meanwhile.
 fn count(host: &mut Host, frame: &[u8]) -> (usize, u64) {

@@ -1,11 +1,11 @@
 //! A host among others in an IPv4 network: ARP, IPv4, ICMP and UDP together.
 
-mod support;
+mod network;
 
 use std::time::Duration;
 
+use network::*;
 use proptest::prelude::*;
-use support::*;
 
 /// What Linux sent and got, from the lab.
 const ASKED: &str = "ffffffffffff02000000000108060001080006040001020000000001c0000201000000000000\

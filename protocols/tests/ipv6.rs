@@ -1,11 +1,11 @@
 //! A host among others in an IPv6 network: neighbour discovery, IPv6, ICMP and UDP together.
 
-mod support;
+mod network;
 
 use std::time::Duration;
 
+use network::*;
 use proptest::prelude::*;
-use support::*;
 
 /// What Linux sent, from the lab.
 const SOLICITED: &str = "3333ff00000202000000000186dd6000000000203aff20010db800000000000000000000000\

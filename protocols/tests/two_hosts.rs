@@ -1,10 +1,10 @@
 //! Two hosts on one wire, joined by hand; and one on a wire of nonsense.
 
-mod support;
+mod network;
 
+use network::*;
 use proptest::prelude::*;
 use protocols::Participants;
-use support::*;
 
 /// Carries frames to and fro until nobody has any; how many there were.
 fn settle(hosts: &mut [Host; 2]) -> usize {

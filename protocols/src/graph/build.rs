@@ -120,6 +120,8 @@ impl Graph {
             output: Vec::new(),
             output_limit: limits.output,
             listening: Vec::new(),
+            behind: false,
+            changed: false,
         };
         Self {
             layers: Vec::new(),
@@ -133,6 +135,9 @@ impl Graph {
             inbox: VecDeque::new(),
             context,
             limits,
+            staged: Vec::new(),
+            free_nodes: Vec::new(),
+            retired: [0; Reason::ALL.len()],
         }
     }
 
@@ -150,12 +155,18 @@ impl Graph {
                 return Err(BuildError::UnknownKind { at, kind: node.kind.clone(), known });
             }
         };
-        self.nodes.push(Node {
+        let node = Node {
             description: node.clone(),
             lowers: Vec::new(),
             multiplexes: layer.multiplexes(),
             listener: None,
-        });
+        };
+        if let Some(place) = self.free_nodes.pop() {
+            self.nodes[place as usize] = node;
+            self.layers[place as usize] = layer;
+            return Ok(place);
+        }
+        self.nodes.push(node);
         self.layers.push(layer);
         self.context.wakes.push(Instant::NEVER);
         self.context.drops.push([0; Reason::ALL.len()]);
@@ -164,7 +175,7 @@ impl Graph {
         Ok(self.nodes.len() as u32 - 1)
     }
 
-    fn find_lowers(&self, node: &NodeDescription) -> Result<Vec<u32>, BuildError> {
+    pub(super) fn find_lowers(&self, node: &NodeDescription) -> Result<Vec<u32>, BuildError> {
         let find = |lower: &String| match self.node(lower) {
             Some(NodeId(place)) => Ok(place),
             None => Err(BuildError::UnknownLower { at: Place::of(node), lower: lower.clone() }),

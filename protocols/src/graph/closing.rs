@@ -6,8 +6,12 @@ impl Graph {
     /// Closes a session: what its layers hold is sent and delivered as far as it can be, then each
     /// forgets the session, unless another session uses it too. `false` if it was not open.
     pub fn close(&mut self, now: Instant, session: Session) -> bool {
-        let Some(link) = self.application(session) else { return false };
+        if self.application(session).is_none() {
+            return false;
+        }
         self.context.now = now;
+        self.settle();
+        let Some(link) = self.application(session) else { return false };
         self.drain_from(link);
         self.applications[session.index as usize].link = NONE;
         self.free_applications.push(session.index);
@@ -37,7 +41,7 @@ impl Graph {
                 return;
             }
             let Link { node, slot, down, .. } = *link;
-            link.up = Up::Nowhere;
+            (link.up, link.down) = (Up::Nowhere, NONE);
             self.context.node = node;
             self.layers[node as usize].close(slot, &mut self.context);
             self.context.links[node as usize][slot.0 as usize] = NONE;

@@ -43,7 +43,7 @@ impl Graph {
         let mut left = vec![(place, who, up)];
         while let Some((place, mut who, up)) = left.pop() {
             let listened = if self.nodes[place as usize].multiplexes {
-                let upper = self.upper(up);
+                let upper = self.upper(place, up);
                 self.layers[place as usize].listen(&mut who, upper)
             } else {
                 self.listen_linearly(place, up)
@@ -72,10 +72,10 @@ impl Graph {
     }
 
     /// The name under which a layer knows what is above it.
-    fn upper(&mut self, up: Up) -> Upper {
-        let known = self.uppers.iter().position(|known| *known == up);
+    fn upper(&mut self, place: u32, up: Up) -> Upper {
+        let known = self.uppers.iter().position(|known| *known == (place, up));
         Upper(known.unwrap_or_else(|| {
-            self.uppers.push(up);
+            self.uppers.push((place, up));
             self.uppers.len() - 1
         }) as u32)
     }

@@ -184,14 +184,15 @@ impl Graph {
         if self.link_of(place, slot) != NONE {
             return Err(Reason::NoSession);
         }
-        let link = Link { node: place, slot, down: from, up, uses: 0 };
+        let (down, held) = self.ways(from);
+        let link = Link { node: place, slot, down, up, uses: 0 };
         let Some(link) = self.new_link(link) else {
             self.context.node = place;
             self.layers[place as usize].close(slot, &mut self.context);
             return Err(Reason::SessionLimit);
         };
-        if let Some(from) = self.links.get_mut(from as usize) {
-            from.uses += 1;
+        if let Some(held) = self.links.get_mut(held as usize) {
+            held.uses += 1;
         }
         self.announce(link);
         Ok(link)
@@ -200,10 +201,10 @@ impl Graph {
     /// Makes a session for the listening application.
     pub(super) fn open_to_application(&mut self, link: u32) -> u32 {
         let session = self.new_application();
-        self.applications[session.index as usize].link = link;
-        let link = &mut self.links[link as usize];
-        link.up = Up::Application(session.index);
-        link.uses += 1;
+        let (down, held) = self.ways(link);
+        self.applications[session.index as usize].link = down;
+        self.links[link as usize].up = Up::Application(session.index);
+        self.links[held as usize].uses += 1;
         session.index
     }
 }

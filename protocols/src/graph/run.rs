@@ -63,6 +63,9 @@ impl Graph {
         if let Some(link) = link {
             self.up(link, &mut message);
             self.run_work();
+            if self.context.behind {
+                self.catch_up();
+            }
         }
     }
 
@@ -109,18 +112,21 @@ impl Graph {
             self.layers[place].wake(&mut self.context);
             self.run_work();
         }
+        if self.context.behind {
+            self.catch_up();
+        }
     }
 
     /// Runs a message down from a link, until it has left.
     #[inline]
     fn down(&mut self, from: u32, message: &mut Message) {
         let mut at = from;
+        let mut mark = self.context.work.len();
         while let Some(&Link { node, slot, down, .. }) = self.links.get(at as usize) {
             self.context.node = node;
-            let mark = self.context.work.len();
             let verdict = self.layers[node as usize].push(slot, message, &mut self.context);
             if self.context.emitted {
-                self.next_first(mark);
+                mark = self.next_first(mark);
             }
             match verdict {
                 Verdict::Pass => at = down,
@@ -136,12 +142,12 @@ impl Graph {
     #[inline]
     fn up(&mut self, from: u32, message: &mut Message) {
         let mut at = from;
+        let mut mark = self.context.work.len();
         while let Some(&Link { node, slot, up, .. }) = self.links.get(at as usize) {
             self.context.node = node;
-            let mark = self.context.work.len();
             let verdict = self.layers[node as usize].pop(slot, message, &mut self.context);
             if self.context.emitted {
-                self.next_first(mark);
+                mark = self.next_first(mark);
             }
             match verdict {
                 Verdict::Pass => {}
@@ -178,7 +184,8 @@ impl Graph {
                 match self.layers[node as usize].demux(message, &mut self.context) {
                     Demux::To(slot) => Some(self.link_of(node, slot)),
                     Demux::New(slot, upper) => {
-                        let up = self.uppers.get(upper.0 as usize).copied().unwrap_or(Up::Nowhere);
+                        let up =
+                            self.uppers.get(upper.0 as usize).map_or(Up::Nowhere, |upper| upper.1);
                         self.joined(node, |graph| graph.join_above(node, slot, up, at))
                     }
                     Demux::Drop(reason) => {
@@ -245,9 +252,10 @@ impl Graph {
     /// What a layer emitted waits with the last first: turned, so that the first is next. It is
     /// thereby run before everything that waited already, as in a recursive call.
     #[cold]
-    fn next_first(&mut self, mark: usize) {
+    fn next_first(&mut self, mark: usize) -> usize {
         self.context.emitted = false;
         self.context.work[mark..].reverse();
+        self.context.work.len()
     }
 
     /// Runs what layers emitted, and what comes of that, until nothing waits.
