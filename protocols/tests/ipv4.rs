@@ -226,3 +226,19 @@ proptest! {
         prop_assert_eq!(came, echo(0, &data));
     }
 }
+
+#[test]
+fn a_datagram_whose_rest_does_not_come_is_given_up_and_its_sender_told() {
+    let mut host = Host::acquainted(2);
+    let first = ipv4_piece(THEM4, US4, 17, (0, true, 99), &[1; 64]);
+    let later = ipv4_piece(THEM4, US4, 17, (64, true, 98), &[1; 64]);
+    assert!(host.exchange(&ether(US, THEM, 0x0800, &first)).is_empty());
+    assert!(host.exchange(&ether(US, THEM, 0x0800, &later)).is_empty());
+    let sent = host.pass(Duration::from_secs(40));
+    let errors: Vec<_> = sent.iter().filter(|frame| frame[12..14] == [8, 0]).collect();
+    let [error] = &errors[..] else { panic!("one, not {errors:?}") };
+    assert_eq!(error[34..36], [11, 1]);
+    assert_eq!((sum(&error[14..34]), sum(&error[34..])), ([0, 0], [0, 0]));
+    assert_eq!(error[42..], first, "it is quoted as it was");
+    assert_eq!(host.count("ipv4", "dropped: Incomplete"), 2);
+}

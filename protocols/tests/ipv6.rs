@@ -207,3 +207,16 @@ proptest! {
         prop_assert_eq!(came, summed(&global(2), &global(1), 58, 2, &reply));
     }
 }
+
+#[test]
+fn a_datagram_whose_rest_does_not_come_is_given_up_and_its_sender_told() {
+    let mut host = Host::acquainted(2);
+    let first = packet(44, &[&[17, 0, 0, 1, 1, 2, 3, 4][..], &[1; 64]].concat());
+    assert!(host.exchange(&first).is_empty());
+    let sent = host.pass(Duration::from_secs(70));
+    let errors: Vec<_> = sent.iter().filter(|frame| frame[54] == 3).collect();
+    let [error] = &errors[..] else { panic!("one, not {sent:?}") };
+    assert_eq!(error[54..56], [3, 1]);
+    assert!(is_right(error));
+    assert_eq!(error[62..], first[14..], "it is quoted as it was");
+}

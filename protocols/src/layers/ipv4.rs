@@ -6,6 +6,8 @@ mod send;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use etherparse::{IpNumber, icmpv4};
+
 use super::addresses::{Subnet, is_group};
 use super::internet_sessions::InternetSessions;
 use super::reassembly::{Bounds, Reassembly};
@@ -37,8 +39,8 @@ struct DatagramKey {
 /// options are skipped; fragments are put together as far as the bounds allow, overlapping ones
 /// refused. Sends from its own address, straight to hosts in its network and to others by the
 /// gateway, in fragments where a message is too long. It forwards nothing and knows no multicast.
-/// To a datagram that nobody wants it answers that its port or protocol is unreachable, seldom
-/// enough to be of no use to a flooder.
+/// To a datagram for a port where nobody listens, and to one whose fragments did not all come in
+/// time, it answers with an error, seldom enough to be of no use to a flooder.
 ///
 /// The address of the next hop goes down in the attributes (remote network); a broadcast has its
 /// link address already.
@@ -56,6 +58,8 @@ pub struct Ipv4 {
     /// What [`demux`](Protocol::demux) read, for the [`pop`](Protocol::pop) that follows, and for
     /// quoting it if nobody above wants the message.
     received: Option<Received>,
+    /// A session over which messages of our own can go.
+    way_out: Slot,
     errors: TokenBucket,
     errors_sent: u64,
     fragments_sent: u64,
@@ -86,6 +90,7 @@ impl Ipv4 {
             }),
             identification: 0,
             received: None,
+            way_out: Slot(0),
             errors: TokenBucket::new(16, Duration::from_millis(10)),
             errors_sent: 0,
             fragments_sent: 0,
@@ -163,8 +168,9 @@ impl Protocol for Ipv4 {
         Ok(Opened { slot: self.sessions.open(protocol, remote)?, lower: 0 })
     }
 
-    fn opened(&mut self, _slot: Slot, below: Below) -> Below {
+    fn opened(&mut self, slot: Slot, below: Below) -> Below {
         self.mtu = below.max_message;
+        self.way_out = slot;
         let max_message = LONGEST - HEADER;
         let local = Some(IpAddr::V4(self.subnet.address));
         Below { max_message, headroom: below.headroom + HEADER, local }
@@ -227,16 +233,22 @@ impl Protocol for Ipv4 {
         context: &mut Context,
     ) {
         let Some(received) = self.received.take() else { return };
-        let to_us = received.to == self.subnet.address;
-        if reason != Reason::NoSession || !to_us || !self.errors.take(context.now()) {
-            return;
+        // Of other protocols their layers know their own refusals.
+        if reason == Reason::NoSession && received.protocol == IpNumber::UDP.0 {
+            let cause = (icmpv4::TYPE_DEST_UNREACH, icmpv4::CODE_DST_UNREACH_PORT);
+            let payload = std::mem::take(message);
+            self.send_error(slot, cause, received.quote(), payload, context);
         }
-        self.send_unreachable(slot, &received, std::mem::take(message), context);
     }
 
     fn wake(&mut self, context: &mut Context) {
         let now = context.now();
-        self.reassembly.expire(now, context);
+        // As many as there may be unfinished; of most no error will be sent.
+        let mut late: Vec<(DatagramKey, Message)> = Vec::new();
+        self.reassembly.expire(now, context, |key, first| late.push((key, first)));
+        for (key, first) in late {
+            self.send_time_exceeded(key, first, context);
+        }
         if let Some(deadline) = self.reassembly.next_deadline() {
             context.wake_at(deadline);
         }

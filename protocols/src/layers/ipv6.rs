@@ -8,7 +8,7 @@ mod send;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use etherparse::{EtherType, IpNumber};
+use etherparse::{EtherType, IpNumber, icmpv6};
 
 use super::addresses::{LinkAddress, Subnet};
 use super::internet_sessions::InternetSessions;
@@ -224,16 +224,22 @@ impl Protocol for Ipv6 {
         context: &mut Context,
     ) {
         let Some(received) = self.received.take() else { return };
-        let wanted = reason == Reason::NoSession && received.protocol == IpNumber::UDP.0;
-        if !wanted || !self.is_ours(received.to) || !self.errors.take(context.now()) {
-            return;
+        // Of other protocols their layers know their own refusals.
+        if reason == Reason::NoSession && received.protocol == IpNumber::UDP.0 {
+            let cause = (icmpv6::TYPE_DST_UNREACH, icmpv6::CODE_DST_UNREACH_PORT);
+            let payload = std::mem::take(message);
+            self.send_error(slot, cause, received.quote(), payload, context);
         }
-        self.send_port_unreachable(slot, &received, std::mem::take(message), context);
     }
 
     fn wake(&mut self, context: &mut Context) {
         let now = context.now();
-        self.reassembly.expire(now, context);
+        // As many as there may be unfinished; of most no error will be sent.
+        let mut late: Vec<(DatagramKey, Message)> = Vec::new();
+        self.reassembly.expire(now, context, |key, first| late.push((key, first)));
+        for (key, first) in late {
+            self.send_time_exceeded(key, first, context);
+        }
         // At most one question for each neighbour, of which there is a bounded number.
         let mut questions: Vec<Question<Ipv6Addr>> = Vec::new();
         self.neighbors.wake(

@@ -110,7 +110,8 @@ impl<K: Copy + Eq> Reassembly<K> {
         now: Instant,
         count: &mut impl Count,
     ) -> Result<Option<Message>, Reason> {
-        self.expire(now, count);
+        // Who is told about what is late is told when it is due, not here.
+        self.expire(now, count, |_, _| {});
         let len = message.len();
         let end = place.offset.saturating_add(len);
         if len == 0 || (place.more && !len.is_multiple_of(8)) {
@@ -142,10 +143,18 @@ impl<K: Copy + Eq> Reassembly<K> {
         Ok(None)
     }
 
-    /// Gives up what is not complete in time, and counts it.
-    pub(super) fn expire(&mut self, now: Instant, count: &mut impl Count) {
+    /// Gives up what is not complete in time, and counts it; the beginnings, where they have come,
+    /// are passed to `late`.
+    pub(super) fn expire<C: Count>(
+        &mut self,
+        now: Instant,
+        count: &mut C,
+        mut late: impl FnMut(K, Message),
+    ) {
         while self.unfinished.first().is_some_and(|oldest| oldest.deadline <= now) {
-            self.give_up(0, count);
+            if let Some((key, first)) = self.give_up(0, count) {
+                late(key, first);
+            }
         }
     }
 
@@ -175,11 +184,19 @@ impl<K: Copy + Eq> Reassembly<K> {
         self.unfinished.len() - 1
     }
 
-    fn give_up(&mut self, index: usize, count: &mut impl Count) {
+    /// Forgets a datagram; answers its beginning if that has come.
+    fn give_up(&mut self, index: usize, count: &mut impl Count) -> Option<(K, Message)> {
         let mut gone = self.unfinished.remove(index);
         self.held -= gone.held;
-        gone.pieces.drain(..).for_each(|_| count.count(Reason::Incomplete));
+        let mut first = None;
+        for piece in gone.pieces.drain(..) {
+            count.count(Reason::Incomplete);
+            if piece.offset == 0 {
+                first = Some((gone.key, piece.message));
+            }
+        }
         self.spare.push(gone.pieces);
+        first
     }
 
     fn finish(&mut self, index: usize) -> Message {

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{IpNumber, icmpv4};
 
-use super::header::{Received, to_send};
-use super::{HEADER, Ipv4, LONGEST};
+use super::header::to_send;
+use super::{DatagramKey, HEADER, Ipv4, LONGEST};
 use crate::layers::addresses::LinkAddress;
 use crate::layers::internet_checksum::InternetChecksum;
 use crate::layers::reassembly::Place;
@@ -15,6 +15,8 @@ use crate::{Context, Message, Reason, Slot, Verdict};
 /// every host can receive (RFC 1812, section 4.3.2.3).
 const QUOTED: usize = 576 - HEADER - ERROR_HEADER - HEADER;
 const ERROR_HEADER: usize = 8;
+/// The code that a lack of fragments has among those of time exceeded.
+const FRAGMENTS_MISSING: u8 = 1;
 
 impl Ipv4 {
     /// To which neighbour a packet goes first, `None` being that nothing leads there. For everybody
@@ -97,25 +99,45 @@ impl Ipv4 {
         Verdict::Taken
     }
 
-    /// Answers that nobody is there for a datagram (RFC 792, RFC 1122, section 3.2.2.1): its port if
-    /// it is UDP, else its protocol. The payload itself is what is quoted. Errors and echoes are not
-    /// answered so, nor what is not UDP and came this far: its layer knows its own refusals.
-    pub(super) fn send_unreachable(
+    /// Answers that the rest of a datagram did not come (RFC 792).
+    pub(super) fn send_time_exceeded(
+        &mut self,
+        key: DatagramKey,
+        first: Message,
+        context: &mut Context,
+    ) {
+        // No error is sent because of an error (RFC 1122, section 3.2.2).
+        let mut kind = [0];
+        let echo = first.peek(0, &mut kind).is_ok() && kind == [icmpv4::TYPE_ECHO_REQUEST];
+        if key.protocol == IpNumber::ICMP.0 && !echo {
+            return;
+        }
+        let DatagramKey { from, to, protocol, identification } = key;
+        let begin = Place { offset: 0, more: true };
+        let quote = to_send(from, to, protocol, identification, begin, first.len());
+        let cause = (icmpv4::TYPE_TIME_EXCEEDED, FRAGMENTS_MISSING);
+        self.send_error(self.way_out, cause, quote, first, context);
+    }
+
+    /// Answers a datagram to us with an error that quotes its header and the beginning of its
+    /// payload: the payload itself. None is sent too often, nor about what was for everybody.
+    pub(super) fn send_error(
         &mut self,
         slot: Slot,
-        received: &Received,
+        (kind, code): (u8, u8),
+        quote: [u8; HEADER],
         mut payload: Message,
         context: &mut Context,
     ) {
-        if received.protocol != IpNumber::UDP.0 {
+        let to_us = quote[16..] == self.subnet.address.octets();
+        if !to_us || !self.errors.take(context.now()) {
             return;
         }
         payload.truncate(QUOTED.min(payload.len()));
-        if context.push_header(&mut payload, &received.quote()) != Verdict::Pass {
+        if context.push_header(&mut payload, &quote) != Verdict::Pass {
             return context.count(Reason::NoBuffer);
         }
-        let mut header =
-            [icmpv4::TYPE_DEST_UNREACH, icmpv4::CODE_DST_UNREACH_PORT, 0, 0, 0, 0, 0, 0];
+        let mut header = [kind, code, 0, 0, 0, 0, 0, 0];
         let mut sum = InternetChecksum::default();
         sum.add(&header);
         let Some(sum) = sum.add_message(&payload) else {
@@ -126,8 +148,8 @@ impl Ipv4 {
             return context.count(Reason::NoBuffer);
         }
         let attributes = context.attributes;
-        let icmp = IpNumber::ICMP.0;
-        match self.send(slot, icmp, received.from, &mut payload, context) {
+        let to = Ipv4Addr::new(quote[12], quote[13], quote[14], quote[15]);
+        match self.send(slot, IpNumber::ICMP.0, to, &mut payload, context) {
             Verdict::Pass => {
                 self.errors_sent += 1;
                 context.emit_down(slot, payload);

@@ -67,6 +67,14 @@ impl Received {
         Ok(received)
     }
 
+    /// The header to quote: without extensions, so that it says so itself.
+    pub(super) fn quote(&self) -> [u8; HEADER] {
+        let mut bytes = self.bytes;
+        bytes[4..6].copy_from_slice(&(self.payload_len as u16).to_be_bytes());
+        bytes[6] = self.protocol;
+        bytes
+    }
+
     fn pass_extensions(&mut self, message: &Message, end: usize) -> Result<(), Reason> {
         for _extension in 0..EXTENSIONS {
             let kind = IpNumber(self.protocol);

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use etherparse::{EtherType, IpNumber, icmpv6};
 
-use super::header::{FRAGMENT, Received, fragment_to_send, to_send};
-use super::{HEADER, Ipv6, LONGEST, discovery};
+use super::header::{FRAGMENT, fragment_to_send, to_send};
+use super::{DatagramKey, HEADER, Ipv6, LONGEST, discovery};
 use crate::layers::internet_checksum::InternetChecksum;
 use crate::layers::neighbors::Resolution;
 use crate::layers::reassembly::Place;
@@ -145,26 +145,60 @@ impl Ipv6 {
         }
     }
 
-    /// Answers that nobody listens at a datagram's port (RFC 4443, section 3.1). The payload itself
-    /// is what is quoted.
-    pub(super) fn send_port_unreachable(
+    /// Answers that the rest of a datagram did not come (RFC 4443, section 3.3).
+    pub(super) fn send_time_exceeded(
+        &mut self,
+        key: DatagramKey,
+        first: Message,
+        context: &mut Context,
+    ) {
+        // No error is sent because of an error; those have the lower types (RFC 4443, section 2.4).
+        let mut kind = [0];
+        let error = first.peek(0, &mut kind).is_err() || kind[0] < 128;
+        if key.protocol == IpNumber::IPV6_ICMP.0 && error {
+            return;
+        }
+        let DatagramKey { from, to, identification, protocol } = key;
+        let mut first = first;
+        let begin = Place { offset: 0, more: true };
+        let fragment = fragment_to_send(protocol, begin, identification);
+        let len = FRAGMENT + first.len();
+        if context.push_header(&mut first, &fragment) != Verdict::Pass {
+            return context.count(Reason::NoBuffer);
+        }
+        let quote = to_send(from, to, IpNumber::IPV6_FRAGMENTATION_HEADER.0, None, len);
+        let cause = (
+            icmpv6::TYPE_TIME_EXCEEDED,
+            icmpv6::CODE_TIME_EXCEEDED_FRAGMENT_REASSEMBLY_TIME_EXCEEDED,
+        );
+        self.send_error(self.way_out, cause, quote, first, context);
+    }
+
+    /// Answers a datagram to us with an error that quotes its header and the beginning of its
+    /// payload: the payload itself. None is sent too often, nor about what was for a group.
+    pub(super) fn send_error(
         &mut self,
         slot: Slot,
-        received: &Received,
+        (kind, code): (u8, u8),
+        quote: [u8; HEADER],
         mut payload: Message,
         context: &mut Context,
     ) {
+        let address = |at: usize| {
+            let mut octets = [0; 16];
+            octets.copy_from_slice(&quote[at..at + 16]);
+            Ipv6Addr::from(octets)
+        };
+        let (to, from) = (address(8), address(24));
+        if !self.is_ours(from) || !self.errors.take(context.now()) {
+            return;
+        }
         payload.truncate(QUOTED.min(payload.len()));
-        // Extensions are left out of the quotation, and it says so itself.
-        let mut quoted = received.bytes;
-        quoted[4..6].copy_from_slice(&(received.payload_len as u16).to_be_bytes());
-        quoted[6] = received.protocol;
-        if context.push_header(&mut payload, &quoted) != Verdict::Pass {
+        if context.push_header(&mut payload, &quote) != Verdict::Pass {
             return context.count(Reason::NoBuffer);
         }
-        let mut header =
-            [icmpv6::TYPE_DST_UNREACH, icmpv6::CODE_DST_UNREACH_PORT, 0, 0, 0, 0, 0, 0];
-        let (from, to, icmp) = (received.to, received.from, IpNumber::IPV6_ICMP.0);
+        let mut header = [kind, code, 0, 0, 0, 0, 0, 0];
+        let icmp = IpNumber::IPV6_ICMP.0;
         let len = header.len() + payload.len();
         let mut sum =
             InternetChecksum::of_pseudo_header(IpAddr::V6(from), IpAddr::V6(to), icmp, len);
