@@ -16,7 +16,7 @@ use std::io::{IoSlice, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Instant as Clock;
 
-use fbufs::PoolOptions;
+use fbufs::{Class, PoolOptions};
 use protocols::{
     Delivery, Description, Graph, Instant, Kinds, Limits, Message, NodeId, Participants, Pool,
 };
@@ -40,6 +40,8 @@ const DNS: u16 = 53;
 const HEADROOM: usize = 128;
 /// The longest frame that can come.
 const FRAME: usize = 1514;
+/// Buffers for what comes in: more than the layers together keep of what waits for something.
+const BUFFERS: Class = Class { buffer_bytes: 2048, buffers: 256 };
 /// Frames taken from the device between two looks at its output.
 const BURST: usize = 64;
 
@@ -78,7 +80,9 @@ impl Host {
             graph.listen("udp", who)?;
         }
         let device = graph.node("tap").ok_or("the graph has no device")?;
-        let pool = Pool::new(PoolOptions::default())?;
+        let mut options = PoolOptions { classes: Default::default(), ..PoolOptions::default() };
+        options.classes[0] = BUFFERS;
+        let pool = Pool::new(options)?;
         Ok(Self { tap, device, graph, pool, start: Clock::now() })
     }
 
@@ -96,7 +100,10 @@ impl Host {
                 PollFd::from_borrowed_fd(self.tap.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN),
             ];
-            poll(&mut ready, sleep.as_ref())?;
+            match poll(&mut ready, sleep.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
             if !ready[1].revents().is_empty() {
                 return Ok(());
             }
@@ -157,6 +164,8 @@ impl Host {
     fn answer(&mut self, delivery: Delivery, now: Instant) {
         let Delivery { session, message, participants } = delivery;
         let answer = match participants.local.port {
+            // Another service's port: the two would talk to each other for ever.
+            _ if participants.remote.port.is_none_or(|port| port < 1024) => None,
             Some(ECHO) => Some(message),
             Some(DNS) => dns::answer(&message, &mut self.pool, HEADROOM),
             _ => None,

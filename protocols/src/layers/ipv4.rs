@@ -82,6 +82,7 @@ impl Ipv4 {
             reassembly: Reassembly::new(Bounds {
                 datagrams: 64,
                 fragments: 64,
+                pieces: 80,
                 bytes: 1 << 20,
                 longest: LONGEST - HEADER,
                 // RFC 1122, section 3.3.2, asks for a minute at least; half of it as Linux has it:

@@ -105,6 +105,7 @@ impl Ipv6 {
             reassembly: Reassembly::new(Bounds {
                 datagrams: 64,
                 fragments: 64,
+                pieces: 80,
                 bytes: 1 << 20,
                 longest: LONGEST,
                 // RFC 8200, section 4.5.

@@ -12,6 +12,8 @@ const NEIGHBORS: usize = 256;
 /// Messages that wait for one neighbour; of more, the oldest is dropped (RFC 1122, section 2.3.2.2,
 /// asks for one at least).
 const WAITING: usize = 4;
+/// Messages that wait for all of them: each may keep a buffer that the device needs.
+const WAITING_ALL: usize = 32;
 /// How often we ask before we give up.
 const TRIES: u32 = 4;
 /// The wait after the first question; doubled after each.
@@ -80,12 +82,14 @@ pub(super) struct Neighbors<A> {
     all: Vec<Neighbor<A>>,
     /// The one found last.
     last: usize,
+    /// Messages that wait, for whomever.
+    waiting: usize,
 }
 
 impl<A: Copy + Eq> Neighbors<A> {
     /// Knows nobody.
     pub(super) fn new() -> Self {
-        Self { all: Vec::with_capacity(NEIGHBORS), last: 0 }
+        Self { all: Vec::with_capacity(NEIGHBORS), last: 0, waiting: 0 }
     }
 
     /// Where a message for `address` goes. If it has to wait it is taken, and what it displaces is
@@ -138,9 +142,16 @@ impl<A: Copy + Eq> Neighbors<A> {
             State::Incomplete => {
                 if neighbor.waiting.len() >= WAITING {
                     neighbor.waiting.remove(0);
+                    self.waiting -= 1;
                     drop(Reason::Unresolved);
                 }
-                neighbor.waiting.push(std::mem::take(message));
+                if self.waiting < WAITING_ALL {
+                    neighbor.waiting.push(std::mem::take(message));
+                    self.waiting += 1;
+                } else {
+                    *message = Message::new();
+                    drop(Reason::Unresolved);
+                }
                 if neighbor.tries > 0 {
                     return Resolution::Waiting;
                 }
@@ -171,6 +182,7 @@ impl<A: Copy + Eq> Neighbors<A> {
             neighbor.state = State::Reachable;
             neighbor.tries = 0;
             neighbor.due = now + REACHABLE;
+            self.waiting -= neighbor.waiting.len();
             neighbor.waiting.drain(..).for_each(send);
         } else if neighbor.state == State::Reachable && neighbor.link != link {
             neighbor.state = State::Stale;
@@ -194,6 +206,7 @@ impl<A: Copy + Eq> Neighbors<A> {
             match neighbor.state {
                 State::Incomplete | State::Probe if neighbor.due <= now => {
                     if neighbor.tries >= TRIES {
+                        self.waiting -= neighbor.waiting.len();
                         neighbor.waiting.drain(..).for_each(|_| drop(Reason::Unresolved));
                         neighbor.state = State::Failed;
                         neighbor.due = now + HOLD_OFF;
@@ -209,6 +222,7 @@ impl<A: Copy + Eq> Neighbors<A> {
                     continue;
                 }
                 _ if neighbor.used + IDLE <= now => {
+                    self.waiting -= neighbor.waiting.len();
                     neighbor.waiting.drain(..).for_each(|_| drop(Reason::Unresolved));
                     self.all.swap_remove(index);
                     continue;
@@ -238,12 +252,17 @@ impl<A: Copy + Eq> Neighbors<A> {
         self.all.iter().position(|neighbor| neighbor.address == address)
     }
 
-    /// Makes an entry, if need be in the place of the one that was not used for longest.
+    /// Makes an entry, if need be in the place of the one that was not used for longest; those who
+    /// never answered go first, for anybody can invent them.
     fn begin(&mut self, address: A, now: Instant, drop: &mut impl FnMut(Reason)) -> usize {
         if self.all.len() >= NEIGHBORS {
-            let oldest = self.all.iter().enumerate().min_by_key(|(_, neighbor)| neighbor.used);
+            let worth = |neighbor: &Neighbor<A>| {
+                (!matches!(neighbor.state, State::Incomplete | State::Failed), neighbor.used)
+            };
+            let oldest = self.all.iter().enumerate().min_by_key(|(_, neighbor)| worth(neighbor));
             let oldest = oldest.map_or(0, |(index, _)| index);
             let gone = self.all.swap_remove(oldest);
+            self.waiting -= gone.waiting.len();
             gone.waiting.iter().for_each(|_| drop(Reason::Unresolved));
         }
         self.all.push(Neighbor {

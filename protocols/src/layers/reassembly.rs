@@ -11,6 +11,9 @@ pub(super) struct Bounds {
     pub datagrams: usize,
     /// Fragments of one datagram.
     pub fragments: usize,
+    /// Fragments of all datagrams: each keeps a whole buffer of the device's. If more come, the
+    /// oldest datagrams are given up.
+    pub pieces: usize,
     /// Bytes of all fragments. If more come, the oldest datagrams are given up.
     pub bytes: usize,
     /// The longest payload that can be put together.
@@ -80,6 +83,7 @@ pub(super) struct Reassembly<K> {
     /// The oldest first: all have the same time, so their deadlines are in order too.
     unfinished: Vec<Unfinished<K>>,
     held: usize,
+    pieces: usize,
     /// Empty lists with their room, for the next ones.
     spare: Vec<Vec<Piece>>,
 }
@@ -91,6 +95,7 @@ impl<K: Copy + Eq> Reassembly<K> {
             bounds,
             unfinished: Vec::with_capacity(bounds.datagrams),
             held: 0,
+            pieces: 0,
             spare: Vec::with_capacity(bounds.datagrams),
         }
     }
@@ -120,7 +125,9 @@ impl<K: Copy + Eq> Reassembly<K> {
         if end > self.bounds.longest {
             return Err(Reason::TooLarge);
         }
-        while self.held + len > self.bounds.bytes && !self.unfinished.is_empty() {
+        while (self.held + len > self.bounds.bytes || self.pieces >= self.bounds.pieces)
+            && !self.unfinished.is_empty()
+        {
             self.give_up(0, count);
         }
         let index = match self.unfinished.iter().position(|unfinished| unfinished.key == key) {
@@ -130,9 +137,13 @@ impl<K: Copy + Eq> Reassembly<K> {
         let fragments = self.bounds.fragments;
         let unfinished = &mut self.unfinished[index];
         match unfinished.add(place, message, fragments) {
-            Ok(()) => self.held += len,
+            Ok(()) => {
+                self.held += len;
+                self.pieces += 1;
+            }
             Err(Reason::Duplicate) => return Err(Reason::Duplicate),
             Err(reason) => {
+                self.pieces -= unfinished.pieces.len();
                 self.held -= unfinished.discredit(count);
                 return Err(reason);
             }
@@ -188,6 +199,7 @@ impl<K: Copy + Eq> Reassembly<K> {
     fn give_up(&mut self, index: usize, count: &mut impl Count) -> Option<(K, Message)> {
         let mut gone = self.unfinished.remove(index);
         self.held -= gone.held;
+        self.pieces -= gone.pieces.len();
         let mut first = None;
         for piece in gone.pieces.drain(..) {
             count.count(Reason::Incomplete);
@@ -202,6 +214,7 @@ impl<K: Copy + Eq> Reassembly<K> {
     fn finish(&mut self, index: usize) -> Message {
         let mut done = self.unfinished.remove(index);
         self.held -= done.held;
+        self.pieces -= done.pieces.len();
         let mut whole = Message::new();
         for piece in done.pieces.drain(..) {
             if whole.is_empty() {

@@ -117,15 +117,19 @@ fn nobody_gets_in_unasked_or_with_the_address_of_a_group() {
 }
 
 #[test]
-fn there_are_never_more_than_the_bound_and_the_unused_go_first() {
+fn there_are_never_more_than_the_bounds_and_who_never_answered_goes_first() {
     let mut world = World::known();
     for other in 0..10 * NEIGHBORS as u32 {
         world.now = world.now + Duration::from_millis(1);
         world.resolve(1000 + other);
-        world.resolve(PEER);
+        world.resolve(1000 + other);
+        let all: usize = world.neighbors.all.iter().map(|neighbor| neighbor.waiting.len()).sum();
+        assert_eq!(all, world.neighbors.waiting);
+        assert!(all <= WAITING_ALL);
     }
     assert_eq!(world.neighbors.len(), NEIGHBORS);
-    assert_eq!(world.resolve(PEER), Resolution::Known(LINK), "it was used all the time");
+    assert_eq!(world.resolve(PEER), Resolution::Known(LINK), "inventions do not displace it");
     world.pass(IDLE * 2);
     assert_eq!(world.neighbors.len(), 0, "in the end all are forgotten");
+    assert_eq!(world.neighbors.waiting, 0);
 }

@@ -7,6 +7,7 @@ use crate::Pool;
 const BOUNDS: Bounds = Bounds {
     datagrams: 4,
     fragments: 16,
+    pieces: 24,
     bytes: 4096,
     longest: 2048,
     time: Duration::from_secs(30),
@@ -51,6 +52,10 @@ impl World {
         let place = Place { offset, more };
         let whole = self.reassembly.take(key, place, message, self.now, &mut self.counted)?;
         let (datagrams, held) = self.reassembly.holds();
+        let unfinished = &self.reassembly.unfinished;
+        let pieces: usize = unfinished.iter().map(|unfinished| unfinished.pieces.len()).sum();
+        assert_eq!(pieces, self.reassembly.pieces);
+        assert!(pieces <= BOUNDS.pieces);
         assert!(datagrams <= BOUNDS.datagrams && held <= BOUNDS.bytes);
         Ok(whole.map(|whole| whole.to_vec().expect("it is ours")))
     }
@@ -114,6 +119,18 @@ fn time_ends_what_is_not_complete() {
     world.now = Instant(0) + BOUNDS.time;
     assert_eq!(world.take(1, 8, &[1; 8], false), Ok(false));
     assert_eq!(world.counted.0, [Reason::Incomplete]);
+}
+
+#[test]
+fn many_small_pieces_make_the_oldest_go() {
+    let mut world = World::new();
+    for key in 0..2 {
+        for piece in 0..12 {
+            assert_eq!(world.take(key, piece * 16, &[1; 8], true), Ok(false));
+        }
+    }
+    assert_eq!(world.take(3, 0, &[1; 8], true), Ok(false));
+    assert_eq!(world.counted.0, [Reason::Incomplete; 12]);
 }
 
 proptest! {
