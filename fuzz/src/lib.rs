@@ -28,6 +28,17 @@ pub fn segment() -> (OwnSegment, PeerSegment) {
     (own, peer)
 }
 
+/// A graph of this description, with a few small buffers.
+pub fn graph(text: &str) -> protocols::Graph {
+    let mut options = fbufs::PoolOptions::default();
+    options.classes = Default::default();
+    options.classes[0] = Class { buffer_bytes: 512, buffers: 64 };
+    let pool = fbufs::Pool::new(options).expect("memory is left");
+    let description = text.parse().expect("it is a description");
+    let (kinds, limits) = (protocols::Kinds::standard(), protocols::Limits::default());
+    protocols::Graph::new(&description, &kinds, pool, limits).expect("it is a graph")
+}
+
 /// Takes integers off the fuzzer's bytes, from the front; zeros when they are used up.
 pub struct Bytes<'a>(pub &'a [u8]);
 

@@ -76,3 +76,22 @@ impl<K: Copy + Eq + Hash> Default for Demultiplexer<K> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_not_found_though_it_was_found_last() {
+        let mut sessions = Demultiplexer::new();
+        assert!(sessions.insert(80u16, Slot(1)) && sessions.insert(443, Slot(2)));
+        assert!(!sessions.insert(80, Slot(3)));
+        assert_eq!(
+            [80, 80, 443, 1].map(|key| sessions.find(key)),
+            [Some(Slot(1)), Some(Slot(1)), Some(Slot(2)), None]
+        );
+        assert_eq!(sessions.find(80), Some(Slot(1)));
+        assert_eq!(sessions.remove(80), Some(Slot(1)));
+        assert_eq!((sessions.find(80), sessions.len()), (None, 1));
+    }
+}

@@ -139,10 +139,15 @@ impl Graph {
     }
 
     /// What the graph is made of now. Its `Display` is the text that makes the same graph, and it
-    /// can be drawn with [`Description::to_dot`].
+    /// can be drawn: see [`to_dot`](Self::to_dot).
     pub fn description(&self) -> Description {
         let nodes = self.nodes.iter().map(|node| node.description.clone());
         Description { nodes: nodes.filter(|node| !node.name.is_empty()).collect() }
+    }
+
+    /// The graph as it is now, as Graphviz draws it.
+    pub fn to_dot(&self) -> String {
+        self.description().to_dot()
     }
 
     /// Tells every count that is not zero: the node's name, and the reason of a drop or the name of

@@ -67,3 +67,21 @@ impl<T> Slots<T> {
         places.filter_map(|(index, place)| Some((Slot(index as u32), place.as_mut()?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_used_again_and_bounded() {
+        let mut slots = Slots::new(2);
+        let (a, b) = (slots.insert('a').expect("a place"), slots.insert('b').expect("a place"));
+        assert_eq!(slots.insert('c'), Err('c'));
+        assert_eq!(slots.remove(a), Some('a'));
+        assert_eq!((slots.remove(a), slots.get(a), slots.len()), (None, None, 1));
+        assert_eq!(slots.insert('d'), Ok(a));
+        assert_eq!(slots.get_mut(b), Some(&mut 'b'));
+        assert_eq!(slots.get(Slot(7)), None);
+        assert_eq!(slots.iter_mut().map(|(slot, _)| slot).collect::<Vec<_>>(), [a, b]);
+    }
+}

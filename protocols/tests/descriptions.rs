@@ -75,7 +75,7 @@ fn what_is_wrong_is_said_with_its_line_and_what_to_do() {
 #[test]
 fn a_graph_can_be_drawn() {
     let graph = build("top = tag(number=3): wire\nwire = device").expect("it is a graph");
-    let dot = graph.description().to_dot();
+    let dot = graph.to_dot();
     assert!(dot.starts_with("digraph protocols {"));
     assert!(dot.contains("\"top\" [label=\"top\\ntag\\nnumber=3\"];"));
     assert!(dot.contains("\"top\" -> \"wire\";"));

@@ -1,17 +1,17 @@
 //! Each layer, with the test as the other side.
 
-mod support;
+mod one_host;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use one_host::{Host, graph_of};
 use pcap_file::pcap::PcapReader;
 use proptest::prelude::*;
 use protocols::layers::Tap;
 use protocols::layers::fragment::Header;
 use protocols::{Instant, Kinds, Participants, Reason};
-use support::{Host, graph_of};
 
 fn numbered(number: u32) -> Vec<u8> {
     [&number.to_be_bytes()[..], &number.to_le_bytes()].concat()

@@ -1,8 +1,8 @@
 //! What the way of a message costs beside time.
 
-mod support;
+mod one_host;
 
-use support::Host;
+use one_host::Host;
 
 #[test]
 fn nothing_is_allocated_on_the_way_of_a_message_from_the_second_on() {

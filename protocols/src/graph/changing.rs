@@ -16,7 +16,9 @@
 //! [`Reason::Generation`](crate::Reason::Generation): put `sequencing` below `generation`.
 //!
 //! A change is complete when both ways have changed; until then the next one at that place is
-//! refused, and sessions that are opened use the old stack. Closing a session completes all changes.
+//! refused. Sessions that are opened meanwhile use the old stack, and keep it; open none while one side
+//! has completed the change and the other has not, for their two ends would differ. Closing a session
+//! completes all changes of its graph, whatever the other side does.
 
 use super::relinking::Staged;
 use super::*;

@@ -63,8 +63,14 @@ impl Graph {
         let mut made: Vec<u32> = Vec::new();
         let mut top = NONE;
         loop {
-            let (link, new, lower) = match self.open_at(place, &mut who, up) {
-                Ok(opened) => opened,
+            let (link, lower) = match self.open_at(place, &mut who, up) {
+                Ok(Found::New(link, lower)) => (link, Some(lower)),
+                Ok(Found::Known(link)) => (link, None),
+                Ok(Found::Instead { of, known }) => {
+                    made.truncate(made.iter().position(|link| *link == of).unwrap_or(made.len()));
+                    self.release(of);
+                    (known, None)
+                }
                 Err(refusal) => {
                     if let Some(first) = made.first() {
                         self.release(*first);
@@ -78,9 +84,7 @@ impl Graph {
                 Some(above) => self.links[*above as usize].down = link,
                 None => top = link,
             }
-            if !new {
-                break;
-            }
+            let Some(lower) = lower else { break };
             made.push(link);
             let node = &self.nodes[place as usize];
             up = if node.multiplexes { Up::Node(place) } else { Up::Link(link) };
@@ -95,19 +99,14 @@ impl Graph {
         Ok(top)
     }
 
-    /// Opens one layer's session: its link, whether it is new, and the place of the node below.
-    fn open_at(
-        &mut self,
-        place: u32,
-        who: &mut Participants,
-        up: Up,
-    ) -> Result<(u32, bool, usize), Refusal> {
+    /// Opens one layer's session.
+    fn open_at(&mut self, place: u32, who: &mut Participants, up: Up) -> Result<Found, Refusal> {
         self.context.node = place;
         let Opened { slot, lower } = self.layers[place as usize].open(who, &mut self.context)?;
         let known = self.link_of(place, slot);
         if known == NONE {
             return match self.new_link(Link { node: place, slot, down: NONE, up, uses: 0 }) {
-                Some(link) => Ok((link, true, lower)),
+                Some(link) => Ok(Found::New(link, lower)),
                 None => {
                     self.layers[place as usize].close(slot, &mut self.context);
                     Err(Refusal::Limit)
@@ -119,7 +118,33 @@ impl Graph {
             link.up = up;
         }
         let shared = matches!(up, Up::Node(_)) || link.uses == 0;
-        if link.up == up && shared { Ok((known, false, lower)) } else { Err(Refusal::InUse) }
+        if link.up == up && shared {
+            return Ok(Found::Known(known));
+        }
+        match (up, link.up) {
+            (Up::Link(new), Up::Link(old)) => self.same_above(new, old).ok_or(Refusal::InUse),
+            _ => Err(Refusal::InUse),
+        }
+    }
+
+    /// Whether what was opened from `new` upwards is there already from `old` upwards: sessions of
+    /// the same linear layers, and above them of one that multiplexes. These are shared as the one
+    /// below them is.
+    fn same_above(&self, new: u32, old: u32) -> Option<Found> {
+        let (mut new, mut old) = (new, old);
+        loop {
+            let (of, known) = (self.links[new as usize], self.links[old as usize]);
+            if of.node != known.node {
+                return None;
+            }
+            match (of.up, known.up) {
+                (Up::Link(above_new), Up::Link(above_old)) => (new, old) = (above_new, above_old),
+                (Up::Node(one), Up::Node(other)) if one == other => {
+                    return Some(Found::Instead { of: new, known: old });
+                }
+                _ => return None,
+            }
+        }
     }
 
     /// The link of a layer's session.
@@ -207,4 +232,14 @@ impl Graph {
         self.links[held as usize].uses += 1;
         session.index
     }
+}
+
+/// What opening one layer's session has found.
+enum Found {
+    /// A new one, over the node below at that place.
+    New(u32, usize),
+    /// One that is open, and shared.
+    Known(u32),
+    /// One that is open, in place of one that was just made above and is not needed.
+    Instead { of: u32, known: u32 },
 }
