@@ -85,7 +85,10 @@ fn later_domain_dies(domain: usize, step: &str, nth: u32, wait: Wait) {
 fn the_last_domain_dies_at_every_step() {
     for (step, nth) in steps(false, true) {
         later_domain_dies(0, step, nth, Wait::Park);
-        later_domain_dies(0, step, nth + 1, Wait::Adaptive);
+        // Who polls is not rung for.
+        if step != "send.3-doorbell-rung" {
+            later_domain_dies(0, step, nth, Wait::Adaptive);
+        }
     }
 }
 
