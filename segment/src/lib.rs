@@ -9,7 +9,9 @@
 //! | [`geometry`] | the layout of a segment, its header, and the checks of a foreign one |
 //! | [`ring`] | the single-producer single-consumer ring of 64-byte slots |
 //! | [`free_queue`] | the ring on which a receiver gives buffers back |
-//! | [`blocks`] | unique tokens for the buffers of a region |
+//! | [`blocks`] | tokens for the buffers of a region, unique and shared |
+//! | [`epochs`] | how often each buffer was revoked, for all who hold it to see |
+//! | [`guard`] | buffers whose writer has given up its write access |
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
 //! | [`wait`] | spin, adapt or park |
 //! | [`control`] | the `SOCK_SEQPACKET` socket: rendezvous by name, descriptors, doorbells, hang-up |
@@ -31,11 +33,13 @@ mod book;
 pub mod control;
 pub mod counters;
 pub mod doorbell;
+pub mod epochs;
 pub mod failpoint;
 pub mod fault;
 pub mod frame;
 pub mod free_queue;
 pub mod geometry;
+pub mod guard;
 #[cfg(all(test, not(loom)))]
 mod layout_table;
 pub mod memory;
