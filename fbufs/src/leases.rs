@@ -21,6 +21,10 @@ use crate::{Descriptor, Fbuf, Part, Path, Pool};
 /// always be given back.
 pub const MAX_LEASES: usize = CAPACITY;
 
+/// In the number of a lease that is given back: a domain to which the receiver passed the buffer on may
+/// still be reading it, and cannot be asked any more. The buffer is revoked before it is used again.
+pub(crate) const LEFT_BEHIND: u16 = 0x8000;
+
 /// What a receiver may hold, with hysteresis: once it holds the most, it gets nothing more until it has
 /// given back enough, so that the sender is not woken for a crumb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,11 @@ impl Lent {
             Self::Guarded(_, len) => u64::from(*len),
         }
     }
+
+    #[inline(always)]
+    fn is_passed_on(&self) -> bool {
+        matches!(self, Self::Part(Part::Peer(_)))
+    }
 }
 
 /// Buffers that the receiver may be sent, as they are numbered in descriptors.
@@ -107,6 +116,8 @@ pub struct Leases {
     bytes: u64,
     quota: Quota,
     throttled: bool,
+    /// How many parts are other domains', who wait for them to be given back.
+    passed_on: usize,
     reclaims: Reclaims,
 }
 
@@ -135,6 +146,7 @@ impl Leases {
             bytes: 0,
             quota: Quota { buffers: quota.buffers.min(MAX_LEASES), ..quota },
             throttled: false,
+            passed_on: 0,
             reclaims: Reclaims::attach(peer),
         }
     }
@@ -188,6 +200,14 @@ impl Leases {
         self.within_quota(parts.len(), bytes)
     }
 
+    /// Whether so many parts of so many bytes may be lent now.
+    ///
+    /// # Errors
+    /// As [`Leases::has_room`], but not `Foreign`.
+    pub fn has_room_for(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
+        self.within_quota(parts, bytes)
+    }
+
     #[inline(always)]
     fn within_quota(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
         let within = self.lent() + parts <= self.quota.buffers
@@ -231,6 +251,7 @@ impl Leases {
         let generation = self.generation;
         self.generation = (generation + 1) & GENERATION;
         self.bytes += u64::from(len);
+        self.passed_on += usize::from(lent.is_passed_on());
         let entry = &mut self.leases[usize::from(lease)];
         entry.lent = Some(lent);
         entry.generation = generation;
@@ -295,7 +316,8 @@ impl Leases {
     }
 
     #[inline]
-    fn take_back(&mut self, lease: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
+    fn take_back(&mut self, returned: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
+        let lease = returned & !LEFT_BEHIND;
         let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::BufferIndex)?;
         if entry.lent.is_none() && !entry.revoked {
             return Err(Fault::FreeNotLent);
@@ -306,7 +328,12 @@ impl Leases {
         entry.revoked = false;
         if let Some(lent) = entry.lent.take() {
             self.bytes -= lent.len();
-            free(lent, pool);
+            self.passed_on -= usize::from(lent.is_passed_on());
+            if returned == lease {
+                free(lent, pool);
+            } else {
+                self.take_away(lent, pool);
+            }
         }
         self.vacant.push(lease as u8);
         Ok(())
@@ -332,6 +359,7 @@ impl Leases {
             };
             self.leases[at].revoked = true;
             self.bytes -= lent.len();
+            self.passed_on -= usize::from(lent.is_passed_on());
             self.take_away(lent, pool);
             revoked += 1;
         }
@@ -355,7 +383,7 @@ impl Leases {
             }
             self.vacant.push(at as u8);
         }
-        self.bytes = 0;
+        (self.bytes, self.passed_on) = (0, 0);
         reclaimed
     }
 
@@ -370,12 +398,16 @@ impl Leases {
     }
 
     /// Frees a buffer that somebody may still be reading: who does learns it.
+    #[cold]
     fn take_away(&self, lent: Lent, pool: &mut Pool) {
-        if self.lent_own(&lent).is_none_or(|(region, index)| region.epochs.advance(index)) {
-            free(lent, pool);
-        } else {
-            // Its epochs are used up: a later reader could not tell it from an earlier one.
-            std::mem::forget(lent);
+        match (self.lent_own(&lent), lent) {
+            (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
+            (own, lent) => {
+                if let Some((region, index)) = own {
+                    region.epochs.advance(index);
+                }
+                free(lent, pool);
+            }
         }
     }
 
@@ -384,6 +416,15 @@ impl Leases {
     #[inline(always)]
     pub fn lent(&self) -> usize {
         MAX_LEASES - self.vacant.len()
+    }
+
+    /// Whether something was given back that another domain waits for.
+    ///
+    /// # Cost
+    /// One load; where something was passed on, another of a cache line that the receiver writes.
+    #[inline(always)]
+    pub fn owes(&self) -> bool {
+        self.passed_on != 0 && self.reclaims.is_ready()
     }
 
     /// How many bytes of payload the receiver holds.
@@ -407,11 +448,12 @@ impl Drop for Leases {
     fn drop(&mut self) {
         for at in 0..self.leases.len() {
             let Some(lent) = self.leases[at].lent.take() else { continue };
-            let used_up = self.lent_own(&lent).is_some_and(|(region, index)| {
-                region.segment.is_some() && !region.epochs.advance(index)
-            });
-            if used_up {
-                std::mem::forget(lent);
+            match (self.lent_own(&lent), lent) {
+                (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
+                (Some((region, index)), _) if region.segment.is_some() => {
+                    region.epochs.advance(index);
+                }
+                _ => {}
             }
         }
     }

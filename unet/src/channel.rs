@@ -1,6 +1,7 @@
 //! A channel: two processes joined by two segments.
 
 mod ending;
+mod lending;
 mod receiving;
 mod sending;
 mod waiting;
