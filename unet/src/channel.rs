@@ -8,7 +8,7 @@ mod waiting;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use fbufs::{Holdings, Leases, Message, Path, Pool, Quota};
+use fbufs::{Holdings, Leases, Path, Pool, Quota};
 use segment::control::{Frame, Sent, Socket};
 use segment::counters::{Counter, Counters};
 use segment::doorbell::{Bell, Sleeper};
@@ -20,6 +20,7 @@ use segment::wait::{Cores, Pulse, Wait};
 use segment::{Fault, Incarnation};
 
 use crate::Address;
+use crate::delivery::Partial;
 use crate::handshake::{ConnectError, ConnectOptions, connect};
 
 /// Why a channel is closed.
@@ -108,8 +109,7 @@ pub struct Channel {
     pool: Pool,
     leases: Leases,
     holdings: Holdings,
-    /// The beginning of a message whose last slot has not come yet.
-    partial: Message,
+    partial: Partial,
     path: Path,
     area: OwnBytes,
     peer_area: PeerBytes,
@@ -158,7 +158,7 @@ impl Channel {
             pool,
             leases,
             holdings,
-            partial: Message::new(),
+            partial: Partial::default(),
             path,
             bell,
             socket,

@@ -181,6 +181,10 @@ impl Channel {
                 cell.append(inline);
             }
             self.publish(&cell);
+            if self.closed.is_some() {
+                // The peer has gone: nothing that is lent now would be taken back.
+                return;
+            }
         }
     }
 

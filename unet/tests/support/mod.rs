@@ -36,6 +36,8 @@ pub fn small() -> Geometry {
         Class { buffer_bytes: 65_536, buffers: 2 },
         Class::default(),
         Class::default(),
+        Class::default(),
+        Class::default(),
     ];
     geometry
 }
