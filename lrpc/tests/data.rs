@@ -53,14 +53,14 @@ macro_rules! sizes {
                 if let Some(first) = bulk.first_mut() {
                     *first = 1;
                 }
-                let mut back = bulk.to_vec();
+                let mut back = bulk.to_vec().expect("nothing was revoked");
                 back.reverse();
                 let outcome = binding.call_bulk::<$procedure>(&bytes, Some(bulk.freeze()));
                 let Outcome::Executed(Reply { results, bulk: Some(bulk) }) = outcome else {
                     panic!("{} bytes and a buffer of {len}", $size);
                 };
                 assert!(results == reversed, "{} bytes and a buffer of {len}", $size);
-                assert_eq!(bulk.to_vec(), back, "{} bytes and a buffer of {len}", $size);
+                assert_eq!(bulk.to_vec().expect("nothing was revoked"), back, "{} bytes and a buffer of {len}", $size);
             })+
         }
     };

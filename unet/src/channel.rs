@@ -9,7 +9,7 @@ mod waiting;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use fbufs::{Holdings, Leases, Message, Path, Pool, Quota};
+use fbufs::{Holdings, Leases, Path, Pool, Quota};
 use segment::control::{Frame, Sent, Socket};
 use segment::counters::{Counter, Counters};
 use segment::doorbell::{Bell, Sleeper};
@@ -21,6 +21,7 @@ use segment::wait::{Cores, Pulse, Wait};
 use segment::{Fault, Incarnation};
 
 use crate::Address;
+use crate::delivery::Partial;
 use crate::handshake::{ConnectError, ConnectOptions, connect};
 
 /// Why a channel is closed.
@@ -112,8 +113,7 @@ pub struct Channel {
     pool: Pool,
     leases: Leases,
     holdings: Holdings,
-    /// The beginning of a message whose last slot has not come yet.
-    partial: Message,
+    partial: Partial,
     path: Path,
     area: OwnBytes,
     peer_area: PeerBytes,
@@ -162,7 +162,7 @@ impl Channel {
             pool,
             leases,
             holdings,
-            partial: Message::new(),
+            partial: Partial::default(),
             path,
             bell,
             socket,

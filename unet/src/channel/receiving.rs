@@ -6,6 +6,7 @@ use segment::ring::Popped;
 
 use super::{Channel, CloseReason};
 use crate::Delivery;
+use crate::delivery::Partial;
 
 impl Channel {
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
@@ -96,7 +97,7 @@ impl Channel {
     #[cold]
     fn nothing_more(&mut self, reason: CloseReason) -> CloseReason {
         self.rest = 0;
-        self.partial.clear();
+        self.partial = Partial::default();
         reason
     }
 

@@ -75,7 +75,7 @@ impl Scene {
         };
         assert_eq!(id, self.honest_id, "{what}");
         let back = self.endpoint.channel_mut(id).expect("it just spoke");
-        back.send(&message.to_vec()).expect("the honest channel is open");
+        back.send(&message.to_vec().expect("nothing was revoked")).expect("the honest channel is open");
         assert_eq!(self.honest.recv().expect("it answers").inline(), what.as_bytes());
     }
 }

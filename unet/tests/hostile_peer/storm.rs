@@ -156,11 +156,11 @@ fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen) {
             }
             Event::Message(id, message) if id == honest => {
                 let channel = endpoint.channel_mut(id).expect("it just spoke");
-                channel.send(&message.to_vec()).expect("the honest client reads");
+                channel.send(&message.to_vec().expect("nothing was revoked")).expect("the honest client reads");
             }
             Event::Message(id, mut message) => {
                 seen.messages += 1;
-                let bytes = message.to_vec();
+                let bytes = message.to_vec().expect("nothing was revoked");
                 held.extend(message.take_fbuf());
                 if held.len() > 4 {
                     held.clear();
@@ -223,6 +223,7 @@ fn round_trips(honest: &mut Channel, windows: usize, number: &mut u64) -> Vec<u6
                 }
                 honest.send(&sent).expect("the server is there");
                 let back = honest.recv().expect("the server answers").to_vec();
+                let back = back.expect("nothing was revoked");
                 assert!(back == sent, "answer {number} is wrong");
                 trips += 1;
             }
