@@ -180,6 +180,7 @@ fn who_says_that_buffers_were_left_behind_costs_a_revocation_and_nothing_else() 
         scene.take(round);
         // The one lease that is used again and again.
         scene.hostile.give_back(0x8000, round as u32);
+        scene.hostile.set_credit(round + 1);
         let channel = scene.middle.channel_mut(scene.down[1]).expect("it is open");
         assert_eq!((channel.lent(), channel.closed()), ((0, 0), None));
     }
