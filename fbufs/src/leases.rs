@@ -10,6 +10,7 @@ use segment::Fault;
 use segment::blocks::Blocks;
 use segment::free_queue::{CAPACITY, Reclaims};
 use segment::geometry::PeerSegment;
+use segment::guard::{GuardError, Secured};
 
 use crate::descriptor::GENERATION;
 use crate::path::{Hop, PeerRegion};
@@ -19,6 +20,10 @@ use crate::{Descriptor, Fbuf, Part, Path, Pool};
 /// How many buffers a receiver can hold at most: as many as its free queue has words, so that each can
 /// always be given back.
 pub const MAX_LEASES: usize = CAPACITY;
+
+/// In the number of a lease that is given back: a domain to which the receiver passed the buffer on may
+/// still be reading it, and cannot be asked any more. The buffer is revoked before it is used again.
+pub(crate) const LEFT_BEHIND: u16 = 0x8000;
 
 /// What a receiver may hold, with hysteresis: once it holds the most, it gets nothing more until it has
 /// given back enough, so that the sender is not woken for a crumb.
@@ -59,6 +64,33 @@ pub enum LendError {
     /// The receiver holds as much as it may: back-pressure, try again when it has given some back.
     #[error("the receiver holds as much as it may")]
     Quota,
+    /// It was to be handed over guarded, and other handles share the buffer.
+    #[error("other handles share the buffer: drop them before it is handed over guarded")]
+    Shared,
+    /// It was to be handed over guarded, and its write access could not be taken away.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+}
+
+/// What stands for a buffer while the receiver holds it.
+enum Lent {
+    Part(Part),
+    /// Of so many bytes of payload; its pages are read-only in this process too.
+    Guarded(Secured, u32),
+}
+
+impl Lent {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Part(part) => part.len() as u64,
+            Self::Guarded(_, len) => u64::from(*len),
+        }
+    }
+
+    #[inline(always)]
+    fn is_passed_on(&self) -> bool {
+        matches!(self, Self::Part(Part::Peer(_)))
+    }
 }
 
 /// Buffers that the receiver may be sent, as they are numbered in descriptors.
@@ -69,7 +101,7 @@ enum Export {
 
 #[derive(Default)]
 struct Lease {
-    part: Option<Part>,
+    lent: Option<Lent>,
     generation: u32,
     /// Revoked, and not given back yet.
     revoked: bool,
@@ -84,6 +116,8 @@ pub struct Leases {
     bytes: u64,
     quota: Quota,
     throttled: bool,
+    /// How many parts are other domains', who wait for them to be given back.
+    passed_on: usize,
     reclaims: Reclaims,
 }
 
@@ -112,6 +146,7 @@ impl Leases {
             bytes: 0,
             quota: Quota { buffers: quota.buffers.min(MAX_LEASES), ..quota },
             throttled: false,
+            passed_on: 0,
             reclaims: Reclaims::attach(peer),
         }
     }
@@ -120,10 +155,14 @@ impl Leases {
     /// buffer in descriptors.
     #[inline(always)]
     fn own(&self, fbuf: &Fbuf) -> Option<(&Region, usize, usize)> {
-        let block = fbuf.block();
+        self.export(fbuf.block().region(), fbuf.block().index())
+    }
+
+    #[inline(always)]
+    fn export(&self, of: &Arc<Blocks>, block: usize) -> Option<(&Region, usize, usize)> {
         self.exports.iter().find_map(|export| match export {
-            Export::Own { blocks, region, first, base } if Arc::ptr_eq(block.region(), blocks) => {
-                Some((&**region, first + block.index(), *base))
+            Export::Own { blocks, region, first, base } if Arc::ptr_eq(of, blocks) => {
+                Some((&**region, first + block, *base))
             }
             _ => None,
         })
@@ -161,6 +200,14 @@ impl Leases {
         self.within_quota(parts.len(), bytes)
     }
 
+    /// Whether so many parts of so many bytes may be lent now.
+    ///
+    /// # Errors
+    /// As [`Leases::has_room`], but not `Foreign`.
+    pub fn has_room_for(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
+        self.within_quota(parts, bytes)
+    }
+
     #[inline(always)]
     fn within_quota(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
         let within = self.lent() + parts <= self.quota.buffers
@@ -195,12 +242,56 @@ impl Leases {
             return Err((LendError::Foreign, part));
         };
         let Some(lease) = self.vacant.pop() else { return Err((LendError::Quota, part)) };
+        let generation = self.note(lease, Lent::Part(part), len);
+        Ok(Descriptor { lease, index, generation, epoch, offset, len })
+    }
+
+    #[inline(always)]
+    fn note(&mut self, lease: u8, lent: Lent, len: u32) -> u32 {
         let generation = self.generation;
         self.generation = (generation + 1) & GENERATION;
         self.bytes += u64::from(len);
+        self.passed_on += usize::from(lent.is_passed_on());
         let entry = &mut self.leases[usize::from(lease)];
-        entry.part = Some(part);
+        entry.lent = Some(lent);
         entry.generation = generation;
+        generation
+    }
+
+    /// As [`Leases::lend`], and takes this process's write access to the buffer away until it comes
+    /// back: a stray write faults. A guard of an honest originator against its own bugs; what it
+    /// promises nobody else is told in [`segment::guard`].
+    ///
+    /// # Errors
+    /// [`LendError`], with the buffer.
+    ///
+    /// # Cost
+    /// One system call now and one when the buffer comes back: worth it from 1 MiB on, in buffers of
+    /// whole 2 MiB pages.
+    pub fn lend_guarded(&mut self, fbuf: Fbuf) -> Result<Descriptor, (LendError, Fbuf)> {
+        let (offset, len) = fbuf.place();
+        if let Err(refusal) = self.within_quota(1, len.into()) {
+            return Err((refusal, fbuf));
+        }
+        let Some((region, at, base)) = self.own(&fbuf) else {
+            return Err((LendError::Foreign, fbuf));
+        };
+        let (index, epoch) = ((base + at) as u16, region.epochs.of(at));
+        let block = match fbuf.into_block().try_unshare() {
+            Ok(block) => block,
+            Err(block) => return Err((LendError::Shared, Fbuf::of(block, offset, len))),
+        };
+        let Some(lease) = self.vacant.pop() else {
+            return Err((LendError::Quota, Fbuf::of(block.share(), offset, len)));
+        };
+        let secured = match Secured::new(block) {
+            Ok(secured) => secured,
+            Err((error, block)) => {
+                self.vacant.push(lease);
+                return Err((error.into(), Fbuf::of(block.share(), offset, len)));
+            }
+        };
+        let generation = self.note(lease, Lent::Guarded(secured, len), len);
         Ok(Descriptor { lease, index, generation, epoch, offset, len })
     }
 
@@ -225,18 +316,24 @@ impl Leases {
     }
 
     #[inline]
-    fn take_back(&mut self, lease: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
+    fn take_back(&mut self, returned: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
+        let lease = returned & !LEFT_BEHIND;
         let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::BufferIndex)?;
-        if entry.part.is_none() && !entry.revoked {
+        if entry.lent.is_none() && !entry.revoked {
             return Err(Fault::FreeNotLent);
         }
         if entry.generation != generation {
             return Err(Fault::FreeGeneration);
         }
         entry.revoked = false;
-        if let Some(part) = entry.part.take() {
-            self.bytes -= part.len() as u64;
-            free(part, pool);
+        if let Some(lent) = entry.lent.take() {
+            self.bytes -= lent.len();
+            self.passed_on -= usize::from(lent.is_passed_on());
+            if returned == lease {
+                free(lent, pool);
+            } else {
+                self.take_away(lent, pool);
+            }
         }
         self.vacant.push(lease as u8);
         Ok(())
@@ -254,15 +351,16 @@ impl Leases {
     pub fn revoke(&mut self, pool: &mut Pool) -> usize {
         let mut revoked = 0;
         for at in 0..self.leases.len() {
-            let Some(part) = self.leases[at].part.take_if(|part| match part {
-                Part::Own(_) => true,
-                Part::Peer(fbuf) => fbuf.is_revoked(),
+            let Some(lent) = self.leases[at].lent.take_if(|lent| match lent {
+                Lent::Part(Part::Peer(fbuf)) => fbuf.is_revoked(),
+                _ => true,
             }) else {
                 continue;
             };
             self.leases[at].revoked = true;
-            self.bytes -= part.len() as u64;
-            self.take_away(part, pool);
+            self.bytes -= lent.len();
+            self.passed_on -= usize::from(lent.is_passed_on());
+            self.take_away(lent, pool);
             revoked += 1;
         }
         revoked
@@ -277,31 +375,39 @@ impl Leases {
         for at in 0..self.leases.len() {
             let lease = &mut self.leases[at];
             let was_revoked = std::mem::take(&mut lease.revoked);
-            if let Some(part) = lease.part.take() {
-                self.take_away(part, pool);
+            if let Some(lent) = lease.lent.take() {
+                self.take_away(lent, pool);
                 reclaimed += 1;
             } else if !was_revoked {
                 continue;
             }
             self.vacant.push(at as u8);
         }
-        self.bytes = 0;
+        (self.bytes, self.passed_on) = (0, 0);
         reclaimed
     }
 
-    /// Frees a part that somebody may still be reading: who does learns it.
-    fn take_away(&self, part: Part, pool: &mut Pool) {
-        let usable = match &part {
-            Part::Own(fbuf) => {
-                self.own(fbuf).is_none_or(|(region, index, _)| region.epochs.advance(index))
-            }
-            Part::Peer(_) => true,
+    /// The region of a buffer of this process that is lent, and its number there.
+    fn lent_own(&self, lent: &Lent) -> Option<(&Region, usize)> {
+        let (blocks, block) = match lent {
+            Lent::Part(Part::Own(fbuf)) => (fbuf.block().region(), fbuf.block().index()),
+            Lent::Guarded(secured, _) => (secured.region(), secured.index()),
+            Lent::Part(Part::Peer(_)) => return None,
         };
-        if usable {
-            free(part, pool);
-        } else {
-            // Its epochs are used up: a later reader could not tell it from an earlier one.
-            std::mem::forget(part);
+        self.export(blocks, block).map(|(region, index, _)| (region, index))
+    }
+
+    /// Frees a buffer that somebody may still be reading: who does learns it.
+    #[cold]
+    fn take_away(&self, lent: Lent, pool: &mut Pool) {
+        match (self.lent_own(&lent), lent) {
+            (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
+            (own, lent) => {
+                if let Some((region, index)) = own {
+                    region.epochs.advance(index);
+                }
+                free(lent, pool);
+            }
         }
     }
 
@@ -312,6 +418,15 @@ impl Leases {
         MAX_LEASES - self.vacant.len()
     }
 
+    /// Whether something was given back that another domain waits for.
+    ///
+    /// # Cost
+    /// One load; where something was passed on, another of a cache line that the receiver writes.
+    #[inline(always)]
+    pub fn owes(&self) -> bool {
+        self.passed_on != 0 && self.reclaims.is_ready()
+    }
+
     /// How many bytes of payload the receiver holds.
     pub fn lent_bytes(&self) -> u64 {
         self.bytes
@@ -319,10 +434,12 @@ impl Leases {
 }
 
 #[inline(always)]
-fn free(part: Part, pool: &mut Pool) {
-    match part {
-        Part::Own(fbuf) => pool.recycle(fbuf),
-        Part::Peer(fbuf) => drop(fbuf),
+fn free(lent: Lent, pool: &mut Pool) {
+    match lent {
+        Lent::Part(Part::Own(fbuf)) => pool.recycle(fbuf),
+        Lent::Part(Part::Peer(fbuf)) => drop(fbuf),
+        // Where the kernel refuses, the drop tries again and then gives the buffer up.
+        Lent::Guarded(secured, _) => _ = secured.restore().map(|block| pool.put(block.share())),
     }
 }
 
@@ -330,13 +447,13 @@ impl Drop for Leases {
     /// What is still lent of a pool that lives on may be written again from now on.
     fn drop(&mut self) {
         for at in 0..self.leases.len() {
-            let Some(part) = self.leases[at].part.take() else { continue };
-            if let Part::Own(fbuf) = &part
-                && let Some((region, index, _)) = self.own(fbuf)
-                && region.segment.is_some()
-                && !region.epochs.advance(index)
-            {
-                std::mem::forget(part);
+            let Some(lent) = self.leases[at].lent.take() else { continue };
+            match (self.lent_own(&lent), lent) {
+                (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
+                (Some((region, index)), _) if region.segment.is_some() => {
+                    region.epochs.advance(index);
+                }
+                _ => {}
             }
         }
     }

@@ -133,11 +133,12 @@ impl Message {
     /// Takes the first part out.
     #[inline]
     pub fn pop_part(&mut self) -> Option<Part> {
-        if self.parts.is_empty() {
-            return None;
-        }
         self.close_window();
-        let part = self.parts.remove(0);
+        let part = match self.parts.len() {
+            1 => self.parts.pop()?,
+            0 => return None,
+            _ => self.parts.remove(0),
+        };
         self.len -= part.len();
         Some(part)
     }

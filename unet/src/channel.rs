@@ -1,6 +1,7 @@
 //! A channel: two processes joined by two segments.
 
 mod ending;
+mod lending;
 mod receiving;
 mod sending;
 mod waiting;
@@ -59,6 +60,9 @@ pub enum SendError {
     /// The peer may never hold as much at once: raise its quota, or send less.
     #[error("the message is larger than what the peer may hold at once")]
     OverQuota,
+    /// The buffer could not be guarded: it is shared, or does not consist of whole pages.
+    #[error("the buffer cannot be guarded: it must be unshared and consist of whole pages")]
+    NotGuarded,
     /// The deadline passed while the queue was full.
     #[error("there was no room until the deadline")]
     TimedOut,

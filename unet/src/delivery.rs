@@ -117,9 +117,15 @@ impl Delivery {
     /// Takes the first buffer out, to keep it longer than the delivery.
     #[inline(always)]
     pub fn take_fbuf(&mut self) -> Option<PeerFbuf> {
-        if self.message.parts().is_empty() {
+        // No part of what is received is empty.
+        if self.message.is_empty() {
             return None;
         }
+        self.take_first()
+    }
+
+    #[inline]
+    fn take_first(&mut self) -> Option<PeerFbuf> {
         match self.message.pop_part() {
             Some(Part::Peer(fbuf)) => Some(fbuf),
             _ => None,

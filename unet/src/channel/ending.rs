@@ -17,6 +17,7 @@ impl Channel {
     /// Two system calls, and one for each doorbell that nobody slept to hear.
     pub fn check_liveness(&mut self) {
         self.service_socket();
+        self.pass_back();
         if self.closed.is_none() && self.liveness.has_ended() {
             // Its hang-up may still stand behind doorbells.
             self.end(self.departure());
@@ -72,6 +73,7 @@ impl Channel {
             self.socket.hang_up();
         }
         self.rest = 0;
+        self.partial.clear();
         self.closed.expect("just closed")
     }
 

@@ -231,7 +231,7 @@ impl Endpoint {
         }
         let index = self.quiet[self.glance];
         let channel = self.entries[index as usize].channel.as_ref();
-        if channel.is_some_and(Channel::is_ready) {
+        if channel.is_some_and(Channel::wants_a_look) {
             self.rouse(index);
         }
     }

@@ -90,7 +90,7 @@ impl Endpoint {
         }
         for index in &candidates {
             let channel = self.entries[*index as usize].channel.as_ref();
-            if channel.is_some_and(Channel::is_ready) {
+            if channel.is_some_and(Channel::wants_a_look) {
                 self.rouse(*index);
             }
         }

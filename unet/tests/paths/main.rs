@@ -1,0 +1,16 @@
+//! Messages along paths of several domains, each a process of its own that trusts no other.
+//!
+//! ```text
+//!   originator ──► middle ──► … ──► last
+//!   (the test)     pushes a header  checks every byte
+//! ```
+
+mod bounds;
+mod death;
+mod domains;
+mod kills;
+mod misuse;
+mod steady;
+#[path = "../support/mod.rs"]
+mod support;
+mod traffic;
