@@ -5,6 +5,7 @@ use segment::control::{Kind, Received};
 use segment::counters::Counter;
 
 use super::{Channel, CloseReason};
+use crate::delivery::Partial;
 
 /// Doorbells that are heard before other work gets its turn.
 const BELLS: usize = 64;
@@ -73,7 +74,7 @@ impl Channel {
             self.socket.hang_up();
         }
         self.rest = 0;
-        self.partial.clear();
+        self.partial = Partial::default();
         self.closed.expect("just closed")
     }
 

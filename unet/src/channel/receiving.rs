@@ -5,6 +5,7 @@ use segment::failpoint;
 use segment::ring::Popped;
 
 use super::{Channel, CloseReason};
+use crate::delivery::Partial;
 use crate::Delivery;
 
 impl Channel {
@@ -96,7 +97,7 @@ impl Channel {
     #[cold]
     fn nothing_more(&mut self, reason: CloseReason) -> CloseReason {
         self.rest = 0;
-        self.partial.clear();
+        self.partial = Partial::default();
         reason
     }
 
