@@ -5,6 +5,7 @@ use segment::failpoint;
 use segment::ring::Popped;
 
 use super::{Channel, CloseReason};
+use crate::delivery::Partial;
 use crate::Delivery;
 use crate::delivery::Partial;
 
