@@ -1,14 +1,15 @@
-//! The owner's side: buffers are allocated, written, frozen, lent and taken back.
+//! The owner's buffers: allocated, written, frozen, and free again when the last handle is gone.
 
-use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use segment::Fault;
-use segment::blocks::{Block, Dropped, divide};
-use segment::free_queue::Reclaims;
-use segment::geometry::{MAX_CLASSES, OwnSegment, PeerSegment};
+use segment::Incarnation;
+use segment::blocks::{Block, Blocks, Shared, divide};
+use segment::epochs::Epochs;
+use segment::geometry::{Class, DEFAULT_CLASSES, Geometry, MAX_CLASSES, OwnSegment};
+use segment::memory::CreateError;
 
-use crate::Descriptor;
+use crate::{Fbuf, FbufMut, Message};
 
 /// Why no buffer was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,69 +23,96 @@ pub enum AllocError {
         /// The largest there is.
         largest: usize,
     },
-    /// All buffers large enough are in use: back-pressure, try again when the peer has given some
-    /// back.
+    /// All buffers large enough are in use: back-pressure, try again when some were given back.
     #[error("all buffers of that size are in use")]
     Exhausted,
-    /// The peer gave back what it did not have.
-    #[error("the peer broke the free queue: {0}")]
-    Fault(#[from] Fault),
 }
 
-/// Why a buffer was not lent. It is given back to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LendError {
-    /// The buffer belongs to another channel's pool.
-    #[error("the buffer was allocated from another channel's pool")]
-    Foreign,
+/// How a pool is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// The size classes in ascending order; unused ones are all zero and stand last.
+    pub classes: [Class; MAX_CLASSES],
+    /// Use 2 MiB pages, which an administrator must have set aside (`vm.nr_hugepages`).
+    pub huge_pages: bool,
+    /// Lock the pages into memory; counts against `RLIMIT_MEMLOCK`.
+    pub locked: bool,
 }
 
-struct Class {
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self { classes: DEFAULT_CLASSES, huge_pages: false, locked: false }
+    }
+}
+
+/// What the buffers of a pool have in common, and what outlives the pool while one of them is there.
+pub(crate) struct Region {
+    /// The memory, where it is a region of its own: its descriptor goes along the path.
+    pub segment: Option<OwnSegment>,
+    /// By class: its blocks, and the number of the first among all buffers of the region.
+    pub classes: Vec<(Arc<Blocks>, usize)>,
+    pub epochs: Epochs,
+    /// Buffers in all.
+    pub buffers: usize,
+    /// Payload bytes that this library copied into its buffers.
+    pub copied: AtomicU64,
+}
+
+struct Free {
     buffer_bytes: usize,
-    first: usize,
-    region: Arc<Dropped>,
+    blocks: Arc<Blocks>,
     free: Vec<Block>,
 }
 
-/// A channel's buffers.
+/// Buffers of this process, divided into size classes. The buffer that was freed last is taken first,
+/// while it is still in the cache.
 ///
-/// Owned by the thread that owns the channel; buffers may be written and dropped anywhere.
+/// Owned by one thread; buffers may be written and dropped anywhere.
 pub struct Pool {
-    classes: Vec<Class>,
-    /// What the peer holds, by index: the private truth from which buffers are reclaimed.
-    lent: Box<[Option<Block>]>,
-    generations: Box<[u32]>,
-    lent_count: usize,
-    reclaims: Reclaims,
+    region: Arc<Region>,
+    classes: Vec<Free>,
 }
 
 impl Pool {
-    /// Makes the pool that the segment's geometry describes. Once a segment.
+    /// Makes a pool in a sealed region of its own, which can be part of a path.
+    ///
+    /// # Errors
+    /// [`CreateError::Size`] if the classes are out of their bounds; else what the kernel lacks.
+    ///
+    /// # Cost
+    /// Four system calls, five if locked; pages are allocated when first touched, unless locked.
+    pub fn new(options: PoolOptions) -> Result<Self, CreateError> {
+        let geometry = Geometry::region(options.classes, options.huge_pages);
+        if !geometry.is_valid_region() {
+            return Err(CreateError::Size);
+        }
+        let incarnation = Incarnation::draw().ok_or(CreateError::OutOfMemory)?;
+        let mut own = geometry.create(incarnation, options.locked)?;
+        Ok(Self::divide(&mut own).finish(Some(own)))
+    }
+
+    /// Makes the pool of a channel's segment. Once a segment.
     ///
     /// # Cost
     /// Allocates the private tables; the buffers' pages are not touched.
-    pub fn new(own: &mut OwnSegment, peer: &PeerSegment) -> Self {
-        let mut classes = Vec::new();
-        let mut first = 0;
+    pub fn in_segment(own: &mut OwnSegment) -> Self {
+        Self::divide(own).finish(None)
+    }
+
+    fn divide(own: &mut OwnSegment) -> Parts {
+        let mut parts = Parts { classes: Vec::new(), epochs: Epochs::attach(own), buffers: 0 };
         for number in 0..MAX_CLASSES {
             let class = own.geometry().classes[number];
             let Some(bytes) = own.take_class(number).filter(|_| class.buffers > 0) else {
                 continue;
             };
             let buffer_bytes = class.buffer_bytes as usize;
-            let (region, free) = divide(bytes, buffer_bytes);
-            let count = free.len();
-            classes.push(Class { buffer_bytes, first, region, free });
-            first += count;
+            let (blocks, free) = divide(bytes, buffer_bytes);
+            let first = parts.buffers;
+            parts.buffers += free.len();
+            parts.classes.push((Free { buffer_bytes, blocks, free }, first));
         }
-        Self {
-            classes,
-            lent: (0..first).map(|_| None).collect(),
-            generations: vec![0; first].into(),
-            lent_count: 0,
-            reclaims: Reclaims::attach(peer),
-        }
+        parts
     }
 
     /// The largest buffer there is; zero without buffers.
@@ -92,208 +120,164 @@ impl Pool {
         self.classes.last().map_or(0, |class| class.buffer_bytes)
     }
 
-    /// Takes the smallest free buffer of at least `len` bytes, the last used first. Its bytes are
-    /// what the last user left.
+    /// The smallest buffer there is; zero without buffers.
+    pub fn smallest(&self) -> usize {
+        self.classes.first().map_or(0, |class| class.buffer_bytes)
+    }
+
+    /// Takes the smallest free buffer of at least `len` bytes. Its bytes are what the last user left.
     ///
     /// # Errors
     /// [`AllocError`].
     ///
     /// # Cost
-    /// A few loads; when the class that fits best is dry, the free queue is read. Only if nothing came
-    /// back is a larger buffer taken than is needed.
+    /// A few loads. Only if no buffer that fits best is free is a larger one taken.
     #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if let Some(fbuf) = self.pop(len, 1) {
-            return Ok(fbuf);
-        }
-        self.alloc_slowly(len)
+        self.alloc_with_headroom(0, len)
     }
 
-    /// Takes a buffer of one of the first `classes` that fit.
+    /// As [`Pool::alloc`], with room for headers before the `len` bytes.
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    ///
+    /// # Cost
+    /// As [`Pool::alloc`].
     #[inline(always)]
-    fn pop(&mut self, len: usize, classes: usize) -> Option<FbufMut> {
-        let fitting = self.classes.iter_mut().filter(|class| class.buffer_bytes >= len);
-        for class in fitting.take(classes) {
-            if let Some(block) = class.free.pop() {
-                return Some(FbufMut(Held { block, start: 0, end: len as u32 }));
-            }
+    pub fn alloc_with_headroom(
+        &mut self,
+        headroom: usize,
+        len: usize,
+    ) -> Result<FbufMut, AllocError> {
+        let asked = headroom.saturating_add(len);
+        match self.take(asked, MAX_CLASSES) {
+            Some(block) => Ok(FbufMut::new(block, headroom, len)),
+            None => Err(self.refusal(asked)),
         }
-        None
+    }
+
+    /// As [`Pool::alloc`], but `None` where no buffer that fits best is free: the caller may know where
+    /// one comes from.
+    #[inline(always)]
+    pub fn alloc_best(&mut self, len: usize) -> Option<FbufMut> {
+        self.take(len, 1).map(|block| FbufMut::new(block, 0, len))
+    }
+
+    #[inline(always)]
+    fn take(&mut self, bytes: usize, classes: usize) -> Option<Block> {
+        let fitting = self.classes.iter_mut().filter(|class| class.buffer_bytes >= bytes);
+        fitting.take(classes).find_map(|class| {
+            class.blocks.recover(|block| class.free.push(block));
+            class.free.pop()
+        })
     }
 
     #[cold]
-    fn alloc_slowly(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if len > self.largest() || self.classes.is_empty() {
-            return Err(AllocError::TooLarge { asked: len, largest: self.largest() });
-        }
-        self.collect()?;
-        self.pop(len, MAX_CLASSES).ok_or(AllocError::Exhausted)
+    fn refusal(&self, asked: usize) -> AllocError {
+        let largest = self.largest();
+        if asked > largest { AllocError::TooLarge { asked, largest } } else { AllocError::Exhausted }
     }
 
-    /// Takes back what the peer has returned and what was dropped here. The number of buffers that
-    /// the peer returned.
+    /// A message of `len` bytes in as many buffers as it takes, the first with room for headers. The
+    /// bytes are what `fill` writes: it is called for each buffer, in order.
     ///
     /// # Errors
-    /// The [`Fault`] that the peer committed; the channel is to be poisoned.
-    pub fn collect(&mut self) -> Result<usize, Fault> {
-        for class in &mut self.classes {
-            class.region.recover(|block| class.free.push(block));
-        }
-        let mut returned = 0;
-        // At most as many as there are: an honest peer cannot return more, a lying one is caught.
-        while returned < self.lent.len()
-            && let Some((index, generation)) = self.reclaims.try_pop()?
-        {
-            self.take_back(index, generation)?;
-            returned += 1;
-        }
-        Ok(returned)
-    }
-
-    fn take_back(&mut self, index: u16, generation: u32) -> Result<(), Fault> {
-        let at = usize::from(index);
-        let lent = self.lent.get_mut(at).ok_or(Fault::BufferIndex)?;
-        if self.generations[at] != generation {
-            return Err(Fault::FreeGeneration);
-        }
-        let block = lent.take().ok_or(Fault::FreeNotLent)?;
-        self.generations[at] = generation.wrapping_add(1);
-        self.lent_count -= 1;
-        self.put_free(at, block);
-        Ok(())
-    }
-
-    fn put_free(&mut self, index: usize, block: Block) {
-        let class = self.classes.iter_mut().rev().find(|class| class.first <= index);
-        class.expect("the first class begins at zero").free.push(block);
-    }
-
-    /// Notes that a buffer is the peer's from now on, and names it. To be undone by
-    /// [`Pool::unlend`] if the descriptor could not be sent.
-    ///
-    /// # Errors
-    /// [`LendError`], with the buffer.
-    #[inline(always)]
-    pub fn lend(&mut self, fbuf: Fbuf) -> Result<Descriptor, (LendError, Fbuf)> {
-        let class = self.classes.iter().find(|class| fbuf.0.block.is_of(&class.region));
-        let Some(class) = class else { return Err((LendError::Foreign, fbuf)) };
-        let Held { block, start, end } = fbuf.0;
-        let at = class.first + block.index();
-        self.lent[at] = Some(block);
-        self.lent_count += 1;
-        let generation = self.generations[at];
-        Ok(Descriptor { index: at as u16, generation, offset: start, len: end - start })
-    }
-
-    /// Takes back a buffer whose descriptor was never published.
-    pub fn unlend(&mut self, descriptor: Descriptor) -> Option<Fbuf> {
-        let block = self.lent.get_mut(usize::from(descriptor.index))?.take()?;
-        self.lent_count -= 1;
-        let Descriptor { offset: start, len, .. } = descriptor;
-        Some(Fbuf(Held { block, start, end: start + len }))
-    }
-
-    /// Takes back everything the peer holds: it is gone. The number of buffers.
+    /// [`AllocError`]; nothing is taken then.
     ///
     /// # Cost
-    /// A walk over the private table.
-    pub fn reclaim(&mut self) -> usize {
-        let mut reclaimed = 0;
-        for index in 0..self.lent.len() {
-            if let Some(block) = self.lent[index].take() {
-                self.generations[index] = self.generations[index].wrapping_add(1);
-                self.put_free(index, block);
-                reclaimed += 1;
+    /// As [`Pool::alloc`], for each buffer.
+    pub fn message(
+        &mut self,
+        headroom: usize,
+        len: usize,
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> Result<Message, AllocError> {
+        let largest = self.largest();
+        let mut message = Message::new();
+        let mut headroom = headroom;
+        loop {
+            let room = largest.saturating_sub(headroom);
+            let piece = (len - message.len()).min(room);
+            if piece == 0 && message.len() < len {
+                return Err(AllocError::TooLarge { asked: headroom.saturating_add(1), largest });
+            }
+            let mut fbuf = self.alloc_with_headroom(headroom, piece)?;
+            fill(&mut fbuf);
+            message.append(fbuf.into());
+            headroom = 0;
+            if message.len() == len {
+                return Ok(message);
             }
         }
-        self.lent_count = 0;
-        reclaimed
     }
 
-    /// How many buffers the peer holds.
-    pub fn lent(&self) -> usize {
-        self.lent_count
+    /// Takes back what was dropped since the last allocation.
+    pub fn recover(&mut self) {
+        for class in &mut self.classes {
+            class.blocks.recover(|block| class.free.push(block));
+        }
     }
 
-    /// How many buffers are free, counting what was dropped but not collected yet only after
-    /// [`Pool::collect`].
-    pub fn free(&self) -> usize {
+    /// Frees a buffer of this pool, as dropping it does, but cheaper: for the pool's own thread.
+    #[inline(always)]
+    pub fn recycle(&mut self, fbuf: Fbuf) {
+        self.put(fbuf.into_block());
+    }
+
+    #[inline(always)]
+    pub(crate) fn put(&mut self, block: Shared) {
+        let class =
+            self.classes.iter_mut().find(|class| Arc::ptr_eq(block.region(), &class.blocks));
+        if let (Some(class), Ok(block)) = (class, block.try_unshare()) {
+            class.free.push(block);
+        }
+    }
+
+    /// How many buffers are free.
+    pub fn free(&mut self) -> usize {
+        self.recover();
         self.classes.iter().map(|class| class.free.len()).sum()
     }
 
     /// How many buffers there are.
     pub fn total(&self) -> usize {
-        self.lent.len()
+        self.region.buffers
+    }
+
+    /// How many bytes of payload this library has copied into buffers of this pool: by
+    /// [`Message::secure`] and where a channel sends bytes that are in no buffer. Headers that were
+    /// pushed and what the application wrote itself are not among them.
+    pub fn copied(&self) -> u64 {
+        self.region.copied.load(Ordering::Relaxed)
+    }
+
+    /// Counts a copy into a buffer of this pool.
+    pub fn count_copy(&self, bytes: usize) {
+        self.region.copied.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
     }
 }
 
-/// What both kinds of handle hold.
-#[derive(Debug)]
-struct Held {
-    block: Block,
-    /// The part of the buffer that counts: a buffer's size fits, by `MAX_BUFFER_BYTES`.
-    start: u32,
-    end: u32,
+struct Parts {
+    classes: Vec<(Free, usize)>,
+    epochs: Epochs,
+    buffers: usize,
 }
 
-impl Held {
-    fn range(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
-}
-
-/// A buffer of this process: unique and writable. Dropping it frees it.
-#[derive(Debug)]
-pub struct FbufMut(Held);
-
-/// A buffer of this process: no longer written, ready to be handed over. Dropping it frees it.
-#[derive(Debug)]
-pub struct Fbuf(Held);
-
-impl FbufMut {
-    /// Ends writing.
-    pub fn freeze(self) -> Fbuf {
-        Fbuf(self.0)
-    }
-
-    /// Shortens it to `len` bytes; no effect if it is not longer.
-    pub fn truncate(&mut self, len: usize) {
-        let len = len.min(self.len());
-        self.0.end = self.0.start + len as u32;
-    }
-}
-
-impl Fbuf {
-    /// Narrows it to a part. `None`, and the buffer is freed, if the range is outside.
-    pub fn slice(mut self, range: Range<usize>) -> Option<Self> {
-        if range.start > range.end || range.end > self.len() {
-            return None;
-        }
-        self.0.end = self.0.start + range.end as u32;
-        self.0.start += range.start as u32;
-        Some(self)
-    }
-}
-
-impl Deref for FbufMut {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0.block[self.0.range()]
-    }
-}
-
-impl DerefMut for FbufMut {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        let range = self.0.range();
-        &mut self.0.block[range]
-    }
-}
-
-impl Deref for Fbuf {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0.block[self.0.range()]
+impl Parts {
+    fn finish(self, segment: Option<OwnSegment>) -> Pool {
+        let classes = self.classes.iter().map(|(free, first)| (free.blocks.clone(), *first));
+        let region = Arc::new(Region {
+            segment,
+            classes: classes.collect(),
+            epochs: self.epochs,
+            buffers: self.buffers,
+            copied: AtomicU64::new(0),
+        });
+        Pool { region, classes: self.classes.into_iter().map(|(free, _)| free).collect() }
     }
 }

@@ -37,7 +37,7 @@ fn attack(endpoint: &mut Endpoint, name: &str, mut input: Bytes<'_>) {
     let descriptor: Option<BorrowedFd<'_>> = (input.below(16) > 0).then(|| own.as_fd());
     let kind = if input.below(16) > 0 { Kind::Hello } else { Kind::Welcome };
     let hello = Frame::new(kind, 7, input.below(2) as u32, b"fuzz").expect("it fits");
-    socket.send(&hello, descriptor);
+    socket.send(&hello, descriptor.as_slice());
     let mut id = None;
     let mut closed = 0;
     for turn in 0..64 {
@@ -78,7 +78,7 @@ fn scribble(input: &mut Bytes<'_>, own: &OwnSegment, socket: &Socket) {
         1 => words.store(0x100 + input.below(0x1100), input.word() >> input.below(64)),
         _ => {
             let frame = Frame::bare(Kind::Doorbell, input.word() >> input.below(64));
-            socket.send(&frame, None);
+            socket.send(&frame, &[]);
         }
     }
 }

@@ -11,7 +11,7 @@ use segment::failpoint;
 use segment::wait::{LOOKS, Step, Waiter};
 use unet::{
     Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Credentials, Fbuf,
-    FbufMut, Message, PeerFbuf, Policy, Refusal, Wait,
+    FbufMut, Delivery, PeerFbuf, Policy, Refusal, Wait,
 };
 use zerocopy::{IntoBytes, TryFromBytes};
 
@@ -139,7 +139,7 @@ impl<I: Interface> Binding<I> {
             free,
             replies: Vec::new(),
             number: 0,
-            message: Message::default(),
+            message: Delivery::default(),
             scratch: vec![0; largest].into(),
         };
         let state = RefCell::new(state);
@@ -291,7 +291,7 @@ impl<I: Interface> Binding<I> {
         &self,
         a_stack: u16,
         timeout: Option<Duration>,
-        take: impl Fn(P::Results, &mut Message) -> R,
+        take: impl Fn(P::Results, &mut Delivery) -> R,
     ) -> Outcome<R> {
         failpoint::hit("call.3-waiting");
         let mut waiter = {
@@ -326,7 +326,7 @@ impl<I: Interface> Binding<I> {
     fn try_finish<P: Procedure<Interface = I>, R>(
         &self,
         a_stack: u16,
-        take: impl Fn(P::Results, &mut Message) -> R,
+        take: impl Fn(P::Results, &mut Delivery) -> R,
     ) -> Option<Outcome<R>> {
         let state = &mut *self.state.borrow_mut();
         match state.a_stacks[usize::from(a_stack)] {

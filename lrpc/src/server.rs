@@ -9,7 +9,7 @@ use segment::counters::Counter;
 use segment::failpoint;
 use unet::{
     Address, AllocError, Arrival, Channel, ChannelId, Credentials, Endpoint, EndpointError,
-    EndpointOptions, Event, Fbuf, FbufMut, ListenError, ListenOptions, Message, PeerFbuf, Policy,
+    EndpointOptions, Event, Fbuf, FbufMut, ListenError, ListenOptions, Delivery, PeerFbuf, Policy,
     Wait,
 };
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
@@ -92,7 +92,7 @@ pub struct Call<'a, I> {
     server: &'a Server<I>,
     from: ChannelId,
     word: CallWord,
-    message: RefCell<&'a mut Message>,
+    message: RefCell<&'a mut Delivery>,
     reply_bulk: Cell<Option<Fbuf>>,
 }
 
@@ -153,7 +153,7 @@ impl<I: Interface> Server<I> {
     /// As [`Endpoint::try_recv`], and the handler.
     #[inline]
     pub fn poll(&self) -> bool {
-        let mut message = Message::default();
+        let mut message = Delivery::default();
         let arrival = self.endpoint.borrow_mut().try_recv_into(&mut message);
         self.handle(arrival, &mut message)
     }
@@ -164,7 +164,7 @@ impl<I: Interface> Server<I> {
     /// As [`Endpoint::recv`], and the handler.
     #[inline]
     pub fn serve_timeout(&self, timeout: Duration) -> bool {
-        let mut message = Message::default();
+        let mut message = Delivery::default();
         let arrival = self.endpoint.borrow_mut().recv_timeout_into(&mut message, timeout);
         self.handle(arrival, &mut message)
     }
@@ -178,7 +178,7 @@ impl<I: Interface> Server<I> {
     }
 
     #[inline(always)]
-    fn handle(&self, arrival: Option<Arrival>, message: &mut Message) -> bool {
+    fn handle(&self, arrival: Option<Arrival>, message: &mut Delivery) -> bool {
         match arrival {
             Some(Arrival::Message(from)) => self.serve(from, message),
             Some(Arrival::Other) => self.handle_event(),
@@ -213,7 +213,7 @@ impl<I: Interface> Server<I> {
     }
 
     #[inline(always)]
-    fn serve(&self, from: ChannelId, message: &mut Message) {
+    fn serve(&self, from: ChannelId, message: &mut Delivery) {
         failpoint::hit("reply.1-call-taken");
         let Ok((word, _)) = CallWord::read_from_prefix(message.inline()) else {
             return self.poison(from);

@@ -3,7 +3,7 @@
 //! A call's tag is the procedure's index, a reply's tag its status. Both begin with the call word;
 //! then follow the arguments or results, unless they are in the A-stack.
 
-use unet::{Channel, Fbuf, Message, Offer, SendError};
+use unet::{Channel, Fbuf, Delivery, Offer, SendError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::outcome::Reason;
@@ -60,7 +60,7 @@ pub(crate) fn refusal(tag: u16) -> Option<Reason> {
 
 /// The call word of a reply; `None` if the message is too short for one.
 #[inline(always)]
-pub(crate) fn call_word(message: &Message) -> Option<CallWord> {
+pub(crate) fn call_word(message: &Delivery) -> Option<CallWord> {
     CallWord::read_from_prefix(message.inline()).ok().map(|(word, _)| word)
 }
 

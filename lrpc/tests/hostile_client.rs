@@ -20,7 +20,7 @@ use support::raw::{
 };
 use support::{Random, address, beside, bind_beside, export, serve_all};
 use unet::{
-    Channel, CloseReason, ConnectError, Counter, Fault, Message, Offer, Refusal, SendError,
+    Channel, CloseReason, ConnectError, Counter, Fault, Delivery, Offer, Refusal, SendError,
     Snapshot, Wait,
 };
 
@@ -155,7 +155,7 @@ impl Scene {
     }
 
     /// The one reply that has come.
-    fn reply(&mut self) -> (u16, Word, Message) {
+    fn reply(&mut self) -> (u16, Word, Delivery) {
         let message = self.liar.try_recv().expect("the channel is open").expect("it replied");
         assert!(self.liar.try_recv().expect("the channel is open").is_none(), "it replied once");
         (message.tag(), Word::of(&message), message)
@@ -173,7 +173,7 @@ impl Scene {
     }
 
     /// Calls as an honest client would, with arguments in the message; the results.
-    fn calls(&mut self, tag: u16, arguments: &[u8]) -> (u16, Message) {
+    fn calls(&mut self, tag: u16, arguments: &[u8]) -> (u16, Delivery) {
         self.number += 1;
         let word = Word::new(self.number, a_stack(tag), 0);
         self.say(tag, &message(word, arguments));

@@ -14,7 +14,7 @@ use support::raw::{
 };
 use support::{Random, WAITS, address, beside, bind, bind_beside, bind_options, export};
 use unet::{
-    Address, Channel, CloseReason, Endpoint, EndpointOptions, Event, Fault, ListenOptions, Message,
+    Address, Channel, CloseReason, Endpoint, EndpointOptions, Event, Fault, ListenOptions, Delivery,
     Offer, Wait,
 };
 
@@ -52,7 +52,7 @@ impl Drop for Liar<'_> {
 /// Does something as a client of a liar.
 fn with_liar<T>(
     area_bytes: u32,
-    script: impl FnMut(&mut Channel, &mut Message) + Send,
+    script: impl FnMut(&mut Channel, &mut Delivery) + Send,
     client: impl FnOnce(&Address) -> T,
 ) -> T {
     with_liar_saying(area_bytes, |_| {}, script, client)
@@ -62,7 +62,7 @@ fn with_liar<T>(
 fn with_liar_saying<T>(
     area_bytes: u32,
     mut first: impl FnMut(&mut Channel) + Send,
-    mut script: impl FnMut(&mut Channel, &mut Message) + Send,
+    mut script: impl FnMut(&mut Channel, &mut Delivery) + Send,
     client: impl FnOnce(&Address) -> T,
 ) -> T {
     let address = address("hostile-server");
@@ -141,7 +141,7 @@ where
     beside_an_honest_one(|honest| {
         for (at, (what, lie)) in table.iter().enumerate() {
             let wait = WAITS[at % 3];
-            let tell = |channel: &mut Channel, message: &mut Message| {
+            let tell = |channel: &mut Channel, message: &mut Delivery| {
                 lie(channel, message.tag(), Word::of(message));
             };
             with_liar(AREA, tell, |address| {
@@ -188,7 +188,7 @@ fn a_reply_to_no_call_poisons() {
 fn a_reply_that_is_too_short_for_one_poisons() {
     beside_an_honest_one(|_| {
         for len in 0..8 {
-            let short = |channel: &mut Channel, _: &mut Message| {
+            let short = |channel: &mut Channel, _: &mut Delivery| {
                 raw::send(channel, EXECUTED, &[0; 8][..len]);
             };
             with_liar(AREA, short, |address| {
@@ -203,7 +203,7 @@ fn a_reply_that_is_too_short_for_one_poisons() {
 fn a_status_that_is_none_poisons() {
     beside_an_honest_one(|_| {
         for status in [5, 6, 0x7f, 0x80, 0xff] {
-            let strange = |channel: &mut Channel, message: &mut Message| {
+            let strange = |channel: &mut Channel, message: &mut Delivery| {
                 say(channel, status, Word::of(message), &[]);
             };
             with_liar(AREA, strange, |address| {
@@ -227,7 +227,7 @@ fn every_status_that_is_one_is_told_as_such() {
         (EXECUTED, Outcome::Executed(())),
     ];
     let mut next = cases.iter();
-    let script = |channel: &mut Channel, message: &mut Message| {
+    let script = |channel: &mut Channel, message: &mut Delivery| {
         let (status, _) = next.next().expect("one for each call");
         say(channel, *status, Word::of(message), &[]);
     };
@@ -298,7 +298,7 @@ fn unknown_flags_in_a_reply_poison() {
 #[test]
 fn a_second_reply_poisons_at_the_next_call() {
     for second in [EXECUTED, NOT_SERVED] {
-        let twice = |channel: &mut Channel, message: &mut Message| {
+        let twice = |channel: &mut Channel, message: &mut Delivery| {
             say(channel, EXECUTED, Word::of(message), &[]);
             say(channel, second, Word::of(message), &[]);
         };
@@ -330,7 +330,7 @@ fn a_reply_before_any_call_poisons_the_first() {
 fn a_late_reply_is_dropped_once_and_poisons_twice() {
     let mut held: Vec<Word> = Vec::new();
     // Holds the first reply back until the second call, and gives it twice with the third.
-    let late = |channel: &mut Channel, message: &mut Message| {
+    let late = |channel: &mut Channel, message: &mut Delivery| {
         held.push(Word::of(message));
         match held.len() {
             1 => {}
@@ -355,7 +355,7 @@ fn late_replies_twice_are_found_out_when_all_a_stacks_are_taken() {
     let mut held: Vec<Word> = Vec::new();
     let all = AtomicBool::new(false);
     let (told, all) = (&all, &all);
-    let late = |channel: &mut Channel, message: &mut Message| {
+    let late = |channel: &mut Channel, message: &mut Delivery| {
         held.push(Word::of(message));
         if held.len() == A_STACKS {
             say(channel, EXECUTED, held[0], &[]);
@@ -452,7 +452,7 @@ fn a_server_that_takes_no_calls_fills_the_queue_and_blocks_nobody() {
 
 #[test]
 fn a_buffer_that_comes_unasked_goes_back() {
-    let generous = |channel: &mut Channel, request: &mut Message| {
+    let generous = |channel: &mut Channel, request: &mut Delivery| {
         let fbuf = channel.alloc(4000).expect("they come back").freeze();
         let word = Word::of(request);
         let sent = channel.try_send_fbuf(EXECUTED, fbuf, &message(word, &[]));
@@ -472,7 +472,7 @@ fn a_buffer_that_comes_unasked_goes_back() {
 fn a_server_that_keeps_the_buffers_exhausts_this_binding_and_no_other() {
     beside_an_honest_one(|honest| {
         let mut kept = Vec::new();
-        let keep = |channel: &mut Channel, message: &mut Message| {
+        let keep = |channel: &mut Channel, message: &mut Delivery| {
             say(channel, EXECUTED, Word::of(message), &[]);
             kept.push(message.take_fbuf());
         };
@@ -515,7 +515,7 @@ fn random_replies_never_do_more_than_end_the_binding() {
     let mut random = Random::new(11);
     for _ in 0..60 {
         let mut seed = Random::new(random.next());
-        let script = |channel: &mut Channel, request: &mut Message| {
+        let script = |channel: &mut Channel, request: &mut Delivery| {
             let honest = Word::of(request);
             for _ in 0..seed.below(3) {
                 let word = match seed.below(6) {

@@ -1,23 +1,28 @@
-//! Unique tokens for the buffers of a region.
+//! Tokens for the buffers of a region: unique ones that write, shared ones that read.
 //!
 //! A [`Block`] is the right to read and write one buffer. Tokens are made once, one a buffer, and
-//! move; who holds the token owns the bytes. A token that is dropped leaves its index with the
-//! [`Dropped`] of its set, which mints it again.
+//! move; who holds the token owns the bytes. [`Block::share`] turns it into a [`Shared`], which can
+//! be cloned and only reads, until it is the last one. The token, or the last share, that is dropped
+//! leaves its index with the [`Blocks`] of its region, which mint it again.
 //!
 //! # Invariants
 //!
-//! 1. At any moment a buffer has one token, or one bit in [`Dropped`], and never both.
+//! 1. At any moment a buffer has one `Block`, or some `Shared`s, or one bit in `Blocks::dropped`, and
+//!    never two of the three.
+//! 2. `Blocks::shares` of a buffer is the number of its `Shared`s less one, and 0 without any. It only
+//!    grows through a `Shared` that exists, so who holds the only one and reads 0 is alone with it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::memory::OwnBytes;
 
-/// The tokens of a region that were dropped, from any thread.
+/// The buffers of a region: their bytes, how often each is shared, and which were dropped.
 #[derive(Debug)]
-pub struct Dropped {
-    bits: Box<[AtomicU64]>,
+pub struct Blocks {
+    dropped: Box<[AtomicU64]>,
+    shares: Box<[AtomicU32]>,
     memory: OwnBytes,
     buffer_bytes: usize,
 }
@@ -25,33 +30,47 @@ pub struct Dropped {
 /// Exclusive access to one buffer.
 #[derive(Debug)]
 pub struct Block {
-    region: Arc<Dropped>,
+    region: Arc<Blocks>,
     index: u32,
 }
 
-/// Divides a region into buffers of equal size: the register of dropped tokens, and the tokens.
-/// Bytes that do not fill a buffer stay unused.
-pub fn divide(memory: OwnBytes, buffer_bytes: usize) -> (Arc<Dropped>, Vec<Block>) {
+/// Shared access to one buffer, which nobody writes while there are several.
+#[derive(Debug)]
+pub struct Shared {
+    region: Arc<Blocks>,
+    index: u32,
+}
+
+/// Divides a region into buffers of equal size, and mints their tokens. Bytes that do not fill a
+/// buffer stay unused.
+pub fn divide(memory: OwnBytes, buffer_bytes: usize) -> (Arc<Blocks>, Vec<Block>) {
     let count = memory.len().checked_div(buffer_bytes).unwrap_or(0);
-    let bits = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-    let region = Arc::new(Dropped { bits, memory, buffer_bytes });
+    let dropped = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+    let shares = (0..count).map(|_| AtomicU32::new(0)).collect();
+    let region = Arc::new(Blocks { dropped, shares, memory, buffer_bytes });
     // Highest first, so that a pool that takes from the end begins with the first.
     let token = |index| Block { region: region.clone(), index: index as u32 };
     let tokens = (0..count).rev().map(token).collect();
     (region, tokens)
 }
 
-impl Dropped {
+impl Blocks {
     /// Mints the tokens that were dropped and passes each to `keep`.
     ///
     /// # Cost
     /// A load a 64 buffers; a locked instruction only where something was dropped.
-    pub fn recover(self: &Arc<Self>, mut keep: impl FnMut(Block)) {
-        for (word, bits) in self.bits.iter().enumerate() {
-            if bits.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            // PAIRS: blocks.drop with `Block::drop`. The swap takes each bit once (invariant 1).
+    #[inline]
+    pub fn recover(self: &Arc<Self>, keep: impl FnMut(Block)) {
+        // Of memory that is this process's own, and is written only where something is dropped.
+        if self.dropped.iter().any(|bits| bits.load(Ordering::Relaxed) != 0) {
+            self.mint(keep);
+        }
+    }
+
+    #[cold]
+    fn mint(self: &Arc<Self>, mut keep: impl FnMut(Block)) {
+        for (word, bits) in self.dropped.iter().enumerate() {
+            // PAIRS: blocks.drop with `Blocks::let_go`. The swap takes each bit once (invariant 1).
             let mut dropped = bits.swap(0, Ordering::Acquire);
             while dropped != 0 {
                 let index = word * 64 + dropped.trailing_zeros() as usize;
@@ -59,6 +78,22 @@ impl Dropped {
                 keep(Block { region: self.clone(), index: index as u32 });
             }
         }
+    }
+
+    /// How many bytes each buffer has.
+    #[inline(always)]
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    #[inline(always)]
+    fn base(&self, index: u32) -> *mut u8 {
+        self.memory.at(index as usize * self.buffer_bytes, self.buffer_bytes).as_ptr()
+    }
+
+    fn let_go(&self, index: u32) {
+        // PAIRS: blocks.drop with `Blocks::mint`.
+        self.dropped[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Release);
     }
 }
 
@@ -69,41 +104,208 @@ impl Block {
         self.index as usize
     }
 
-    /// Whether it is one of a region's.
+    /// The region it is of.
     #[inline(always)]
-    pub fn is_of(&self, region: &Arc<Dropped>) -> bool {
-        Arc::ptr_eq(&self.region, region)
+    pub fn region(&self) -> &Arc<Blocks> {
+        &self.region
     }
 
-    fn base(&self) -> *mut u8 {
-        let size = self.region.buffer_bytes;
-        self.region.memory.at(self.index() * size, size).as_ptr()
+    /// Ends writing: it can be shared from now on.
+    #[inline(always)]
+    pub fn share(self) -> Shared {
+        let (region, index) = self.into_parts();
+        Shared { region, index }
+    }
+
+    #[inline(always)]
+    fn into_parts(self) -> (Arc<Blocks>, u32) {
+        let index = self.index;
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again nor dropped, so that the reference moves out once.
+        (unsafe { std::ptr::read(&raw const this.region) }, index)
     }
 }
 
 impl Deref for Block {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the buffer lies in the region, which lives as long as this; the token is the only
         // way to its bytes (invariant 1), and the peer's mapping of them is read-only.
-        unsafe { std::slice::from_raw_parts(self.base(), self.region.buffer_bytes) }
+        unsafe { std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes) }
     }
 }
 
 impl DerefMut for Block {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` is the only borrow of the token.
-        unsafe { std::slice::from_raw_parts_mut(self.base(), self.region.buffer_bytes) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.region.base(self.index), self.region.buffer_bytes)
+        }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // PAIRS: blocks.drop with `Dropped::recover`.
-        let bit = 1 << (self.index() % 64);
-        self.region.bits[self.index() / 64].fetch_or(bit, Ordering::Release);
+        self.region.let_go(self.index);
+    }
+}
+
+impl Shared {
+    /// Its number within the region.
+    #[inline(always)]
+    pub fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// The region it is of.
+    #[inline(always)]
+    pub fn region(&self) -> &Arc<Blocks> {
+        &self.region
+    }
+
+    #[inline(always)]
+    fn shares(&self) -> &AtomicU32 {
+        &self.region.shares[self.index as usize]
+    }
+
+    /// Whether no other share of the buffer is there.
+    #[inline(always)]
+    pub fn is_unique(&self) -> bool {
+        // PAIRS: blocks.shares with `Shared::drop`: what others read of it, they have read.
+        self.shares().load(Ordering::Acquire) == 0
+    }
+
+    /// The bytes to be written, if no other share is there.
+    ///
+    /// # Cost
+    /// One load.
+    #[inline(always)]
+    pub fn get_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.is_unique() {
+            return None;
+        }
+        let Blocks { buffer_bytes, .. } = *self.region;
+        // SAFETY: this is the only share (invariant 2) and there is no token (1); `&mut self` is the
+        // only borrow of it.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.region.base(self.index), buffer_bytes) })
+    }
+
+    /// The unique token again.
+    ///
+    /// # Errors
+    /// Itself, if other shares are there.
+    #[inline(always)]
+    pub fn try_unshare(self) -> Result<Block, Self> {
+        if !self.is_unique() {
+            return Err(self);
+        }
+        let index = self.index;
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again nor dropped, so that the reference moves out once.
+        let region = unsafe { std::ptr::read(&raw const this.region) };
+        Ok(Block { region, index })
+    }
+}
+
+impl Clone for Shared {
+    /// # Cost
+    /// Two locked instructions.
+    #[inline]
+    fn clone(&self) -> Self {
+        // As `Arc` does: a count that could wrap ends the process. Only a leak in a loop gets there.
+        if self.shares().fetch_add(1, Ordering::Relaxed) > u32::MAX / 2 {
+            std::process::abort();
+        }
+        Self { region: self.region.clone(), index: self.index }
+    }
+}
+
+impl Deref for Shared {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the buffer lies in the region, which lives as long as this; while a share is there
+        // nobody writes but through `get_mut`, whose borrow excludes this one (invariants 1 and 2).
+        unsafe { std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes) }
+    }
+}
+
+impl Drop for Shared {
+    #[inline]
+    fn drop(&mut self) {
+        // PAIRS: blocks.shares with `Shared::is_unique`.
+        if !self.is_unique() && self.shares().fetch_sub(1, Ordering::Release) != 0 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        // Alone: no other can come, and where the others went just now the count has wrapped.
+        self.shares().store(0, Ordering::Relaxed);
+        self.region.let_go(self.index);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::memory::{Backing, OwnMemory};
+
+    fn region(buffers: usize) -> (Arc<Blocks>, Vec<Block>) {
+        let mut memory =
+            OwnMemory::create("unet-blocks", 4096, Backing::default()).expect("memory");
+        divide(memory.carve(0, buffers * 64).expect("within"), 64)
+    }
+
+    fn recovered(region: &Arc<Blocks>) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        region.recover(|block| blocks.push(block));
+        blocks
+    }
+
+    #[test]
+    fn a_buffer_is_free_when_its_last_share_is_dropped() {
+        let (region, mut blocks) = region(2);
+        let shared = blocks.pop().expect("there are two").share();
+        let other = shared.clone();
+        drop(shared);
+        assert!(recovered(&region).is_empty());
+        drop(other);
+        assert_eq!(recovered(&region).len(), 1);
+    }
+
+    #[test]
+    fn only_the_last_share_can_write_or_become_unique() {
+        let (_region, mut blocks) = region(1);
+        let mut shared = blocks.pop().expect("there is one").share();
+        shared.get_mut().expect("alone")[0] = 7;
+        let other = shared.clone();
+        assert!(shared.get_mut().is_none());
+        let shared = shared.try_unshare().expect_err("not alone");
+        assert_eq!(other[0], 7);
+        drop(other);
+        assert_eq!(shared.try_unshare().expect("alone")[0], 7);
+    }
+
+    #[test]
+    fn shares_dropped_by_many_threads_free_the_buffer_once() {
+        let (region, mut blocks) = region(1);
+        let mut block = blocks.pop().expect("there is one");
+        for round in 0..200 {
+            let shared = block.share();
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    let mine = shared.clone();
+                    scope.spawn(move || drop((mine.clone(), mine)));
+                }
+                drop(shared);
+            });
+            let mut freed = recovered(&region);
+            assert_eq!(freed.len(), 1, "round {round}");
+            block = freed.pop().expect("one");
+            assert!(region.shares[0].load(Ordering::Relaxed) == 0);
+        }
     }
 }

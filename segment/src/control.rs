@@ -67,14 +67,17 @@ pub enum Sent {
     Gone,
 }
 
+/// How many descriptors a frame carries at most: a segment's, and those of the regions of a path.
+pub const MAX_DESCRIPTORS: usize = 8;
+
 /// What was there to be received.
 #[derive(Debug)]
 pub enum Received {
-    /// A frame, and the descriptor that came with it.
-    Frame(Frame, Option<OwnedFd>),
+    /// A frame, and the descriptors that came with it.
+    Frame(Frame, Vec<OwnedFd>),
     /// A message that is no frame.
     Malformed(DecodeError),
-    /// A frame came with a descriptor, and this process has no room for it. Both are lost.
+    /// A frame came with descriptors, and this process has no room for them. All are lost.
     OutOfDescriptors,
     /// Nothing yet.
     Nothing,
@@ -190,19 +193,17 @@ impl Socket {
         Credentials::of(self.fd.as_fd())
     }
 
-    /// Sends a frame, and a descriptor with it. Never blocks, raises no signal.
+    /// Sends a frame, and up to [`MAX_DESCRIPTORS`] descriptors with it. Never blocks, raises no signal.
     ///
     /// # Cost
     /// One system call.
-    pub fn send(&self, frame: &Frame, descriptor: Option<BorrowedFd<'_>>) -> Sent {
+    pub fn send(&self, frame: &Frame, descriptors: &[BorrowedFd<'_>]) -> Sent {
         let (wire, len) = frame.encode();
         let bytes = [IoSlice::new(&wire.as_bytes()[..len])];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = descriptor.as_slice();
-        if !descriptors.is_empty() {
-            // There is room for one, by the line above.
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Sent::NoMemory;
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
@@ -223,7 +224,7 @@ impl Socket {
     pub fn receive(&self) -> Received {
         // One byte more than the longest frame: what fills it is too long.
         let mut bytes = [0u8; size_of::<Wire>() + 1];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let (got, truncated) = {
@@ -241,21 +242,21 @@ impl Socket {
                 Err(_) => return Received::HungUp,
             }
         };
-        // More descriptors than there was room for are closed by the kernel; more than one that
-        // found room, here.
-        let mut descriptor = None;
+        // More descriptors than there was room for are closed by the kernel.
+        let mut descriptors = Vec::new();
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
-                descriptor = received.into_iter().next();
+                descriptors.extend(received);
             }
         }
         if got == 0 {
             return Received::HungUp;
         }
         match Frame::decode(&bytes[..got]) {
-            // There was room for one in the message, so there was none in this process.
-            Ok(_) if truncated && descriptor.is_none() => Received::OutOfDescriptors,
-            Ok(frame) => Received::Frame(frame, descriptor),
+            // There was room for all that may be sent, so there was none in this process.
+            Ok(_) if truncated && descriptors.len() < MAX_DESCRIPTORS => Received::OutOfDescriptors,
+            Ok(_) if truncated => Received::Malformed(DecodeError::Malformed),
+            Ok(frame) => Received::Frame(frame, descriptors),
             Err(error) => Received::Malformed(error),
         }
     }

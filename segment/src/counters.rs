@@ -67,11 +67,15 @@ pub enum Counter {
     LostAtClose = 18,
     /// Sends refused because the buffer belongs to another channel.
     ForeignBuffer = 19,
+    /// Sends refused because the peer holds as much as it may.
+    OverQuota = 20,
+    /// Buffers taken back from a peer that was too slow with them.
+    BuffersRevoked = 21,
 }
 
 impl Counter {
     /// Every counter but the faults, in the order of the page.
-    pub const ALL: [(Counter, &'static str); 20] = [
+    pub const ALL: [(Counter, &'static str); 22] = [
         (Counter::OwnPid, "own-pid"),
         (Counter::PeerPid, "peer-pid"),
         (Counter::PeerUid, "peer-uid"),
@@ -92,6 +96,8 @@ impl Counter {
         (Counter::CallsRefused, "calls-refused"),
         (Counter::LostAtClose, "lost-at-close"),
         (Counter::ForeignBuffer, "foreign-buffer"),
+        (Counter::OverQuota, "over-quota"),
+        (Counter::BuffersRevoked, "buffers-revoked"),
     ];
 }
 

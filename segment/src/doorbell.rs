@@ -216,7 +216,7 @@ impl Bell {
             return Listening::Awake;
         }
         // A full socket means that the sleeper has bells to hear already.
-        match socket.send(&Frame::bare(Kind::Doorbell, armed), None) {
+        match socket.send(&Frame::bare(Kind::Doorbell, armed), &[]) {
             Sent::Yes | Sent::Full => {
                 failpoint::hit("send.3-doorbell-rung");
                 Listening::Rung

@@ -19,7 +19,7 @@ use crate::{Incarnation, free_queue, ring};
 /// The first word of every segment: `UNETSEG` and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"UNETSEG\0");
 /// The version of this layout. Another version is refused, not converted.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where the header is.
 pub const HEADER: usize = 0;
@@ -33,20 +33,22 @@ pub const CPU: usize = 0x200;
 pub const COUNTERS: usize = 0x400;
 /// Where this side gives buffers back: the free queue.
 pub const FREE_QUEUE: usize = 0x800;
-/// Where the send queue begins; the control page ends.
-pub const SEND_QUEUE: usize = 0x1000;
+/// Where this side says how often it revoked each of its buffers: one word a buffer.
+pub const EPOCHS: usize = 0x1000;
+/// Where the send queue begins; the control pages end.
+pub const SEND_QUEUE: usize = 0x2000;
 
 /// How many size classes a pool has at most.
-pub const MAX_CLASSES: usize = 4;
-/// How many buffers all classes of a pool have together at most: as many as the free queue holds,
-/// so that a buffer can always be given back.
-pub const MAX_BUFFERS: usize = free_queue::CAPACITY;
-/// The largest buffer, and so the largest message.
+pub const MAX_CLASSES: usize = 6;
+/// How many buffers all classes of a pool have together at most.
+pub const MAX_BUFFERS: usize = 256;
+/// The largest buffer.
 pub const MAX_BUFFER_BYTES: usize = 16 << 20;
 /// The fewest and the most slots of a send queue.
 pub const SLOTS: std::ops::RangeInclusive<u32> = 8..=65_536;
 
-const _: () = assert!(FREE_QUEUE + free_queue::CAPACITY * 8 == SEND_QUEUE);
+const _: () = assert!(FREE_QUEUE + free_queue::CAPACITY * 8 == EPOCHS);
+const _: () = assert!(EPOCHS + MAX_BUFFERS * 8 <= SEND_QUEUE);
 const _: () = assert!(COUNTERS + crate::counters::CELLS * 8 <= FREE_QUEUE);
 const _: () = assert!(HEADER_BYTES <= ARMED);
 
@@ -65,7 +67,8 @@ pub struct Class {
 /// What a segment consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Slots of the send queue: a power of two within [`SLOTS`].
+    /// Slots of the send queue: a power of two within [`SLOTS`]; 0 in a region, which is a segment of
+    /// buffers alone.
     pub slots: u32,
     /// Bytes of the area, which belongs to the layer above (LRPC keeps its A-stacks there).
     pub area_bytes: u32,
@@ -75,15 +78,19 @@ pub struct Geometry {
     pub huge_pages: bool,
 }
 
+/// A pool's classes where none are chosen: from 2 KiB to 4 MiB. Larger messages are ropes.
+pub const DEFAULT_CLASSES: [Class; MAX_CLASSES] = [
+    Class { buffer_bytes: 2 << 10, buffers: 64 },
+    Class { buffer_bytes: 4 << 10, buffers: 32 },
+    Class { buffer_bytes: 16 << 10, buffers: 16 },
+    Class { buffer_bytes: 64 << 10, buffers: 16 },
+    Class { buffer_bytes: 1 << 20, buffers: 8 },
+    Class { buffer_bytes: 4 << 20, buffers: 8 },
+];
+
 impl Default for Geometry {
     fn default() -> Self {
-        let class = |buffer_bytes, buffers| Class { buffer_bytes, buffers };
-        Self {
-            slots: 128,
-            area_bytes: 0,
-            classes: [class(4096, 32), class(64 << 10, 16), class(1 << 20, 8), class(16 << 20, 2)],
-            huge_pages: false,
-        }
+        Self { slots: 128, area_bytes: 0, classes: DEFAULT_CLASSES, huge_pages: false }
     }
 }
 
@@ -137,16 +144,14 @@ impl PeerSegment {
         &self.geometry
     }
 
+    /// All bytes, which offsets of [`Geometry::class_offset`] are in.
+    pub fn all(&self) -> PeerBytes {
+        self.bytes(0, self.geometry.total_bytes())
+    }
+
     /// The area.
     pub fn area(&self) -> PeerBytes {
         self.bytes(self.geometry.area_offset(), self.geometry.area_bytes as usize)
-    }
-
-    /// The bytes of a class; `None` if there is no such class.
-    pub fn class(&self, class: usize) -> Option<PeerBytes> {
-        let Class { buffer_bytes, buffers } = *self.geometry.classes.get(class)?;
-        let len = buffer_bytes as usize * buffers as usize;
-        Some(self.bytes(self.geometry.class_offset(class), len))
     }
 
     fn bytes(&self, offset: usize, len: usize) -> PeerBytes {
@@ -175,11 +180,20 @@ struct Header {
 
 /// The bytes of the header.
 pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
-const _: () = assert!(HEADER_BYTES == 72);
+const _: () = assert!(HEADER_BYTES == 88);
 
 impl Geometry {
-    /// Whether every number is within its bounds.
+    /// Whether every number is within its bounds, for a channel's segment.
     pub fn is_valid(&self) -> bool {
+        SLOTS.contains(&self.slots) && self.slots.is_power_of_two() && self.has_valid_parts()
+    }
+
+    /// Whether it is a segment of buffers alone, with every number within its bounds.
+    pub fn is_valid_region(&self) -> bool {
+        self.slots == 0 && self.area_bytes == 0 && self.has_valid_parts()
+    }
+
+    fn has_valid_parts(&self) -> bool {
         let mut buffers = 0usize;
         let mut smaller = 0;
         let mut ended = false;
@@ -196,11 +210,14 @@ impl Geometry {
             smaller = bytes;
             buffers = buffers.saturating_add(class.buffers as usize);
         }
-        SLOTS.contains(&self.slots)
-            && self.slots.is_power_of_two()
-            && self.area_bytes.is_multiple_of(64)
+        self.area_bytes.is_multiple_of(64)
             && buffers <= MAX_BUFFERS
             && self.total_bytes() <= MAX_SEGMENT_BYTES
+    }
+
+    /// A segment of buffers alone: what a pool on a path lives in.
+    pub fn region(classes: [Class; MAX_CLASSES], huge_pages: bool) -> Self {
+        Self { slots: 0, area_bytes: 0, classes, huge_pages }
     }
 
     /// Where the area begins.
@@ -244,9 +261,11 @@ impl Geometry {
         incarnation: Incarnation,
         locked: bool,
     ) -> Result<OwnSegment, CreateError> {
-        if !self.is_valid() {
+        if !self.is_valid() && !self.is_valid_region() {
             return Err(CreateError::Size);
         }
+        // A tool looks for counters in what begins with `unet-`; a region has none.
+        let name = if self.is_valid() { "unet-segment" } else { "fbufs-region" };
         let header = Header {
             magic: MAGIC,
             version: VERSION,
@@ -258,7 +277,7 @@ impl Geometry {
             classes: self.classes,
         };
         let mut memory =
-            OwnMemory::create("unet-segment", self.total_bytes(), self.backing(locked))?;
+            OwnMemory::create(name, self.total_bytes(), self.backing(locked))?;
         let mut page = memory.carve(HEADER, size_of::<Header>()).ok_or(CreateError::Size)?;
         page.copy_from_slice(header.as_bytes());
         let segment = OwnSegment { geometry: *self, memory };
@@ -279,17 +298,43 @@ impl Geometry {
         incarnation: Incarnation,
     ) -> Result<PeerSegment, AttachError> {
         let len = sealed_len(fd)?;
+        let header = Self::read(fd)?;
+        Self::map(fd, len, Self::check(&header, len, incarnation, Self::is_valid)?)
+    }
+
+    /// As [`Geometry::attach`], for a segment of buffers alone, whose incarnation nobody named.
+    ///
+    /// # Errors
+    /// As [`Geometry::attach`].
+    ///
+    /// # Cost
+    /// As [`Geometry::attach`].
+    pub fn attach_region(fd: BorrowedFd<'_>) -> Result<PeerSegment, AttachError> {
+        let len = sealed_len(fd)?;
+        let header = Self::read(fd)?;
+        let any = Incarnation(header.incarnation);
+        Self::map(fd, len, Self::check(&header, len, any, Self::is_valid_region)?)
+    }
+
+    fn read(fd: BorrowedFd<'_>) -> Result<Header, AttachError> {
         let mut bytes = [0u8; size_of::<Header>()];
         let got = pread(fd, &mut bytes, HEADER as u64).map_err(AttachError::Kernel)?;
         if got != bytes.len() {
             return Err(AttachError::WrongMagic);
         }
-        let header = Header::read_from_bytes(&bytes).map_err(|_| AttachError::WrongMagic)?;
-        let geometry = Self::check(&header, len, incarnation)?;
+        Header::read_from_bytes(&bytes).map_err(|_| AttachError::WrongMagic)
+    }
+
+    fn map(fd: BorrowedFd<'_>, len: usize, geometry: Self) -> Result<PeerSegment, AttachError> {
         Ok(PeerSegment { geometry, memory: PeerMemory::map(fd, len)? })
     }
 
-    fn check(header: &Header, len: usize, incarnation: Incarnation) -> Result<Self, AttachError> {
+    fn check(
+        header: &Header,
+        len: usize,
+        incarnation: Incarnation,
+        is_valid: fn(&Self) -> bool,
+    ) -> Result<Self, AttachError> {
         if header.magic != MAGIC {
             return Err(AttachError::WrongMagic);
         }
@@ -305,7 +350,7 @@ impl Geometry {
             classes: header.classes,
             huge_pages: header.huge_pages == 1,
         };
-        if header.huge_pages > 1 || !geometry.is_valid() {
+        if header.huge_pages > 1 || !is_valid(&geometry) {
             return Err(AttachError::WrongLayout);
         }
         if geometry.total_bytes() != len || header.total_bytes != len as u64 {
@@ -320,7 +365,7 @@ impl Geometry {
     /// As [`Geometry::attach`].
     pub fn check_header(bytes: &[u8], len: usize) -> Result<Self, AttachError> {
         let (header, _) = Header::read_from_prefix(bytes).map_err(|_| AttachError::WrongMagic)?;
-        Self::check(&header, len, Incarnation(header.incarnation))
+        Self::check(&header, len, Incarnation(header.incarnation), Self::is_valid)
     }
 }
 

@@ -9,7 +9,8 @@
 //! | [`geometry`] | the layout of a segment, its header, and the checks of a foreign one |
 //! | [`ring`] | the single-producer single-consumer ring of 64-byte slots |
 //! | [`free_queue`] | the ring on which a receiver gives buffers back |
-//! | [`blocks`] | unique tokens for the buffers of a region |
+//! | [`blocks`] | tokens for the buffers of a region, unique and shared |
+//! | [`epochs`] | how often each buffer was revoked, for all who hold it to see |
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
 //! | [`wait`] | spin, adapt or park |
 //! | [`control`] | the `SOCK_SEQPACKET` socket: rendezvous by name, descriptors, doorbells, hang-up |
@@ -31,6 +32,7 @@ mod book;
 pub mod control;
 pub mod counters;
 pub mod doorbell;
+pub mod epochs;
 pub mod failpoint;
 pub mod fault;
 pub mod frame;

@@ -4,6 +4,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::memory::Mapping;
 
@@ -54,6 +55,39 @@ impl PeerBytes {
         // SAFETY: the source range lies in the mapping (just checked; invariants 1, 2, 5), the
         // target is an exclusive slice of this process, and the copy tolerates a racing writer (3).
         unsafe { copy_out(self.base.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
+        true
+    }
+
+    /// Passes `len` bytes from `offset` on to `each`, as words in the byte order of the machine, the
+    /// last one filled up with zeros. `false`, and nothing read, if that is outside.
+    ///
+    /// For sums and comparisons over memory that is too large to be copied for that.
+    ///
+    /// # Cost
+    /// One load for each word; for the bytes of one that is not aligned, one each.
+    #[must_use]
+    pub fn for_each_word(&self, offset: usize, len: usize, mut each: impl FnMut(u64)) -> bool {
+        let Some(end) = offset.checked_add(len) else { return false };
+        if end > self.len {
+            return false;
+        }
+        // SAFETY: within the range, which was just checked.
+        let base = unsafe { self.base.as_ptr().add(offset) };
+        let words = if (base as usize).is_multiple_of(8) { len / 8 } else { 0 };
+        for word in 0..words {
+            // SAFETY: an aligned word within the range (just checked; invariants 1, 2, 5), read as an
+            // atomic, which tolerates a racing writer (3).
+            each(unsafe { (*base.cast::<AtomicU64>().add(word)).load(Ordering::Relaxed) });
+        }
+        let mut at = words * 8;
+        while at < len {
+            let mut word = [0u8; 8];
+            let piece = (len - at).min(8);
+            // SAFETY: `piece` bytes from `at` on lie within the range; the target is a local.
+            unsafe { copy_out(base.add(at), word.as_mut_ptr(), piece) };
+            each(u64::from_ne_bytes(word));
+            at += piece;
+        }
         true
     }
 }

@@ -137,6 +137,12 @@ impl Cell {
         appended
     }
 
+    /// Says that the descriptors of the message go on in the next slot.
+    #[inline]
+    pub fn mark(&mut self, bit: u8) {
+        self.word |= u64::from(bit) << 8;
+    }
+
     /// Appends bytes. `false`, and nothing appended, if they do not fit.
     #[inline(always)]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
@@ -267,6 +273,23 @@ impl Producer {
         }
         self.limit = consumed + capacity;
         if self.next == self.limit { Err(PushRefusal::Full) } else { Ok(()) }
+    }
+
+    /// Whether `count` pushes would find slots; looks at the credit if it must.
+    ///
+    /// # Errors
+    /// [`PushRefusal`], as the last of the pushes would.
+    pub fn has_room_for(&mut self, count: usize) -> Result<(), PushRefusal> {
+        if self.limit - self.next >= count as u64 {
+            return Ok(());
+        }
+        self.refresh_limit()?;
+        if self.limit - self.next >= count as u64 { Ok(()) } else { Err(PushRefusal::Full) }
+    }
+
+    /// How many slots there are.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
     }
 
     /// How many cells were published.

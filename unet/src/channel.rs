@@ -8,7 +8,7 @@ mod waiting;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use fbufs::{PeerPool, Pool};
+use fbufs::{Holdings, Leases, Message, Path, Pool, Quota};
 use segment::control::{Frame, Sent, Socket};
 use segment::counters::{Counter, Counters};
 use segment::doorbell::{Bell, Sleeper};
@@ -55,6 +55,9 @@ pub enum SendError {
     /// The buffer was allocated from another channel.
     #[error("the buffer was allocated from another channel")]
     ForeignBuffer,
+    /// The peer may never hold as much at once: raise its quota, or send less.
+    #[error("the message is larger than what the peer may hold at once")]
+    OverQuota,
     /// The deadline passed while the queue was full.
     #[error("there was no room until the deadline")]
     TimedOut,
@@ -83,6 +86,9 @@ pub(crate) struct Parts {
     pub peer_membarrier: bool,
     pub wait: Wait,
     pub private: Vec<u8>,
+    /// The regions that this side hands over buffers of, and those that the peer does.
+    pub paths: (Path, Path),
+    pub quota: Quota,
 }
 
 /// One side of a channel. Owned by one thread; dropping it closes the channel.
@@ -100,7 +106,11 @@ pub struct Channel {
     socket: Arc<Socket>,
     liveness: Liveness,
     pool: Pool,
-    peer_pool: PeerPool,
+    leases: Leases,
+    holdings: Holdings,
+    /// The beginning of a message whose last slot has not come yet.
+    partial: Message,
+    path: Path,
     area: OwnBytes,
     peer_area: PeerBytes,
     counters: Counters,
@@ -132,6 +142,10 @@ impl Channel {
         counters.set(Counter::PeerPid, parts.credentials.pid.into());
         counters.set(Counter::PeerUid, parts.credentials.uid.into());
         let area = own.take_area().expect("the area is taken once, before the classes");
+        let pool = Pool::in_segment(own);
+        let leases = Leases::new(&pool, &parts.paths.0, peer, parts.quota);
+        let path = parts.paths.1;
+        let holdings = Holdings::new(own, peer, &path, bell.clone(), socket.clone());
         Self {
             producer: Producer::attach(own, peer),
             consumer: Consumer::attach(own, peer),
@@ -141,8 +155,11 @@ impl Channel {
             wait: parts.wait,
             closed: None,
             rest: 0,
-            pool: Pool::new(own, peer),
-            peer_pool: PeerPool::new(own, peer, bell.clone(), socket.clone()),
+            pool,
+            leases,
+            holdings,
+            partial: Message::new(),
+            path,
             bell,
             socket,
             liveness: parts.liveness,
@@ -156,8 +173,10 @@ impl Channel {
         }
     }
 
-    pub(crate) fn send_welcome(&self, frame: &Frame) -> bool {
-        self.socket.send(frame, Some(self.own.as_fd())) == Sent::Yes
+    pub(crate) fn send_welcome(&self, frame: &Frame, path: &Path) -> bool {
+        let own = std::iter::once(self.own.as_fd());
+        let descriptors: Vec<BorrowedFd<'_>> = own.chain(path.descriptors()).collect();
+        self.socket.send(frame, &descriptors) == Sent::Yes
     }
 
     /// The peer says that it is gone. If it lies it is gone all the same: else every send would look.
@@ -195,15 +214,25 @@ impl Channel {
     /// This side's buffers: free, held by the peer, and in all. Free and held by the peer are
     /// brought up to date first.
     pub fn buffers(&mut self) -> (usize, usize, usize) {
-        if let Err(fault) = self.pool.collect() {
-            self.poison(fault);
-        }
-        (self.pool.free(), self.pool.lent(), self.pool.total())
+        self.collect();
+        (self.pool.free(), self.leases.lent(), self.pool.total())
     }
 
-    /// How many of the peer's buffers are held here.
+    /// How many of the peer's leases are held here: parts of messages that were not given back yet.
     pub fn held(&self) -> usize {
-        self.peer_pool.held()
+        self.holdings.held()
+    }
+
+    /// The regions that the peer hands over buffers of, beside its segment's, mapped: to be offered to
+    /// the next domain.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes of payload this library copied on this side: into buffers of the segment's pool,
+    /// and out of what the peer handed over.
+    pub fn copied(&self) -> u64 {
+        self.pool.copied() + self.holdings.copied()
     }
 
     /// This side's area: memory that the peer can read and the layer above divides.

@@ -12,6 +12,7 @@ mod sleeping;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use fbufs::Path;
 use rustix::io::Errno;
 use segment::control::{BindError, Listener};
 use segment::counters::{Counter, Counters};
@@ -23,7 +24,7 @@ use crate::handshake::{AcceptError, ConnectError, ConnectOptions, ListenOptions,
 use crate::incoming::Incoming;
 use crate::listening::Listening;
 use crate::readiness::{Readiness, Source};
-use crate::{Address, Message};
+use crate::{Address, Delivery};
 
 /// How an endpoint is built.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ impl ChannelId {
 #[allow(clippy::large_enum_variant)] // The large one is the frequent one.
 pub enum Event {
     /// A message on a channel.
-    Message(ChannelId, Message),
+    Message(ChannelId, Delivery),
     /// A client asks to be accepted.
     Incoming(Incoming),
     /// A channel is closed, and everything that came on it has been received. Its id means nothing
@@ -215,8 +216,22 @@ impl Endpoint {
     /// # Errors
     /// [`AcceptError`]; the client is refused then, and the refusal counted.
     pub fn accept(&mut self, incoming: Incoming, private: &[u8]) -> Result<ChannelId, AcceptError> {
+        self.accept_along(incoming, private, &Path::default())
+    }
+
+    /// As [`Endpoint::accept`], with the regions whose buffers this side will hand over to the client,
+    /// beside its segment's.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the client is refused then, and the refusal counted.
+    pub fn accept_along(
+        &mut self,
+        incoming: Incoming,
+        private: &[u8],
+        path: &Path,
+    ) -> Result<ChannelId, AcceptError> {
         let accepted = incoming
-            .accept(self.wait, private)
+            .accept(self.wait, private, path)
             .and_then(|channel| self.adopt(channel).map_err(AcceptError::Kernel));
         if let Err(error) = &accepted {
             self.counters.add(
@@ -290,7 +305,7 @@ impl Endpoint {
         if let Some(channel) = self.channel_mut(id) {
             let mut lost = 0;
             let bound = 1 << 16;
-            let mut message = Message::default();
+            let mut message = Delivery::default();
             while lost < bound && matches!(channel.pop(&mut message), Ok(true)) {
                 lost += 1;
             }

@@ -13,9 +13,10 @@
 //!   verify and map the listener's segment
 //! ```
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use fbufs::{Path, Quota};
 use rustix::io::Errno;
 use segment::Incarnation;
 use segment::control::{DecodeError, Frame, Kind, MAX_PRIVATE, Received, Sent, Socket};
@@ -41,6 +42,8 @@ pub struct ChannelOptions {
     pub locked: bool,
     /// How this side waits.
     pub wait: Wait,
+    /// What the peer may hold of this side's buffers.
+    pub quota: Quota,
 }
 
 /// How to connect.
@@ -52,6 +55,9 @@ pub struct ConnectOptions {
     pub policy: Policy,
     /// Up to 128 bytes for the listener's accept decision.
     pub private: Vec<u8>,
+    /// The regions whose buffers this side will hand over, beside its segment's: the listener maps
+    /// them before it accepts.
+    pub path: Path,
     /// How long the listener may take.
     pub timeout: Duration,
 }
@@ -62,6 +68,7 @@ impl Default for ConnectOptions {
             channel: ChannelOptions::default(),
             policy: Policy::default(),
             private: Vec::new(),
+            path: Path::default(),
             timeout: Duration::from_secs(5),
         }
     }
@@ -222,7 +229,9 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
     let membarrier = membarrier_works();
     let hello = Frame::new(Kind::Hello, incarnation.0, flags(membarrier), &options.private)
         .ok_or(ConnectError::PrivateTooLarge)?;
-    if socket.send(&hello, Some(own.as_fd())) != Sent::Yes {
+    let descriptors: Vec<BorrowedFd<'_>> =
+        std::iter::once(own.as_fd()).chain(options.path.descriptors()).collect();
+    if socket.send(&hello, &descriptors) != Sent::Yes {
         // It hung up; perhaps not without a word.
         return Err(match await_welcome(&socket, Some(Instant::now())) {
             Err(refused @ ConnectError::Refused(_)) => refused,
@@ -231,10 +240,11 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
     }
     failpoint::hit("connect.4-hello-sent");
 
-    let (welcome, descriptor) = await_welcome(&socket, deadline)?;
+    let (welcome, descriptor, offered) = await_welcome(&socket, deadline)?;
     failpoint::hit("connect.5-welcome-received");
     let peer_incarnation = Incarnation(welcome.value);
     let peer = Geometry::attach(descriptor.as_fd(), peer_incarnation)?;
+    let offered = Path::attach(offered)?;
     failpoint::hit("connect.6-mapped");
     Ok(Channel::join(Parts {
         socket,
@@ -248,6 +258,8 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
         peer_membarrier: welcome.flags & MEMBARRIER != 0,
         wait: options.channel.wait,
         private: welcome.private().to_vec(),
+        paths: (options.path, offered),
+        quota: options.channel.quota,
     }))
 }
 
@@ -276,13 +288,16 @@ fn dial(name: &str, deadline: Option<Instant>) -> Result<Socket, ConnectError> {
 fn await_welcome(
     socket: &Socket,
     deadline: Option<Instant>,
-) -> Result<(Frame, OwnedFd), ConnectError> {
+) -> Result<(Frame, OwnedFd, Vec<OwnedFd>), ConnectError> {
     loop {
         match socket.receive() {
-            Received::Frame(frame, Some(descriptor)) if frame.kind == Kind::Welcome => {
-                return Ok((frame, descriptor));
+            Received::Frame(frame, mut descriptors)
+                if frame.kind == Kind::Welcome && !descriptors.is_empty() =>
+            {
+                let segment = descriptors.remove(0);
+                return Ok((frame, segment, descriptors));
             }
-            Received::Frame(frame, None) if frame.kind == Kind::Refusal => {
+            Received::Frame(frame, none) if none.is_empty() && frame.kind == Kind::Refusal => {
                 return Err(ConnectError::Refused(Refusal::from_frame(&frame)));
             }
             Received::Frame(..) | Received::Malformed(DecodeError::Malformed) => {

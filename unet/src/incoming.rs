@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use fbufs::Path;
 use rustix::io::Errno;
 use segment::Incarnation;
 use segment::control::{Frame, Kind, MAX_PRIVATE, Socket};
@@ -27,7 +28,19 @@ struct Request {
     credentials: Credentials,
     hello: Frame,
     segment: OwnedFd,
+    /// The descriptors of the regions that the client offers, until they are mapped.
+    offered: Vec<OwnedFd>,
+    path: Path,
     options: ChannelOptions,
+}
+
+impl Request {
+    fn map(&mut self) -> Result<(), AttachError> {
+        if !self.offered.is_empty() {
+            self.path = Path::attach(std::mem::take(&mut self.offered))?;
+        }
+        Ok(())
+    }
 }
 
 impl Incoming {
@@ -35,10 +48,30 @@ impl Incoming {
         socket: Socket,
         credentials: Credentials,
         hello: Frame,
-        segment: OwnedFd,
+        mut descriptors: Vec<OwnedFd>,
         options: ChannelOptions,
-    ) -> Self {
-        Self { request: Some(Request { socket, credentials, hello, segment, options }) }
+    ) -> Option<Self> {
+        if descriptors.is_empty() {
+            return None;
+        }
+        let segment = descriptors.remove(0);
+        let (offered, path) = (descriptors, Path::default());
+        let request = Request { socket, credentials, hello, segment, offered, path, options };
+        Some(Self { request: Some(request) })
+    }
+
+    /// The regions of the domains before this one, mapped: to connect to the next domain with this
+    /// path and one's own pool, before the client is accepted.
+    ///
+    /// # Errors
+    /// [`AttachError`] names the check that failed; the client is to be refused.
+    ///
+    /// # Cost
+    /// Six system calls a region, the first time.
+    pub fn path(&mut self) -> Result<&Path, AttachError> {
+        let request = self.request.as_mut().expect("it is taken only by methods that consume this");
+        request.map()?;
+        Ok(&request.path)
     }
 
     /// Who asks, by the kernel's word.
@@ -63,11 +96,16 @@ impl Incoming {
     fn answer(&mut self, refusal: Refusal) {
         if let Some(request) = self.request.take() {
             // If the client is gone there is nobody to tell.
-            let _ = request.socket.send(&refusal.to_frame(), None);
+            let _ = request.socket.send(&refusal.to_frame(), &[]);
         }
     }
 
-    pub(crate) fn accept(mut self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
+    pub(crate) fn accept(
+        mut self,
+        wait: Wait,
+        private: &[u8],
+        path: &Path,
+    ) -> Result<Channel, AcceptError> {
         if private.len() > MAX_PRIVATE {
             return Err(AcceptError::PrivateTooLarge);
         }
@@ -75,7 +113,8 @@ impl Incoming {
         match prepared {
             Ok((own, peer, incarnation, liveness)) => {
                 let request = self.request.take().expect("it was there to be prepared");
-                welcome(request, own, peer, incarnation, liveness, wait, private)
+                let prepared = (own, peer, incarnation, liveness);
+                welcome(request, prepared, wait, private, path)
             }
             Err(error) => {
                 self.answer(match error {
@@ -88,7 +127,8 @@ impl Incoming {
         }
     }
 
-    fn prepare(&self) -> Result<Prepared, AcceptError> {
+    fn prepare(&mut self) -> Result<Prepared, AcceptError> {
+        self.path()?;
         let request = self.request();
         let peer = Geometry::attach(request.segment.as_fd(), Incarnation(request.hello.value))?;
         failpoint::hit("accept.3-mapped");
@@ -105,12 +145,10 @@ type Prepared = (OwnSegment, PeerSegment, Incarnation, Liveness);
 
 fn welcome(
     request: Request,
-    own: OwnSegment,
-    peer: PeerSegment,
-    incarnation: Incarnation,
-    liveness: Liveness,
+    (own, peer, incarnation, liveness): Prepared,
     wait: Wait,
     private: &[u8],
+    path: &Path,
 ) -> Result<Channel, AcceptError> {
     let membarrier = membarrier_works();
     let frame = Frame::new(Kind::Welcome, incarnation.0, flags(membarrier), private)
@@ -128,8 +166,10 @@ fn welcome(
         peer_membarrier: request.hello.flags & MEMBARRIER != 0,
         wait,
         private: request.hello.private().to_vec(),
+        paths: (path.clone(), request.path),
+        quota: request.options.quota,
     });
-    if !channel.send_welcome(&frame) {
+    if !channel.send_welcome(&frame, path) {
         return Err(AcceptError::PeerGone);
     }
     failpoint::hit("accept.5-welcome-sent");

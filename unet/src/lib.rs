@@ -42,7 +42,7 @@ mod endpoint;
 mod handshake;
 mod incoming;
 mod listening;
-mod message;
+mod delivery;
 mod policy;
 mod readiness;
 
@@ -51,12 +51,15 @@ pub use channel::{Channel, CloseReason, Offer, SendError};
 pub use endpoint::{
     Arrival, ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError,
 };
-pub use fbufs::{AllocError, Fbuf, FbufMut, PeerFbuf};
+pub use fbufs::{
+    AllocError, Fbuf, FbufMut, Message, Part, Path, PathError, PeerFbuf, Pool, PoolOptions, Quota,
+    ReadError, SecureError,
+};
 pub use handshake::{
     AcceptError, ChannelOptions, ConnectError, ConnectOptions, ListenOptions, Refusal,
 };
 pub use incoming::Incoming;
-pub use message::{MAX_INLINE, MAX_INLINE_WITH_FBUF, Message};
+pub use delivery::{Delivery, MAX_INLINE, MAX_INLINE_WITH_FBUF};
 pub use policy::Policy;
 pub use segment::counters::{Counter, Counters, Snapshot};
 pub use segment::geometry::{Class, Geometry};

@@ -154,7 +154,7 @@ impl Endpoint {
     fn turn_away(&self, socket: &Socket, refusal: Refusal, counter: Counter) {
         self.counters.add(counter, 1);
         // If the client is gone there is nobody to tell.
-        let _ = socket.send(&refusal.to_frame(), None);
+        let _ = socket.send(&refusal.to_frame(), &[]);
     }
 
     pub(crate) fn continue_handshake(&mut self, index: u32) {
@@ -167,11 +167,14 @@ impl Endpoint {
         let Some(handshake) = place.take() else { return };
         self.readiness.forget(handshake.socket.as_fd());
         match received {
-            Received::Frame(hello, Some(segment)) if hello.kind == Kind::Hello => {
+            Received::Frame(hello, descriptors) if hello.kind == Kind::Hello => {
                 failpoint::hit("accept.2-hello-received");
                 let Handshake { socket, credentials, options, .. } = handshake;
-                let incoming = Incoming::new(socket, credentials, hello, segment, options);
-                self.events.push_back(Event::Incoming(incoming));
+                let incoming = Incoming::new(socket, credentials, hello, descriptors, options);
+                match incoming {
+                    Some(incoming) => self.events.push_back(Event::Incoming(incoming)),
+                    None => self.counters.add(Counter::HandshakeFailed, 1),
+                }
             }
             Received::Malformed(DecodeError::Version(_)) => {
                 self.turn_away(&handshake.socket, Refusal::Version, Counter::RefusedVersion);

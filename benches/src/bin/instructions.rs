@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use lrpc::{BindOptions, Binding, ExportOptions, Server};
 use unet::{
     Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
-    Message, Offer, Wait,
+    Delivery, Offer, Wait,
 };
 
 type Done = Result<(), Box<dyn Error>>;
@@ -89,7 +89,7 @@ fn send(count: u32) -> Done {
 /// Eight bytes sent, and received by an endpoint.
 fn message(count: u32) -> Done {
     let (mut endpoint, _, mut channel) = join()?;
-    let mut message = Message::default();
+    let mut message = Delivery::default();
     measured(count, |number| {
         if channel.try_send(&number.to_ne_bytes())? != Offer::Taken {
             return Err("the queue is full".into());
@@ -103,7 +103,7 @@ fn message(count: u32) -> Done {
 /// A buffer taken, handed over, received, given back and taken back.
 fn hand_off(count: u32) -> Done {
     let (mut endpoint, _, mut channel) = join()?;
-    let mut message = Message::default();
+    let mut message = Delivery::default();
     measured(count, |number| {
         let fbuf = channel.alloc(4096)?.freeze();
         if !matches!(channel.try_send_fbuf(0, fbuf, &number.to_ne_bytes())?, Offer::Taken) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use unet::{
     Address, AllocError, Arrival as Incoming, Channel, ChannelId, CloseReason, ConnectOptions,
-    Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Message, Offer, SendError,
+    Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Delivery, Offer, SendError,
 };
 
 use crate::fault::Fault;
@@ -74,7 +74,7 @@ impl System for Unet {
         let channel = connect()?;
         let idle = (0..task.idle_bindings).map(|_| connect()).collect::<Result<_, _>>()?;
         server.expect_done()?;
-        let message = Message::default();
+        let message = Delivery::default();
         let client =
             Client { channel, parcel: Parcel::new(task), message, sequence: 0, _idle: idle };
         Ok(match task.bench.one_way() {
@@ -105,7 +105,7 @@ impl System for Unet {
                 Event::Message(..) => {}
             }
         }
-        let message = Message::default();
+        let message = Delivery::default();
         let mirror = Mirror { endpoint, parcel: Parcel::new(task), message, expected: 0 };
         Ok(match task.bench.one_way() {
             true => ServerHalf::OneWay(Box::new(mirror)),
@@ -209,16 +209,16 @@ impl Parcel {
 
     /// The sequence number of a message, or none where it ends a phase.
     #[inline(always)]
-    fn sequence(message: &Message) -> Option<u64> {
+    fn sequence(message: &Delivery) -> Option<u64> {
         let first = message.inline().first_chunk()?;
         Some(u64::from_le_bytes(*first)).filter(|_| message.tag() != END)
     }
 
     /// Copies a buffer's bytes out, where that is the question.
     #[inline(always)]
-    fn open(&mut self, message: &Message) -> Result<(), Fault> {
+    fn open(&mut self, message: &Delivery) -> Result<(), Fault> {
         if let Some(content) = &mut self.content {
-            let copied = message.fbuf().is_some_and(|fbuf| fbuf.copy_to(0, content));
+            let copied = message.fbuf().is_some_and(|fbuf| fbuf.copy_to(0, content).is_ok());
             if !copied {
                 return Err(Fault::Other("a message came without its buffer".into()));
             }
@@ -231,7 +231,7 @@ impl Parcel {
 struct Client {
     channel: Channel,
     parcel: Parcel,
-    message: Message,
+    message: Delivery,
     sequence: u64,
     _idle: Vec<Channel>,
 }
@@ -281,7 +281,7 @@ impl Sender for Client {
 struct Mirror {
     endpoint: Endpoint,
     parcel: Parcel,
-    message: Message,
+    message: Delivery,
     expected: u64,
 }
 

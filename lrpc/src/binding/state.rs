@@ -1,6 +1,6 @@
 //! What a binding knows of its calls under way.
 
-use unet::{Channel, CloseReason, Message};
+use unet::{Channel, CloseReason, Delivery};
 
 use crate::a_stack::A_STACKS;
 use crate::outcome::{Outcome, Reason, UnknownReason};
@@ -24,10 +24,10 @@ pub(super) struct State {
     /// By procedure: free A-stacks, the last used on top.
     pub free: Box<[Vec<u16>]>,
     /// Replies that a nested call received for the one it is nested in; at most one an A-stack.
-    pub replies: Vec<(u16, Message)>,
+    pub replies: Vec<(u16, Delivery)>,
     pub number: u32,
     /// What was received last.
-    pub message: Message,
+    pub message: Delivery,
     pub scratch: Box<[u8]>,
 }
 
@@ -103,7 +103,7 @@ impl State {
 
     /// Takes the reply that was kept for a call.
     #[cold]
-    pub fn kept(&mut self, a_stack: u16) -> Option<Message> {
+    pub fn kept(&mut self, a_stack: u16) -> Option<Delivery> {
         let at = self.replies.iter().position(|(of, _)| *of == a_stack)?;
         Some(self.replies.swap_remove(at).1)
     }

@@ -1,7 +1,7 @@
 //! Calls and replies as bare messages, to say what no honest side would.
 
 use lrpc::Interface;
-use unet::{Address, Channel, ConnectError, ConnectOptions, Message, Offer, SendError};
+use unet::{Address, Channel, ConnectError, ConnectOptions, Delivery, Offer, SendError};
 
 /// What calls and replies begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Word {
     }
 
     /// Of a message; it must be long enough.
-    pub fn of(message: &Message) -> Self {
+    pub fn of(message: &Delivery) -> Self {
         let bytes = message.inline().first_chunk::<8>().expect("a call word");
         let word = u64::from_le_bytes(*bytes);
         Self { number: word as u32, a_stack: (word >> 32) as u16, flags: (word >> 48) as u16 }

@@ -34,7 +34,9 @@ impl Channel {
         for _ in 0..BELLS {
             match self.socket.receive() {
                 Received::Nothing => return,
-                Received::Frame(frame, None) if frame.kind == Kind::Doorbell => {
+                Received::Frame(frame, none)
+                    if none.is_empty() && frame.kind == Kind::Doorbell =>
+                {
                     if !self.sleeper.accept_ring(frame.value) {
                         self.poison(Fault::Doorbell);
                         return;
@@ -84,8 +86,8 @@ impl Channel {
             self.closed = Some(reason);
             self.rest = self.consumer.capacity();
             // What the peer returned before it went is taken as returned; a fault changes nothing.
-            let _ = self.pool.collect();
-            let reclaimed = self.pool.reclaim();
+            let _ = self.leases.collect(&mut self.pool);
+            let reclaimed = self.leases.reclaim(&mut self.pool);
             self.counters.add(Counter::BuffersReclaimed, reclaimed as u64);
             self.publish_totals();
         }

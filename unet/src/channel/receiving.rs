@@ -5,7 +5,7 @@ use segment::failpoint;
 use segment::ring::Popped;
 
 use super::{Channel, CloseReason};
-use crate::Message;
+use crate::Delivery;
 
 impl Channel {
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
@@ -18,8 +18,8 @@ impl Channel {
     /// One cache line read. Every two milliseconds of vain looks, two system calls for the peer's
     /// health.
     #[inline(always)]
-    pub fn try_recv(&mut self) -> Result<Option<Message>, CloseReason> {
-        let mut message = Message::default();
+    pub fn try_recv(&mut self) -> Result<Option<Delivery>, CloseReason> {
+        let mut message = Delivery::default();
         Ok(self.try_recv_into(&mut message)?.then_some(message))
     }
 
@@ -32,9 +32,9 @@ impl Channel {
     /// # Cost
     /// As [`Channel::try_recv`].
     #[inline(always)]
-    pub fn try_recv_into(&mut self, message: &mut Message) -> Result<bool, CloseReason> {
+    pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
         // Before the look, so that nothing stands between a message and its answer.
-        if let Some(last) = message.take_fbuf() {
+        while let Some(last) = message.take_fbuf() {
             self.give_back(last);
         }
         let taken = self.pop(message)?;
@@ -46,7 +46,7 @@ impl Channel {
 
     /// As [`Channel::try_recv_into`], for an owner that looks after the peer's health itself.
     #[inline(always)]
-    pub(crate) fn pop(&mut self, message: &mut Message) -> Result<bool, CloseReason> {
+    pub(crate) fn pop(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
         if let Some(reason) = self.closed {
             self.take_of_rest(reason)?;
         }
@@ -57,8 +57,8 @@ impl Channel {
             Err(fault) => return Err(self.poison(fault)),
         }
         failpoint::hit("receive.1-popped");
-        match message.complete(&mut self.peer_pool) {
-            Ok(()) => Ok(true),
+        match message.complete(&mut self.holdings, &mut self.partial) {
+            Ok(whole) => Ok(whole),
             Err(fault) => Err(self.poison(fault)),
         }
     }
@@ -69,7 +69,7 @@ impl Channel {
     /// One locked instruction and two stores; a system call if the peer sleeps.
     #[inline]
     pub fn give_back(&mut self, fbuf: PeerFbuf) {
-        self.peer_pool.give_back(fbuf);
+        self.holdings.give_back(fbuf);
     }
 
     /// Allows one more cell of a closed channel, if its queue can have held one when it closed: a

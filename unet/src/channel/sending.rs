@@ -1,13 +1,16 @@
 //! How a channel sends: in a slot, or by handing a buffer over.
 
-use fbufs::{AllocError, Fbuf, FbufMut};
+use fbufs::{AllocError, Descriptor, Fbuf, FbufMut, LendError, MAX_PARTS, Message, Part, Pool};
 use segment::counters::Counter;
 use segment::doorbell::Listening;
 use segment::failpoint;
 use segment::ring::{Cell, PushRefusal};
 
 use super::{Channel, CloseReason, Offer, SendError};
-use crate::message::{MAX_INLINE, MAX_INLINE_WITH_FBUF};
+use crate::delivery::{DESCRIPTORS, MAX_INLINE, MAX_INLINE_WITH_FBUF, MORE};
+
+/// From this size on, a buffer that the peer gave back last is still in a cache worth having.
+const WARM: usize = 64 << 10;
 
 impl Channel {
     /// Sends bytes if there is room: in the slot if they fit, else in a buffer.
@@ -69,10 +72,13 @@ impl Channel {
             Err(AllocError::TooLarge { asked, largest }) => {
                 return Err(SendError::TooLarge { len: asked, limit: largest.max(MAX_INLINE) });
             }
-            Err(AllocError::Fault(fault)) => return Err(self.poison(fault).into()),
-            Err(_) => return Ok(Offer::Full(())),
+            Err(_) => {
+                // Looking for one may have shown that the peer broke a rule.
+                return self.closed.map_or(Ok(Offer::Full(())), |reason| Err(reason.into()));
+            }
         };
         fbuf.copy_from_slice(bytes);
+        self.pool.count_copy(bytes.len());
         match self.try_send_fbuf(tag, fbuf.freeze(), &[])? {
             Offer::Taken => Ok(Offer::Taken),
             Offer::Full(_) => Ok(Offer::Full(())),
@@ -99,29 +105,155 @@ impl Channel {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: inline.len(), limit: MAX_INLINE_WITH_FBUF });
         }
-        let Ok(descriptor) = self.pool.lend(fbuf) else {
-            self.counters.add(Counter::ForeignBuffer, 1);
-            return Err(SendError::ForeignBuffer);
+        // A slot first, so that nothing that is lent has to be taken back.
+        if !self.has_slots(1)? {
+            return Ok(Offer::Full(fbuf));
+        }
+        let descriptor = match self.leases.lend(Part::Own(fbuf)) {
+            Ok(descriptor) => descriptor,
+            Err((refusal, Part::Own(fbuf))) => {
+                self.not_lent(refusal)?;
+                return Ok(Offer::Full(fbuf));
+            }
+            Err((refusal, Part::Peer(_))) => return self.not_lent(refusal).map(|()| Offer::Taken),
         };
         failpoint::hit("handoff.2-lent");
         let mut cell = Cell::new(tag);
         let fits = cell.append_descriptor(descriptor.to_words()) && cell.append(inline);
         debug_assert!(fits, "the length was checked above");
-        match self.offer(&cell) {
-            Ok(Offer::Taken) => {
-                failpoint::hit("handoff.3-published");
-                Ok(Offer::Taken)
+        self.publish(&cell);
+        failpoint::hit("handoff.3-published");
+        Ok(Offer::Taken)
+    }
+
+    /// Hands a message over, own parts and such as other domains lent to this one, with bytes beside
+    /// it in the slot. They are the peer's until it gives them back.
+    ///
+    /// # Errors
+    /// [`SendError`], for good; the message is freed.
+    ///
+    /// # Cost
+    /// One cache line for every three parts, whatever the size.
+    pub fn try_send_message(
+        &mut self,
+        tag: u16,
+        message: Message,
+        inline: &[u8],
+    ) -> Result<Offer<Message>, SendError> {
+        failpoint::hit("handoff.1-buffer-taken");
+        let parts = message.parts().len();
+        let last = match parts % DESCRIPTORS {
+            0 if parts > 0 => DESCRIPTORS,
+            rest => rest,
+        };
+        let slots = parts.div_ceil(DESCRIPTORS).max(1);
+        let limit = MAX_INLINE - last * Descriptor::BYTES;
+        if parts > MAX_PARTS || slots > self.producer.capacity() || inline.len() > limit {
+            self.counters.add(Counter::TooLarge, 1);
+            return Err(SendError::TooLarge { len: message.len() + inline.len(), limit });
+        }
+        if !self.has_slots(slots)? {
+            return Ok(Offer::Full(message));
+        }
+        if let Err(refusal) = self.leases.has_room(message.parts(), message.len() as u64) {
+            self.not_lent(refusal)?;
+            return Ok(Offer::Full(message));
+        }
+        self.publish_parts(tag, message, slots, inline);
+        failpoint::hit("handoff.3-published");
+        Ok(Offer::Taken)
+    }
+
+    /// Publishes a message for which there are slots and leases.
+    fn publish_parts(&mut self, tag: u16, message: Message, slots: usize, inline: &[u8]) {
+        let mut parts = message.into_parts();
+        for slot in 1..=slots {
+            let mut cell = Cell::new(tag);
+            for part in parts.by_ref().take(DESCRIPTORS) {
+                // There is a lease for each, by what was checked before.
+                let Ok(descriptor) = self.leases.lend(part) else { continue };
+                cell.append_descriptor(descriptor.to_words());
             }
-            Ok(Offer::Full(())) => {
-                let fbuf = self.pool.unlend(descriptor).expect("only a closing reclaims");
-                Ok(Offer::Full(fbuf))
+            failpoint::hit("handoff.2-lent");
+            if slot < slots {
+                cell.mark(MORE);
+            } else {
+                cell.append(inline);
             }
-            Err(error) => {
-                // The offer may have found the channel closing, which took the buffer back already.
-                drop(self.pool.unlend(descriptor));
-                Err(error)
+            self.publish(&cell);
+        }
+    }
+
+    /// Whether there are slots for a message now. The peer's returns are looked at if not.
+    #[inline(always)]
+    fn has_slots(&mut self, slots: usize) -> Result<bool, SendError> {
+        failpoint::hit("send.1-before-publish");
+        if let Some(reason) = self.closed {
+            let _ = self.refuse_closed(reason)?;
+        }
+        match self.producer.has_room_for(slots) {
+            Ok(()) => Ok(true),
+            Err(refusal) => self.refused(refusal).map(|_| false),
+        }
+    }
+
+    /// Publishes a cell for which there is a slot.
+    #[inline(always)]
+    fn publish(&mut self, cell: &Cell) {
+        let pushed = self.producer.try_push(cell);
+        debug_assert!(pushed.is_ok(), "there was a slot");
+        failpoint::hit("send.2-published");
+        self.ring();
+    }
+
+    /// Why a message was not lent: back-pressure, or for good.
+    #[cold]
+    fn not_lent(&mut self, refusal: LendError) -> Result<(), SendError> {
+        match refusal {
+            LendError::Foreign => {
+                self.counters.add(Counter::ForeignBuffer, 1);
+                Err(SendError::ForeignBuffer)
+            }
+            LendError::TooMuch => {
+                self.counters.add(Counter::TooLarge, 1);
+                Err(SendError::OverQuota)
+            }
+            // It may have given back since: what is asked next is asked anew.
+            _ => {
+                self.collect();
+                if self.pulse.tick() {
+                    self.check_liveness();
+                }
+                self.counters.add(Counter::OverQuota, 1);
+                self.closed.map_or(Ok(()), |reason| self.refuse_closed(reason).map(|_| ()))
             }
         }
+    }
+
+    /// Takes note of what the peer has given back.
+    pub(super) fn collect(&mut self) {
+        if let Err(fault) = self.leases.collect(&mut self.pool) {
+            self.poison(fault);
+        }
+    }
+
+    /// Takes back, at once, what the peer holds of this side's buffers: it is too slow. What it reads
+    /// of them from now on is an error to it ([`fbufs::ReadError::Revoked`]), and to every later
+    /// domain; its leases stay used up until it has given them back. How many buffers that was.
+    ///
+    /// # Cost
+    /// A walk over a private table.
+    pub fn revoke(&mut self) -> usize {
+        self.collect();
+        let revoked = self.leases.revoke(&mut self.pool);
+        self.counters.add(Counter::BuffersRevoked, revoked as u64);
+        revoked
+    }
+
+    /// What the peer holds: leases and bytes of payload. Brought up to date first.
+    pub fn lent(&mut self) -> (usize, u64) {
+        self.collect();
+        (self.leases.lent(), self.leases.lent_bytes())
     }
 
     #[inline(always)]
@@ -180,19 +312,35 @@ impl Channel {
     /// [`AllocError`]; `Exhausted` is back-pressure.
     ///
     /// # Cost
-    /// A few loads.
+    /// A few loads. What the peer has given back is looked at when no buffer is free that fits best;
+    /// for large ones each time, for it is worth a cache line to write into a warm one.
     #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
+        if len >= WARM {
+            self.collect();
+        }
+        match self.pool.alloc_best(len) {
+            Some(fbuf) => Ok(fbuf),
+            None => self.alloc_slowly(len),
+        }
+    }
+
+    #[cold]
+    fn alloc_slowly(&mut self, len: usize) -> Result<FbufMut, AllocError> {
+        self.collect();
         let taken = self.pool.alloc(len);
-        if let Err(error) = &taken {
-            match error {
-                AllocError::TooLarge { .. } => self.counters.add(Counter::TooLarge, 1),
-                AllocError::Exhausted => self.counters.add(Counter::NoBuffer, 1),
-                AllocError::Fault(fault) => drop(self.poison(*fault)),
-                _ => {}
-            }
+        match taken {
+            Err(AllocError::TooLarge { .. }) => self.counters.add(Counter::TooLarge, 1),
+            Err(_) => self.counters.add(Counter::NoBuffer, 1),
+            Ok(_) => {}
         }
         taken
+    }
+
+    /// This side's pool: for messages in several buffers, and to secure what is received.
+    pub fn pool_mut(&mut self) -> &mut Pool {
+        self.collect();
+        &mut self.pool
     }
 
     /// Whether a message would find a slot, or an error.
@@ -200,19 +348,15 @@ impl Channel {
         self.closed.is_some() || self.producer.has_room() != Err(PushRefusal::Full)
     }
 
+    /// Whether a message of buffers might be lent, or an error.
+    pub(crate) fn has_leases(&mut self) -> bool {
+        self.collect();
+        self.closed.is_some() || self.leases.has_room(&[], 0).is_ok()
+    }
+
     /// Whether a buffer of `len` bytes would be found, or an error.
     pub(crate) fn has_buffer(&mut self, len: usize) -> bool {
-        if self.closed.is_some() {
-            return true;
-        }
-        match self.pool.alloc(len) {
-            Err(AllocError::Exhausted) => false,
-            Err(AllocError::Fault(fault)) => {
-                // The pool tells it once, so it must not be lost here.
-                self.poison(fault);
-                true
-            }
-            _ => true,
-        }
+        self.collect();
+        self.closed.is_some() || !matches!(self.pool.alloc(len), Err(AllocError::Exhausted))
     }
 }

@@ -8,7 +8,7 @@ use segment::control::timespec;
 use segment::wait::{LOOKS, Step, Waiter};
 
 use super::{Channel, CloseReason, Offer, SendError};
-use crate::{AllocError, Fbuf, FbufMut, Message};
+use crate::{AllocError, Delivery, Fbuf, FbufMut, Message};
 
 impl Channel {
     /// Takes the next message; waits for it by the channel's wait strategy.
@@ -21,8 +21,8 @@ impl Channel {
     /// milliseconds for the peer's health. Adaptive where both sides share a core: one for each
     /// vain look, which yields.
     #[inline(always)]
-    pub fn recv(&mut self) -> Result<Message, CloseReason> {
-        let mut message = Message::default();
+    pub fn recv(&mut self) -> Result<Delivery, CloseReason> {
+        let mut message = Delivery::default();
         self.recv_into(&mut message)?;
         Ok(message)
     }
@@ -35,7 +35,7 @@ impl Channel {
     /// # Cost
     /// As [`Channel::recv`].
     #[inline(always)]
-    pub fn recv_into(&mut self, message: &mut Message) -> Result<(), CloseReason> {
+    pub fn recv_into(&mut self, message: &mut Delivery) -> Result<(), CloseReason> {
         if !self.try_recv_into(message)? {
             self.recv_waiting(message, None)?;
         }
@@ -49,8 +49,8 @@ impl Channel {
     ///
     /// # Cost
     /// As [`Channel::recv`], and a look at the clock.
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message>, CloseReason> {
-        let mut message = Message::default();
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
+        let mut message = Delivery::default();
         let taken =
             self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, Some(timeout))?;
         Ok(taken.then_some(message))
@@ -59,7 +59,7 @@ impl Channel {
     #[inline(always)]
     fn recv_waiting(
         &mut self,
-        message: &mut Message,
+        message: &mut Delivery,
         timeout: Option<Duration>,
     ) -> Result<bool, CloseReason> {
         let mut waiter = Waiter::new(self.wait, self.cores.shared(), timeout);
@@ -112,7 +112,8 @@ impl Channel {
     fn send_waiting(&mut self, bytes: &[u8], timeout: Option<Duration>) -> Result<(), SendError> {
         let len = bytes.len();
         let ready = move |channel: &mut Self| {
-            channel.has_room() && (len <= crate::MAX_INLINE || channel.has_buffer(len))
+            channel.has_room()
+                && (len <= crate::MAX_INLINE || channel.has_leases() && channel.has_buffer(len))
         };
         self.wait_until(timeout, ready, |channel| match channel.try_send(bytes)? {
             Offer::Taken => Ok::<_, SendError>(Some(())),
@@ -133,12 +134,44 @@ impl Channel {
             Offer::Taken => return Ok(()),
             Offer::Full(fbuf) => Some(fbuf),
         };
-        self.wait_until(None, Self::has_room, |channel| {
+        let ready = |channel: &mut Self| channel.has_room() && channel.has_leases();
+        self.wait_until(None, ready, |channel| {
             let Some(waiting) = fbuf.take() else { return Ok(Some(())) };
             match channel.try_send_fbuf(tag, waiting, inline)? {
                 Offer::Taken => Ok(Some(())),
                 Offer::Full(back) => {
                     fbuf = Some(back);
+                    Ok::<_, SendError>(None)
+                }
+            }
+        })?
+        .ok_or(SendError::TimedOut)
+    }
+
+    /// Hands a message over; waits for room.
+    ///
+    /// # Errors
+    /// [`SendError`]; the message is freed.
+    ///
+    /// # Cost
+    /// As [`Channel::try_send_message`], and the wait.
+    pub fn send_message(
+        &mut self,
+        tag: u16,
+        message: Message,
+        inline: &[u8],
+    ) -> Result<(), SendError> {
+        let mut message = match self.try_send_message(tag, message, inline)? {
+            Offer::Taken => return Ok(()),
+            Offer::Full(message) => Some(message),
+        };
+        // Room for some may not be room for this one: looked at again and again, without a sleep.
+        self.wait_until(None, |_| true, |channel| {
+            let Some(waiting) = message.take() else { return Ok(Some(())) };
+            match channel.try_send_message(tag, waiting, inline)? {
+                Offer::Taken => Ok(Some(())),
+                Offer::Full(back) => {
+                    message = Some(back);
                     Ok::<_, SendError>(None)
                 }
             }

@@ -6,7 +6,7 @@ use fbufs::PeerFbuf;
 use segment::wait::{LOOKS, Step, Waiter};
 
 use super::{Arrival, ChannelId, Endpoint, Event, GLANCES, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
-use crate::Message;
+use crate::Delivery;
 use crate::channel::{Channel, CloseReason};
 
 impl Endpoint {
@@ -17,7 +17,7 @@ impl Endpoint {
     /// two milliseconds, one system call.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Option<Event> {
-        let mut message = Message::default();
+        let mut message = Delivery::default();
         match self.try_recv_into(&mut message)? {
             Arrival::Message(id) => Some(Event::Message(id, message)),
             Arrival::Other => self.take_event(),
@@ -30,9 +30,9 @@ impl Endpoint {
     /// # Cost
     /// As [`Endpoint::try_recv`].
     #[inline(always)]
-    pub fn try_recv_into(&mut self, message: &mut Message) -> Option<Arrival> {
+    pub fn try_recv_into(&mut self, message: &mut Delivery) -> Option<Arrival> {
         // Before the look, so that nothing stands between a message and its answer.
-        if let Some(fbuf) = message.take_fbuf() {
+        while let Some(fbuf) = message.take_fbuf() {
             self.give_back(fbuf);
         }
         if let Some(arrival) = self.look(message) {
@@ -52,7 +52,7 @@ impl Endpoint {
     }
 
     #[inline(always)]
-    pub(super) fn look(&mut self, message: &mut Message) -> Option<Arrival> {
+    pub(super) fn look(&mut self, message: &mut Delivery) -> Option<Arrival> {
         if !self.events.is_empty() {
             return Some(Arrival::Other);
         }
@@ -114,7 +114,7 @@ impl Endpoint {
     /// milliseconds.
     #[inline(always)]
     pub fn recv(&mut self) -> Event {
-        let mut message = Message::default();
+        let mut message = Delivery::default();
         loop {
             match self.recv_into(&mut message) {
                 Arrival::Message(id) => return Event::Message(id, message),
@@ -131,7 +131,7 @@ impl Endpoint {
     /// # Cost
     /// As [`Endpoint::recv`].
     #[inline(always)]
-    pub fn recv_into(&mut self, message: &mut Message) -> Arrival {
+    pub fn recv_into(&mut self, message: &mut Delivery) -> Arrival {
         if let Some(arrival) = self.try_recv_into(message) {
             return arrival;
         }
@@ -147,7 +147,7 @@ impl Endpoint {
     /// # Cost
     /// As [`Endpoint::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
-        let mut message = Message::default();
+        let mut message = Delivery::default();
         match self.recv_timeout_into(&mut message, timeout)? {
             Arrival::Message(id) => Some(Event::Message(id, message)),
             Arrival::Other => self.take_event(),
@@ -160,7 +160,7 @@ impl Endpoint {
     /// As [`Endpoint::recv`], and a look at the clock.
     pub fn recv_timeout_into(
         &mut self,
-        message: &mut Message,
+        message: &mut Delivery,
         timeout: Duration,
     ) -> Option<Arrival> {
         match self.try_recv_into(message) {
@@ -172,7 +172,7 @@ impl Endpoint {
     #[inline(always)]
     pub(super) fn recv_waiting(
         &mut self,
-        message: &mut Message,
+        message: &mut Delivery,
         timeout: Option<Duration>,
     ) -> Option<Arrival> {
         let mut waiter = Waiter::new(self.wait, self.shares_core(), timeout);
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_channel_that_never_pauses_does_not_starve_one_that_fell_quiet() {
         let (mut endpoint, [mut flood, mut seldom]) = joined("flood");
-        let mut message = Message::default();
+        let mut message = Delivery::default();
         // Both are heard, so that both are active; then one is silent until it counts as quiet.
         for client in [&mut flood, &mut seldom] {
             client.send(b"here").expect("there is room");
@@ -289,7 +289,7 @@ mod tests {
     fn a_channel_that_is_silent_for_ever_is_looked_at_for_ever() {
         let (mut endpoint, [client]) = joined("silent");
         endpoint.entries[0].vain_looks = u32::MAX;
-        assert!(endpoint.look(&mut Message::default()).is_none());
+        assert!(endpoint.look(&mut Delivery::default()).is_none());
         drop(client);
         assert!(matches!(endpoint.recv(), Event::Closed(..)));
     }

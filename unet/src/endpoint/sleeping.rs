@@ -151,7 +151,7 @@ impl Endpoint {
 mod tests {
     use super::*;
     use crate::endpoint::{EndpointOptions, Event, QUIET_AFTER};
-    use crate::{Address, ConnectOptions, ListenOptions, Message, Wait};
+    use crate::{Address, ConnectOptions, ListenOptions, Delivery, Wait};
 
     #[test]
     fn the_list_of_the_unarmed_does_not_grow_while_nobody_parks() {
@@ -176,7 +176,7 @@ mod tests {
             assert!(matches!(endpoint.recv(), Event::Message(..)));
             // Until the others are quiet, and one glance more.
             for _ in 0..QUIET_AFTER + 8 {
-                assert!(endpoint.look(&mut Message::default()).is_none());
+                assert!(endpoint.look(&mut Delivery::default()).is_none());
             }
         }
         assert!(endpoint.unarmed.len() <= 3, "{} entries", endpoint.unarmed.len());

@@ -103,14 +103,14 @@ fn dial(address: &Address) -> Socket {
 
 fn hello(socket: &Socket, descriptor: Option<BorrowedFd<'_>>) {
     let hello = Frame::new(Kind::Hello, INCARNATION, 0, b"").expect("it fits");
-    socket.send(&hello, descriptor);
+    socket.send(&hello, descriptor.as_slice());
 }
 
 /// What the listener answers, and hangs up.
 fn answer(socket: &Socket) -> Option<Frame> {
     assert!(socket.wait_readable(PATIENCE), "it answers, or hangs up");
     match socket.receive() {
-        Received::Frame(frame, None) => Some(frame),
+        Received::Frame(frame, none) if none.is_empty() => Some(frame),
         Received::HungUp => None,
         other => panic!("a refusal or nothing, not {other:?}"),
     }
@@ -167,7 +167,7 @@ fn a_client_names_what_is_wrong_with_a_listeners_segment() {
     for (what, fd, expected) in lies() {
         let outcome = connect_to_liar(move |socket| {
             let welcome = Frame::new(Kind::Welcome, INCARNATION, 0, b"").expect("it fits");
-            socket.send(&welcome, Some(fd.as_fd()));
+            socket.send(&welcome, &[fd.as_fd()]);
         });
         assert_eq!(outcome, ConnectError::Segment(expected), "{what}");
     }
@@ -186,7 +186,7 @@ fn connect_to_liar(lie: impl FnOnce(&Socket) + Send + 'static) -> ConnectError {
             std::thread::sleep(Duration::from_millis(1));
         };
         assert!(socket.wait_readable(PATIENCE), "the client says hello");
-        assert!(matches!(socket.receive(), Received::Frame(_, Some(_))));
+        assert!(matches!(socket.receive(), Received::Frame(_, fds) if !fds.is_empty()));
         lie(&socket);
         // Stays until the client has made up its mind.
         socket.wait_readable(PATIENCE);
@@ -202,7 +202,7 @@ fn connect_to_liar(lie: impl FnOnce(&Socket) + Send + 'static) -> ConnectError {
 fn a_client_names_what_a_listener_says_out_of_place() {
     let own = || small().create(Incarnation(INCARNATION), false).expect("a segment");
     let bare = |kind| {
-        move |socket: &Socket| assert_eq!(socket.send(&Frame::bare(kind, 1), None), Sent::Yes)
+        move |socket: &Socket| assert_eq!(socket.send(&Frame::bare(kind, 1), &[]), Sent::Yes)
     };
     let protocol = ConnectError::Protocol;
     assert_eq!(connect_to_liar(bare(Kind::Welcome)), protocol, "a welcome without a segment");
@@ -210,12 +210,12 @@ fn a_client_names_what_a_listener_says_out_of_place() {
     assert_eq!(connect_to_liar(bare(Kind::Doorbell)), protocol);
     assert_eq!(connect_to_liar(bare(Kind::Refusal)), ConnectError::Refused(Refusal::Policy));
     let unknown = |socket: &Socket| {
-        assert_eq!(socket.send(&Frame::bare(Kind::Refusal, 999), None), Sent::Yes);
+        assert_eq!(socket.send(&Frame::bare(Kind::Refusal, 999), &[]), Sent::Yes);
     };
     assert_eq!(connect_to_liar(unknown), ConnectError::Refused(Refusal::Other));
     let with_fd = move |socket: &Socket| {
         let own = own();
-        socket.send(&Frame::bare(Kind::Refusal, 1), Some(own.as_fd()));
+        socket.send(&Frame::bare(Kind::Refusal, 1), &[own.as_fd()]);
     };
     assert_eq!(connect_to_liar(with_fd), protocol, "a refusal with a descriptor");
     let garbage = |socket: &Socket| assert!(say_bytes(socket, b"garbage", &[]));
@@ -246,7 +246,7 @@ fn a_request_that_is_none_is_counted_and_hung_up_on() {
     fails(&mut endpoint, "hello without a segment", &|socket| hello(socket, None));
     for kind in [Kind::Welcome, Kind::Refusal, Kind::Doorbell] {
         fails(&mut endpoint, "another word than hello", &|socket| {
-            socket.send(&Frame::bare(kind, 1), Some(own.as_fd()));
+            socket.send(&Frame::bare(kind, 1), &[own.as_fd()]);
         });
     }
     fails(&mut endpoint, "garbage", &|socket| assert!(say_bytes(socket, &[0xAA; 300], &[])));

@@ -41,7 +41,7 @@ impl Scene {
     }
 
     /// Receives until the hostile channel is closed: the reason, and what came on it before.
-    fn until_closed(&mut self) -> (CloseReason, Vec<unet::Message>) {
+    fn until_closed(&mut self) -> (CloseReason, Vec<unet::Delivery>) {
         let mut messages = Vec::new();
         loop {
             match event(&mut self.endpoint) {

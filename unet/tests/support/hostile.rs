@@ -45,7 +45,7 @@ pub fn ask_with(address: &Address, geometry: Geometry) -> Option<Asking> {
     let own = geometry.create(incarnation, false).ok()?;
     let flags = u32::from(membarrier_works());
     let hello = Frame::new(Kind::Hello, incarnation.0, flags, b"")?;
-    (socket.send(&hello, Some(own.as_fd())) == Sent::Yes).then_some(Asking { socket, own })
+    (socket.send(&hello, &[own.as_fd()]) == Sent::Yes).then_some(Asking { socket, own })
 }
 
 impl Asking {
@@ -53,7 +53,7 @@ impl Asking {
     pub fn welcomed(self) -> Option<Hostile> {
         let (welcome, descriptor) = loop {
             match self.socket.receive() {
-                Received::Frame(frame, Some(descriptor)) => break (frame, descriptor),
+                Received::Frame(frame, mut fds) if !fds.is_empty() => break (frame, fds.remove(0)),
                 Received::Nothing if self.socket.wait_readable(Duration::from_secs(5)) => {}
                 _ => return None,
             }
@@ -130,7 +130,7 @@ impl Hostile {
 
     /// Says a frame.
     pub fn say(&self, kind: Kind, value: u64) -> Sent {
-        self.socket.send(&Frame::bare(kind, value), None)
+        self.socket.send(&Frame::bare(kind, value), &[])
     }
 
     /// Says any bytes, with any number of descriptors.

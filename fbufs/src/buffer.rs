@@ -1,0 +1,172 @@
+//! The owner's handles: one that writes, and clones of one that reads.
+
+use std::ops::{Deref, DerefMut, Range};
+
+use segment::blocks::{Block, Shared};
+
+/// A buffer of this process: unique and writable. Dropping it frees it.
+#[derive(Debug)]
+pub struct FbufMut {
+    block: Block,
+    /// The part that counts: a buffer's size fits, by `MAX_BUFFER_BYTES`.
+    start: u32,
+    end: u32,
+}
+
+/// A buffer of this process, or a part of one: no longer written, ready to be handed over.
+///
+/// Cloning and slicing share the buffer; it is free when the last handle is dropped and the last
+/// receiver has given it back.
+#[derive(Clone, Debug)]
+pub struct Fbuf {
+    block: Shared,
+    start: u32,
+    end: u32,
+}
+
+impl FbufMut {
+    #[inline(always)]
+    pub(crate) fn new(block: Block, start: usize, len: usize) -> Self {
+        Self { block, start: start as u32, end: (start + len) as u32 }
+    }
+
+    /// Ends writing.
+    #[inline(always)]
+    pub fn freeze(self) -> Fbuf {
+        Fbuf { block: self.block.share(), start: self.start, end: self.end }
+    }
+
+    /// Shortens it to `len` bytes; no effect if it is not longer.
+    pub fn truncate(&mut self, len: usize) {
+        let len = len.min(self.len());
+        self.end = self.start + len as u32;
+    }
+
+    /// How many bytes could be put before it.
+    pub fn headroom(&self) -> usize {
+        self.start as usize
+    }
+}
+
+impl Fbuf {
+    /// A part of it, which shares the buffer. `None` if the range is outside.
+    ///
+    /// # Cost
+    /// Two locked instructions.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let mut part = self.clone();
+        part.end = self.start + range.end as u32;
+        part.start = self.start + range.start as u32;
+        Some(part)
+    }
+
+    /// Splits the first `at` bytes off; both parts share the buffer. `None`, and nothing happens, if
+    /// there are not as many.
+    ///
+    /// # Cost
+    /// As [`Fbuf::slice`].
+    #[must_use]
+    pub fn split_to(&mut self, at: usize) -> Option<Self> {
+        let front = self.slice(0..at)?;
+        self.start += at as u32;
+        Some(front)
+    }
+
+    /// Whether no other handle shares the buffer and no receiver holds it.
+    pub fn is_unique(&self) -> bool {
+        self.block.is_unique()
+    }
+
+    /// The buffer to be written again, if no other handle shares it.
+    ///
+    /// # Errors
+    /// Itself, if it is shared.
+    pub fn try_into_mut(self) -> Result<FbufMut, Self> {
+        let Self { block, start, end } = self;
+        match block.try_unshare() {
+            Ok(block) => Ok(FbufMut { block, start, end }),
+            Err(block) => Err(Self { block, start, end }),
+        }
+    }
+
+    /// Where it begins in its buffer, and how many bytes it has.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> (u32, u32) {
+        (self.start, self.end - self.start)
+    }
+
+    #[inline(always)]
+    pub(crate) fn block(&self) -> &Shared {
+        &self.block
+    }
+
+    #[inline(always)]
+    pub(crate) fn into_block(self) -> Shared {
+        self.block
+    }
+
+    #[inline(always)]
+    pub(crate) fn len_fast(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Drops bytes in front, which must be there.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, count: usize) {
+        debug_assert!(count <= self.len_fast(), "the caller has checked");
+        self.start = self.start.saturating_add(count as u32).min(self.end);
+    }
+
+    /// Keeps the first bytes only.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len as u32);
+    }
+
+    /// Bytes that a header could be written to: none where others share the buffer.
+    #[inline(always)]
+    pub(crate) fn headroom(&self) -> usize {
+        if self.block.is_unique() { self.start as usize } else { 0 }
+    }
+
+    /// Writes a header before it, in place. `false`, and nothing written, without headroom.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, header: &[u8]) -> bool {
+        let Some(start) = (self.start as usize).checked_sub(header.len()) else { return false };
+        let Some(bytes) = self.block.get_mut() else { return false };
+        let Some(room) = bytes.get_mut(start..start + header.len()) else { return false };
+        room.copy_from_slice(header);
+        self.start = start as u32;
+        true
+    }
+}
+
+impl Deref for FbufMut {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.block[self.start as usize..self.end as usize]
+    }
+}
+
+impl DerefMut for FbufMut {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let range = self.start as usize..self.end as usize;
+        &mut self.block[range]
+    }
+}
+
+impl Deref for Fbuf {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.block[self.start as usize..self.end as usize]
+    }
+}

@@ -1,0 +1,343 @@
+//! What one receiver holds of this process's buffers and of those it passed on: the lender's side.
+//!
+//! Each part of a message that is handed over occupies a lease until the receiver gives it back. Which
+//! lease stands for which buffer is known from this private table alone: a lying or dead receiver
+//! cannot change it.
+
+use std::sync::Arc;
+
+use segment::Fault;
+use segment::blocks::Blocks;
+use segment::free_queue::{CAPACITY, Reclaims};
+use segment::geometry::PeerSegment;
+
+use crate::descriptor::GENERATION;
+use crate::path::{Hop, PeerRegion};
+use crate::pool::Region;
+use crate::{Descriptor, Fbuf, Part, Path, Pool};
+
+/// How many buffers a receiver can hold at most: as many as its free queue has words, so that each can
+/// always be given back.
+pub const MAX_LEASES: usize = CAPACITY;
+
+/// What a receiver may hold, with hysteresis: once it holds the most, it gets nothing more until it has
+/// given back enough, so that the sender is not woken for a crumb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Buffers at most: up to [`MAX_LEASES`].
+    pub buffers: usize,
+    /// Bytes of payload at most.
+    pub bytes: u64,
+    /// Sending goes on when it holds no more buffers than this.
+    pub resume_buffers: usize,
+    /// And no more bytes than this.
+    pub resume_bytes: u64,
+}
+
+impl Default for Quota {
+    /// All leases and any number of bytes, and no waiting once there is room again.
+    fn default() -> Self {
+        Self {
+            buffers: MAX_LEASES,
+            bytes: u64::MAX,
+            resume_buffers: MAX_LEASES - 1,
+            resume_bytes: u64::MAX,
+        }
+    }
+}
+
+/// Why a message was not lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LendError {
+    /// A buffer of it belongs to a pool that the receiver has not mapped.
+    #[error("the buffer is of a pool that is not on the channel's path")]
+    Foreign,
+    /// More at once than the receiver may ever hold.
+    #[error("the message is larger than the receiver's quota")]
+    TooMuch,
+    /// The receiver holds as much as it may: back-pressure, try again when it has given some back.
+    #[error("the receiver holds as much as it may")]
+    Quota,
+}
+
+/// Buffers that the receiver may be sent, as they are numbered in descriptors.
+enum Export {
+    Own { blocks: Arc<Blocks>, region: Arc<Region>, first: usize, base: usize },
+    Peer { region: Arc<PeerRegion>, base: usize },
+}
+
+#[derive(Default)]
+struct Lease {
+    part: Option<Part>,
+    generation: u32,
+    /// Revoked, and not given back yet.
+    revoked: bool,
+}
+
+/// A channel's lending side. Owned by the thread that owns the channel.
+pub struct Leases {
+    exports: Vec<Export>,
+    leases: Box<[Lease]>,
+    vacant: Vec<u8>,
+    generation: u32,
+    bytes: u64,
+    quota: Quota,
+    throttled: bool,
+    reclaims: Reclaims,
+}
+
+impl Leases {
+    /// The lending side of a channel whose receiver has mapped `pool`, if it is the one of the
+    /// channel's segment, and then the regions of `path`.
+    pub fn new(pool: &Pool, path: &Path, peer: &PeerSegment, quota: Quota) -> Self {
+        let mut exports = Vec::new();
+        let mut base = 0;
+        let own = Hop::Own(pool.region().clone());
+        for hop in std::iter::once(&own).chain(&path.hops) {
+            match hop {
+                Hop::Own(region) => exports.extend(region.classes.iter().map(|(blocks, first)| {
+                    let (blocks, region) = (blocks.clone(), region.clone());
+                    Export::Own { blocks, region, first: *first, base }
+                })),
+                Hop::Peer(region) => exports.push(Export::Peer { region: region.clone(), base }),
+            }
+            base += hop.buffers();
+        }
+        Self {
+            exports,
+            leases: (0..MAX_LEASES).map(|_| Lease::default()).collect(),
+            vacant: (0..=u8::MAX).rev().collect(),
+            generation: 0,
+            bytes: 0,
+            quota: Quota { buffers: quota.buffers.min(MAX_LEASES), ..quota },
+            throttled: false,
+            reclaims: Reclaims::attach(peer),
+        }
+    }
+
+    /// The region of one of this process's buffers, its number there, and that of the region's first
+    /// buffer in descriptors.
+    #[inline(always)]
+    fn own(&self, fbuf: &Fbuf) -> Option<(&Region, usize, usize)> {
+        let block = fbuf.block();
+        self.exports.iter().find_map(|export| match export {
+            Export::Own { blocks, region, first, base } if Arc::ptr_eq(block.region(), blocks) => {
+                Some((&**region, first + block.index(), *base))
+            }
+            _ => None,
+        })
+    }
+
+    /// The number of a part's buffer in descriptors, and its epoch.
+    #[inline(always)]
+    fn number(&self, part: &Part) -> Option<(u16, u16)> {
+        match part {
+            Part::Own(fbuf) => {
+                let (region, index, base) = self.own(fbuf)?;
+                Some(((base + index) as u16, region.epochs.of(index)))
+            }
+            Part::Peer(fbuf) => self.exports.iter().find_map(|export| match export {
+                Export::Peer { region, base } => {
+                    let (of, index) = fbuf.buffer()?;
+                    Arc::ptr_eq(of, region).then(|| ((base + index) as u16, fbuf.epoch()))
+                }
+                Export::Own { .. } => None,
+            }),
+        }
+    }
+
+    /// Whether a message of these parts may be lent now.
+    ///
+    /// # Errors
+    /// [`LendError`]; `Quota` is back-pressure.
+    ///
+    /// # Cost
+    /// A few loads a part.
+    pub fn has_room(&mut self, parts: &[Part], bytes: u64) -> Result<(), LendError> {
+        if parts.iter().any(|part| self.number(part).is_none()) {
+            return Err(LendError::Foreign);
+        }
+        self.within_quota(parts.len(), bytes)
+    }
+
+    #[inline(always)]
+    fn within_quota(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
+        let within = self.lent() + parts <= self.quota.buffers
+            && self.bytes.saturating_add(bytes) <= self.quota.bytes;
+        if within && !self.throttled { Ok(()) } else { self.over_quota(parts, bytes, within) }
+    }
+
+    #[cold]
+    fn over_quota(&mut self, parts: usize, bytes: u64, within: bool) -> Result<(), LendError> {
+        if parts > self.quota.buffers || bytes > self.quota.bytes {
+            return Err(LendError::TooMuch);
+        }
+        let low = self.lent() <= self.quota.resume_buffers && self.bytes <= self.quota.resume_bytes;
+        self.throttled = !(within && low);
+        if self.throttled { Err(LendError::Quota) } else { Ok(()) }
+    }
+
+    /// Notes that a part is the receiver's from now on, and names it.
+    ///
+    /// # Errors
+    /// [`LendError`], with the part.
+    ///
+    /// # Cost
+    /// A few loads and stores in private memory.
+    #[inline(always)]
+    pub fn lend(&mut self, part: Part) -> Result<Descriptor, (LendError, Part)> {
+        let (offset, len) = part.place();
+        if let Err(refusal) = self.within_quota(1, len.into()) {
+            return Err((refusal, part));
+        }
+        let Some((index, epoch)) = self.number(&part) else {
+            return Err((LendError::Foreign, part));
+        };
+        let Some(lease) = self.vacant.pop() else { return Err((LendError::Quota, part)) };
+        let generation = self.generation;
+        self.generation = (generation + 1) & GENERATION;
+        self.bytes += u64::from(len);
+        let entry = &mut self.leases[usize::from(lease)];
+        entry.part = Some(part);
+        entry.generation = generation;
+        Ok(Descriptor { lease, index, generation, epoch, offset, len })
+    }
+
+    /// Takes back what the receiver has given back. How many parts that was.
+    ///
+    /// # Errors
+    /// The [`Fault`] that the receiver committed; the channel is to be poisoned.
+    ///
+    /// # Cost
+    /// One load of a cache line that the receiver writes, and a few for each part.
+    #[inline]
+    pub fn collect(&mut self, pool: &mut Pool) -> Result<usize, Fault> {
+        let mut returned = 0;
+        // At most as many as there are: an honest receiver cannot return more, a lying one is caught.
+        while returned < MAX_LEASES
+            && let Some((lease, generation)) = self.reclaims.try_pop()?
+        {
+            self.take_back(lease, generation, pool)?;
+            returned += 1;
+        }
+        Ok(returned)
+    }
+
+    #[inline]
+    fn take_back(&mut self, lease: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
+        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::BufferIndex)?;
+        if entry.part.is_none() && !entry.revoked {
+            return Err(Fault::FreeNotLent);
+        }
+        if entry.generation != generation {
+            return Err(Fault::FreeGeneration);
+        }
+        entry.revoked = false;
+        if let Some(part) = entry.part.take() {
+            self.bytes -= part.len() as u64;
+            free(part, pool);
+        }
+        self.vacant.push(lease as u8);
+        Ok(())
+    }
+
+    /// Takes back, at once, the buffers of this process that the receiver holds. What it reads of them
+    /// from now on is an error to it, and to every later domain. Its leases stay used up until it has
+    /// given them back. How many buffers that was.
+    ///
+    /// What other domains lent to this one can only be revoked by them; where they have, it is
+    /// passed on.
+    ///
+    /// # Cost
+    /// A walk over the private table.
+    pub fn revoke(&mut self, pool: &mut Pool) -> usize {
+        let mut revoked = 0;
+        for at in 0..self.leases.len() {
+            let Some(part) = self.leases[at].part.take_if(|part| match part {
+                Part::Own(_) => true,
+                Part::Peer(fbuf) => fbuf.is_revoked(),
+            }) else {
+                continue;
+            };
+            self.leases[at].revoked = true;
+            self.bytes -= part.len() as u64;
+            self.take_away(part, pool);
+            revoked += 1;
+        }
+        revoked
+    }
+
+    /// Takes back everything: the receiver is gone. How many buffers it held.
+    ///
+    /// # Cost
+    /// A walk over the private table.
+    pub fn reclaim(&mut self, pool: &mut Pool) -> usize {
+        let mut reclaimed = 0;
+        for at in 0..self.leases.len() {
+            let lease = &mut self.leases[at];
+            let was_revoked = std::mem::take(&mut lease.revoked);
+            if let Some(part) = lease.part.take() {
+                self.take_away(part, pool);
+                reclaimed += 1;
+            } else if !was_revoked {
+                continue;
+            }
+            self.vacant.push(at as u8);
+        }
+        self.bytes = 0;
+        reclaimed
+    }
+
+    /// Frees a part that somebody may still be reading: who does learns it.
+    fn take_away(&self, part: Part, pool: &mut Pool) {
+        let usable = match &part {
+            Part::Own(fbuf) => {
+                self.own(fbuf).is_none_or(|(region, index, _)| region.epochs.advance(index))
+            }
+            Part::Peer(_) => true,
+        };
+        if usable {
+            free(part, pool);
+        } else {
+            // Its epochs are used up: a later reader could not tell it from an earlier one.
+            std::mem::forget(part);
+        }
+    }
+
+    /// How many leases are in use: parts that the receiver holds, or has to give back after they were
+    /// revoked.
+    #[inline(always)]
+    pub fn lent(&self) -> usize {
+        MAX_LEASES - self.vacant.len()
+    }
+
+    /// How many bytes of payload the receiver holds.
+    pub fn lent_bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[inline(always)]
+fn free(part: Part, pool: &mut Pool) {
+    match part {
+        Part::Own(fbuf) => pool.recycle(fbuf),
+        Part::Peer(fbuf) => drop(fbuf),
+    }
+}
+
+impl Drop for Leases {
+    /// What is still lent of a pool that lives on may be written again from now on.
+    fn drop(&mut self) {
+        for at in 0..self.leases.len() {
+            let Some(part) = self.leases[at].part.take() else { continue };
+            if let Part::Own(fbuf) = &part
+                && let Some((region, index, _)) = self.own(fbuf)
+                && region.segment.is_some()
+                && !region.epochs.advance(index)
+            {
+                std::mem::forget(part);
+            }
+        }
+    }
+}
