@@ -11,6 +11,7 @@
 //! | [`free_queue`] | the ring on which a receiver gives buffers back |
 //! | [`blocks`] | tokens for the buffers of a region, unique and shared |
 //! | [`epochs`] | how often each buffer was revoked, for all who hold it to see |
+//! | [`guard`] | buffers whose writer has given up its write access |
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
 //! | [`wait`] | spin, adapt or park |
 //! | [`control`] | the `SOCK_SEQPACKET` socket: rendezvous by name, descriptors, doorbells, hang-up |
@@ -38,6 +39,7 @@ pub mod fault;
 pub mod frame;
 pub mod free_queue;
 pub mod geometry;
+pub mod guard;
 #[cfg(all(test, not(loom)))]
 mod layout_table;
 pub mod memory;
