@@ -49,6 +49,10 @@ impl FbufMut {
 }
 
 impl Fbuf {
+    pub(crate) fn of(block: Shared, start: u32, len: u32) -> Self {
+        Self { block, start, end: start + len }
+    }
+
     /// A part of it, which shares the buffer. `None` if the range is outside.
     ///
     /// # Cost

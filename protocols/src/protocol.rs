@@ -12,6 +12,11 @@ pub struct Slot(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Upper(pub(crate) u32);
 
+impl Upper {
+    /// Nobody: the session is for messages to the layer itself, which takes them all.
+    pub const NOBODY: Upper = Upper(u32::MAX);
+}
+
 /// A node below a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lower {
@@ -62,6 +67,9 @@ pub struct Below {
     /// How many bytes in front of a message the layers below will fill; with so much headroom no
     /// layer needs another buffer.
     pub headroom: usize,
+    /// From which network address the session's messages go, where a layer below knows that: what
+    /// sums over it is made above.
+    pub local: Option<std::net::IpAddr>,
 }
 
 impl Below {
@@ -70,6 +78,7 @@ impl Below {
         Below {
             max_message: self.max_message.saturating_sub(bytes),
             headroom: self.headroom + bytes,
+            ..self
         }
     }
 }
@@ -184,6 +193,19 @@ pub trait Protocol: Send {
 
     /// A message comes up. To keep it, the layer takes it out of `message`.
     fn pop(&mut self, slot: Slot, message: &mut Message, context: &mut Context) -> Verdict;
+
+    /// The layer above wants none of the message that this one has just popped for it, and has
+    /// counted that; a layer whose protocol has an answer for the sender takes the message and makes
+    /// one.
+    fn refused(
+        &mut self,
+        slot: Slot,
+        message: &mut Message,
+        reason: Reason,
+        context: &mut Context,
+    ) {
+        let _ = (slot, message, reason, context);
+    }
 
     /// It is as late as the layer asked to be called with [`Context::wake_at`], or later.
     fn wake(&mut self, context: &mut Context) {

@@ -225,14 +225,20 @@ impl Geometry {
         SEND_QUEUE + (self.slots as usize * ring::SLOT_BYTES).next_multiple_of(4096)
     }
 
-    /// Where each class begins.
+    /// Where each class begins: at a page, and in huge pages at one of them if its buffers consist of
+    /// whole ones, so that each can be protected by itself.
     pub fn class_offset(&self, class: usize) -> usize {
         let area_end = self.area_offset() + (self.area_bytes as usize).next_multiple_of(4096);
-        self.classes[..class].iter().fold(area_end, |at, class| at + Self::class_bytes(class))
+        let end = self.classes[..class].iter().fold(area_end, |at, class| {
+            self.align(at, class) + class.buffer_bytes as usize * class.buffers as usize
+        });
+        self.classes.get(class).map_or(end, |class| self.align(end, class))
     }
 
-    fn class_bytes(class: &Class) -> usize {
-        (class.buffer_bytes as usize * class.buffers as usize).next_multiple_of(4096)
+    fn align(&self, offset: usize, class: &Class) -> usize {
+        let page = self.backing(false).page_bytes();
+        let whole = (class.buffer_bytes as usize).is_multiple_of(page) && class.buffers > 0;
+        offset.next_multiple_of(if whole { page } else { 4096 })
     }
 
     /// The size of the whole segment.

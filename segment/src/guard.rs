@@ -21,12 +21,13 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, mprotect};
 use rustix::param::page_size;
 
-use crate::blocks::Block;
+use crate::blocks::{Block, Blocks};
 
 /// Why the write access to a buffer was not taken away, or not given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +107,11 @@ impl Secured {
             }
             Err(error) => Err((error, self)),
         }
+    }
+
+    /// The region it is of.
+    pub fn region(&self) -> &Arc<Blocks> {
+        self.block.region()
     }
 
     /// The buffer's number within its region.

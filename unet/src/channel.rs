@@ -58,6 +58,9 @@ pub enum SendError {
     /// The peer may never hold as much at once: raise its quota, or send less.
     #[error("the message is larger than what the peer may hold at once")]
     OverQuota,
+    /// The buffer could not be guarded: it is shared, or does not consist of whole pages.
+    #[error("the buffer cannot be guarded: it must be unshared and consist of whole pages")]
+    NotGuarded,
     /// The deadline passed while the queue was full.
     #[error("there was no room until the deadline")]
     TimedOut,

@@ -10,6 +10,7 @@ mod failpoints;
 mod fuzz;
 mod instructions;
 mod inventory;
+mod lab;
 mod layers;
 mod loom;
 mod packages;
@@ -42,6 +43,8 @@ enum Task {
     Layers,
     /// Fuzz one target, or all of them in turn, for as long as you say
     Fuzz(fuzz::Args),
+    /// Let the kernel and the usual tools judge our protocols, in a network namespace of their own
+    Lab(lab::Args),
     /// Facts about this machine that decide what works on it and how fast
     Doctor,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Layers => layers::run(),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Lab(args) => lab::run(&args),
         Task::Doctor => doctor::run(),
     };
     match done {

@@ -22,6 +22,12 @@ const NEEDS: &[Need] = &[
     Need { program: "cc", why: "links programs", apt: "gcc", dnf: "gcc" },
     Need { program: "c++", why: "builds the fuzzer's engine", apt: "g++", dnf: "gcc-c++" },
     Need { program: "strace", why: "counts system calls", apt: "strace", dnf: "strace" },
+    Need { program: "ip", why: "makes the lab's network", apt: "iproute2", dnf: "iproute" },
+    Need { program: "ping", why: "judges in the lab", apt: "iputils-ping", dnf: "iputils" },
+    Need { program: "nc", why: "judges in the lab", apt: "netcat-openbsd", dnf: "netcat" },
+    Need { program: "dig", why: "judges in the lab", apt: "bind9-dnsutils", dnf: "bind-utils" },
+    Need { program: "tshark", why: "judges in the lab", apt: "tshark", dnf: "wireshark-cli" },
+    Need { program: "ethtool", why: "sets up the lab's device", apt: "ethtool", dnf: "ethtool" },
 ];
 
 /// Components of the Rust toolchain that a minimal installation lacks.

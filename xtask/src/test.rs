@@ -8,7 +8,7 @@ use crate::inventory::Inventory;
 use crate::process::{Said, Tally, capture, run as run_process};
 use crate::steps::{Context, Done, Step, run as run_steps};
 use crate::workspace::cargo;
-use crate::{asan, failpoints, fuzz, layers, loom, packages};
+use crate::{asan, failpoints, fuzz, lab, layers, loom, packages};
 
 /// Long enough for any step on two slow cores; a step that needs more hangs.
 pub const LIMIT: Duration = Duration::from_secs(600);
@@ -38,6 +38,11 @@ pub const STEPS: &[Step] = &[
         name: "tests",
         what: "unit, integration and documentation tests, with failpoints",
         check: tests,
+    },
+    Step {
+        name: "lab",
+        what: "the kernel, ping, nc, dig and tshark are content with our protocols",
+        check: lab::check,
     },
     Step { name: "loom", what: "every interleaving of the models", check: loom::check },
     Step {

@@ -20,7 +20,7 @@ pub enum OpenError {
     },
 }
 
-const NOTHING_BELOW: Below = Below { max_message: usize::MAX, headroom: 0 };
+const NOTHING_BELOW: Below = Below { max_message: usize::MAX, headroom: 0, local: None };
 
 impl Graph {
     /// Opens a session on top of a node, and below it in every layer down to a device.

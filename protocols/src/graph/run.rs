@@ -190,6 +190,7 @@ impl Graph {
                     }
                     Demux::Drop(reason) => {
                         self.context.count(reason);
+                        self.refused(at, reason, message);
                         None
                     }
                 }
@@ -209,6 +210,14 @@ impl Graph {
                 None
             }
         }
+    }
+
+    /// Tells the layer below what became of the message that it has just passed up.
+    #[cold]
+    fn refused(&mut self, at: u32, reason: Reason, message: &mut Message) {
+        let Some(&Link { node, slot, .. }) = self.links.get(at as usize) else { return };
+        self.context.node = node;
+        self.layers[node as usize].refused(slot, message, reason, &mut self.context);
     }
 
     #[cold]

@@ -35,7 +35,7 @@ impl Protocol for Device {
     }
 
     fn opened(&mut self, _slot: Slot, _below: Below) -> Below {
-        Below { max_message: self.mtu, headroom: 0 }
+        Below { max_message: self.mtu, headroom: 0, local: None }
     }
 
     fn push(&mut self, _slot: Slot, message: &mut Message, context: &mut Context) -> Verdict {
