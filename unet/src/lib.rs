@@ -66,3 +66,10 @@ pub use segment::geometry::{Class, Geometry};
 pub use segment::peer::Credentials;
 pub use segment::wait::Wait;
 pub use segment::{Fault, Incarnation};
+
+/// The code of the book, compiled and run as this crate's documentation tests.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../docs/src/buffers.md")]
+    struct Buffers;
+}
