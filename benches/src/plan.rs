@@ -130,7 +130,8 @@ impl Plan {
         let sizes = if options.size.is_empty() { sizes(bench) } else { &options.size };
         for &system in systems {
             let (least, most) = system.domains();
-            for domains in domains.iter().map(|&n| n as usize).filter(|n| (least..=most).contains(n))
+            for domains in
+                domains.iter().map(|&n| n as usize).filter(|n| (least..=most).contains(n))
             {
                 let shared = domains > 2 || cpus.same_core();
                 let usual = [if shared { Wait::Adaptive } else { Wait::Spin }];

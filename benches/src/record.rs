@@ -147,11 +147,7 @@ impl Record {
 
     /// Enters what it is compared with in the same run; what was timed within the operations takes
     /// the place of the whole, which is told beside.
-    pub fn compare_within(
-        &mut self,
-        inner: Option<Inner>,
-        rival: Option<(&'static str, f64)>,
-    ) {
+    pub fn compare_within(&mut self, inner: Option<Inner>, rival: Option<(&'static str, f64)>) {
         if let Some(inner) = inner {
             let whole = units::time(self.mean_ns);
             self.remarks.push(format!("without the hand-off, which took {whole} with it"));

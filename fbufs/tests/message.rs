@@ -192,7 +192,10 @@ fn step(scene: &mut Scene, message: &mut Message, model: &mut Vec<u8>, op: Op) -
 /// Every way to read a message says that it has these bytes. None counts as a copy of payload.
 fn agrees(message: &Message, bytes: &[u8]) -> TestCaseResult {
     prop_assert_eq!((message.len(), message.remaining()), (bytes.len(), bytes.len()));
-    prop_assert_eq!((message.is_empty(), message.has_remaining()), (bytes.is_empty(), !bytes.is_empty()));
+    prop_assert_eq!(
+        (message.is_empty(), message.has_remaining()),
+        (bytes.is_empty(), !bytes.is_empty())
+    );
     prop_assert_eq!(message.parts().iter().map(Part::len).sum::<usize>(), bytes.len());
     let mut chunks = Vec::new();
     message.for_each_chunk(|chunk| chunks.extend_from_slice(chunk)).expect("nothing was revoked");

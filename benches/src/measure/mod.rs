@@ -6,11 +6,11 @@ use crate::clock::Stamps;
 use crate::cpus::{Cpus, pin};
 use crate::fault::{Failure, Fault};
 use crate::limits::Yardstick;
+use crate::measure::halves::Inner;
 use crate::measure::spread::Spread;
 use crate::plan::Measurement;
 use crate::process::server::Server;
 use crate::record::{Record, Reference};
-use crate::measure::halves::Inner;
 use crate::systems::{ClientHalf, System};
 use crate::task::{Bench, Task, Wait};
 

@@ -56,8 +56,7 @@ fn phase<T>(
     half.run(LEAD)?;
     let (before, copied) = (switches_away()?, half.copied());
     let result = act(half)?;
-    let mut all =
-        Answered { switches: switches_away()? - before, copied: half.copied() - copied };
+    let mut all = Answered { switches: switches_away()? - before, copied: half.copied() - copied };
     half.finish()?;
     for server in servers {
         let theirs = server.expect_answered()?;

@@ -12,10 +12,10 @@ use crate::measure::halves::{EchoLoop, ReceiveLoop, RoundTrips, Sends};
 use crate::process::server::Server;
 use crate::task::{Bench, Task, Wait};
 
-#[cfg(feature = "peers")]
-mod iceoryx2;
 mod copy;
 mod fbuf;
+#[cfg(feature = "peers")]
+mod iceoryx2;
 mod kernel;
 mod layers;
 mod lrpc;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use unet::{
     Address, AllocError, Arrival as Incoming, Channel, ChannelId, CloseReason, ConnectOptions,
-    Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Delivery, Offer, SendError,
+    Delivery, Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Offer, SendError,
 };
 
 use crate::fault::Fault;

@@ -108,9 +108,7 @@ impl System for Fbufs {
 
     fn refuses(&self, _: Bench, payload: usize, _: Wait) -> Option<String> {
         let huge = self.mode == Mode::GuardedHuge && !pair::huge_pages_left(payload);
-        huge.then(|| {
-            "needs huge pages, such as `sysctl vm.nr_hugepages=16` sets aside".to_owned()
-        })
+        huge.then(|| "needs huge pages, such as `sysctl vm.nr_hugepages=16` sets aside".to_owned())
     }
 
     fn remark(&self, _: Bench, asked: usize) -> Option<String> {
@@ -285,12 +283,9 @@ fn geometry(task: &Task) -> Geometry {
 }
 
 fn all_modes(name: &str) -> Option<Mode> {
-    [
-        ("fbuf/one-buffer", Mode::OneBuffer),
-        ("fbuf/guarded-huge", Mode::GuardedHuge),
-    ]
-    .into_iter()
-    .find_map(|(known, mode)| (known == name).then_some(mode))
+    [("fbuf/one-buffer", Mode::OneBuffer), ("fbuf/guarded-huge", Mode::GuardedHuge)]
+        .into_iter()
+        .find_map(|(known, mode)| (known == name).then_some(mode))
 }
 
 /// An endpoint that waits for the domain before this one.
@@ -323,10 +318,8 @@ impl Listener {
     /// Accepts it, with nothing further to hand over buffers of.
     fn accept(mut self) -> Result<Upstream, Fault> {
         let incoming = self.incoming()?;
-        let id = self
-            .endpoint
-            .accept(incoming, &[])
-            .map_err(|error| failed("accepting", &error))?;
+        let id =
+            self.endpoint.accept(incoming, &[]).map_err(|error| failed("accepting", &error))?;
         Ok(Upstream { endpoint: self.endpoint, id })
     }
 }

@@ -72,12 +72,7 @@ impl Parcel {
 
 /// Sends a message, waiting for room.
 #[inline(always)]
-pub fn send(
-    channel: &mut Channel,
-    tag: u16,
-    message: Message,
-    sequence: u64,
-) -> Result<(), Fault> {
+pub fn send(channel: &mut Channel, tag: u16, message: Message, sequence: u64) -> Result<(), Fault> {
     channel.send_message(tag, message, &sequence.to_le_bytes()).map_err(unsent)
 }
 
@@ -180,7 +175,12 @@ impl Mirror {
         let mut upstream = listener.accept()?;
         touch(upstream.channel()?, task.payload);
         let plain = task.system.starts_with("fbuf/guarded");
-        Ok(Self { upstream, parcel: Parcel::new(task, false), delivery: Delivery::default(), plain })
+        Ok(Self {
+            upstream,
+            parcel: Parcel::new(task, false),
+            delivery: Delivery::default(),
+            plain,
+        })
     }
 }
 

@@ -45,7 +45,10 @@ pub fn rival(bytes: usize) -> Result<Rival, Fault> {
         }
         fastest
     };
-    Ok(Rival { name: "time one core takes to read as much memory of its own", sample: Box::new(sample) })
+    Ok(Rival {
+        name: "time one core takes to read as much memory of its own",
+        sample: Box::new(sample),
+    })
 }
 
 #[inline(never)]

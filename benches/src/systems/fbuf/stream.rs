@@ -82,10 +82,8 @@ impl Relay {
         let mut incoming = listener.incoming()?;
         let path = incoming.path().map_err(|error| failed("mapping the path", &error))?.clone();
         let downstream = connect(task, path)?;
-        let id = listener
-            .endpoint
-            .accept(incoming, &[])
-            .map_err(|error| failed("accepting", &error))?;
+        let id =
+            listener.endpoint.accept(incoming, &[]).map_err(|error| failed("accepting", &error))?;
         let upstream = Upstream { endpoint: listener.endpoint, id };
         let yields = task.wait != Wait::Spin;
         Ok(Self { upstream, downstream, delivery: Delivery::default(), yields })
