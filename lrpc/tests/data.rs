@@ -53,7 +53,7 @@ macro_rules! sizes {
                 if let Some(first) = bulk.first_mut() {
                     *first = 1;
                 }
-                let mut back = bulk.to_vec().expect("nothing was revoked");
+                let mut back = bulk.to_vec();
                 back.reverse();
                 let outcome = binding.call_bulk::<$procedure>(&bytes, Some(bulk.freeze()));
                 let Outcome::Executed(Reply { results, bulk: Some(bulk) }) = outcome else {

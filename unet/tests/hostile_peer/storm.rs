@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use fbufs::Descriptor;
 use segment::control::Kind;
 use segment::geometry::SEND_QUEUE;
 use segment::ring::{Cell, Consumer, Popped, Producer};
@@ -57,11 +58,19 @@ fn plausible(hostile: &Hostile, offset: usize, random: &mut Random) -> u64 {
 fn behave(hostile: &mut Hostile, random: &mut Random) {
     let mut producer = Producer::attach(hostile.segment(), &hostile.peer);
     let mut consumer = Consumer::attach(hostile.segment(), &hostile.peer);
-    let mut index = 0;
+    let mut index = 0u16;
     for number in 0..random.below(400) as u64 {
         let mut cell = Cell::new(0);
         if number % 16 == 0 && index < 10 {
-            assert!(cell.append_descriptor([index << 32, 4096]), "a descriptor fits");
+            let descriptor = Descriptor {
+                lease: index as u8,
+                index,
+                generation: index.into(),
+                epoch: 0,
+                offset: 0,
+                len: 4096,
+            };
+            assert!(cell.append_descriptor(descriptor.to_words()), "a descriptor fits");
             index += 1;
         } else {
             assert!(cell.append(&number.to_ne_bytes()), "eight bytes fit");
@@ -97,8 +106,10 @@ fn rage(mut hostile: Hostile, random: &mut Random) {
             // A good producer of bad cells.
             3 => {
                 let words: [u64; 7] = std::array::from_fn(|_| random.next() & 0xF_0000_1003);
-                let (descriptors, len) = (random.below(3) as u8 / 2, random.below(58) as u8);
-                hostile.send(descriptors, len, &words);
+                let (descriptors, len) = (random.below(4) as u8 / 2, random.below(58) as u8);
+                // Now and then, the beginning of a longer message.
+                let more = u8::from(random.below(16) == 0) << 7;
+                hostile.send(more | descriptors, len, &words);
             }
             // Returns, credits and bells.
             4 => match random.below(3) {
@@ -156,7 +167,9 @@ fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen) {
             }
             Event::Message(id, message) if id == honest => {
                 let channel = endpoint.channel_mut(id).expect("it just spoke");
-                channel.send(&message.to_vec().expect("nothing was revoked")).expect("the honest client reads");
+                channel
+                    .send(&message.to_vec().expect("nothing was revoked"))
+                    .expect("the honest client reads");
             }
             Event::Message(id, mut message) => {
                 seen.messages += 1;

@@ -165,7 +165,10 @@ fn a_revocation_in_the_middle_of_a_copy_never_yields_mixed_bytes() {
         }
         (whole, revoked)
     });
-    assert!(whole > 10 && revoked > 10, "{whole} were whole and {revoked} revoked: nothing was tried");
+    assert!(
+        whole > 10 && revoked > 10,
+        "{whole} were whole and {revoked} revoked: nothing was tried"
+    );
 }
 
 #[test]

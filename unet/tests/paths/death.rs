@@ -65,7 +65,8 @@ fn later_domain_dies(domain: usize, step: &str, nth: u32, wait: Wait) {
             let mut line = Line { pool, channel, others };
             let why = line.converse();
             knows_in_time(&what, &died);
-            let neighbour = if domain == 2 { CloseReason::PeerDied } else { CloseReason::PeerClosed };
+            let neighbour =
+                if domain == 2 { CloseReason::PeerDied } else { CloseReason::PeerClosed };
             assert_eq!(why, neighbour, "{what}");
             assert_eq!(line.channel.lent(), (0, 0), "{what}");
             assert_eq!(line.channel.held(), 0, "{what}");

@@ -50,7 +50,8 @@ fn role_successor() {
     let [driver, last, step, nth] = &arguments[..] else { panic!("{arguments:?}") };
     arm_step(step, nth);
     let options = connecting(Path::default(), Wait::Adaptive, Quota::default());
-    let mut up = Channel::connect(&driver.parse().expect("an address"), options).expect("it listens");
+    let mut up =
+        Channel::connect(&driver.parse().expect("an address"), options).expect("it listens");
     let own = pool();
     let mut down = (last != "none").then(|| {
         let path = up.path().then(&own).expect("it is a region");
@@ -256,7 +257,11 @@ fn kill(driver: &mut Driver, kills: usize) -> usize {
                 None => true,
                 Some(status) => {
                     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-                    assert_eq!(signal, Some(Signal::KILL.as_raw()), "it was to be killed: {status}");
+                    assert_eq!(
+                        signal,
+                        Some(Signal::KILL.as_raw()),
+                        "it was to be killed: {status}"
+                    );
                     killed += 1;
                     false
                 }
