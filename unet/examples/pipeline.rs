@@ -116,11 +116,7 @@ fn receive_from_device(pool: &mut Pool) -> Result<(), Box<dyn Error>> {
 }
 
 /// A message of the driver's: a header, and what a device would have written after it.
-fn produce(
-    channel: &mut Channel,
-    pool: &mut Pool,
-    number: u64,
-) -> Result<Message, Box<dyn Error>> {
+fn produce(channel: &mut Channel, pool: &mut Pool, number: u64) -> Result<Message, Box<dyn Error>> {
     // The buffer that came back last comes first. If none is free the application is slow.
     let fbuf = channel.alloc_from_timeout(pool, DRIVER_HEADER + PAYLOAD, PATIENCE)?;
     let mut message: Message = fbuf.ok_or("no buffer came back in time")?.into();
@@ -249,7 +245,11 @@ impl Stage {
     /// Waits for its end.
     fn ends(&mut self) -> Result<(), Box<dyn Error>> {
         let status = self.0.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("a process has failed: {status}").into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("a process has failed: {status}").into())
+        }
     }
 }
 

@@ -49,7 +49,8 @@ fn ten_thousand_messages_map_open_and_allocate_nothing_in_any_domain() {
     line.report();
     let before: Vec<_> = pids(&line).into_iter().map(state).collect();
     // Other tests of this program map regions at the same time, but never these again.
-    let own = [inodes(&Path::of(&line.pool).expect("a region")), inodes(line.channel.path())].concat();
+    let own =
+        [inodes(&Path::of(&line.pool).expect("a region")), inodes(line.channel.path())].concat();
     let own_before = shared_maps(std::process::id(), &own);
     assert_eq!(own_before.len(), 4, "its own to be written, and three to be read: {own_before:?}");
     let inline = MESSAGES.to_le_bytes();
