@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use bytes::Buf;
 use smallvec::SmallVec;
 
-use crate::{AllocError, Fbuf, FbufMut, Pool, PeerFbuf, ReadError, SecureError};
+use crate::{AllocError, Fbuf, FbufMut, PeerFbuf, Pool, ReadError, SecureError};
 
 /// The longest header that is pushed, and the longest that is popped without being counted as a copy
 /// of payload.
@@ -94,7 +94,7 @@ impl Part {
 /// After Hutchinson and Peterson, *The x-Kernel* (IEEE TSE 1991), section 3.3.
 #[derive(Default)]
 pub struct Message {
-    parts: SmallVec<[Part; 3]>,
+    parts: SmallVec<[Part; 4]>,
     len: usize,
     /// What [`Buf::chunk`] shows of a volatile part in front.
     window: OnceCell<Box<[u8]>>,

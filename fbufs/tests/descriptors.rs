@@ -240,14 +240,8 @@ fn buffers_dropped_by_many_threads_all_come_home() {
 #[test]
 fn generations_go_round() {
     let mut hop = Hop::bare();
-    let good = |generation| Descriptor {
-        lease: 0,
-        index: 0,
-        generation,
-        epoch: 0,
-        offset: 0,
-        len: 1,
-    };
+    let good =
+        |generation| Descriptor { lease: 0, index: 0, generation, epoch: 0, offset: 0, len: 1 };
     for generation in 0..1 << 24 {
         let fbuf = hop.holdings.accept(good(generation)).expect("it is the next");
         hop.holdings.give_back(fbuf);

@@ -77,7 +77,7 @@ impl Scene {
             fbuf.copy_from_slice(bytes);
             return Some(self.hop.hand_over(Part::Own(fbuf.freeze())).into());
         }
-        let headroom = if bytes.len() % 2 == 0 { 32 } else { 0 };
+        let headroom = if bytes.len().is_multiple_of(2) { 32 } else { 0 };
         let mut rest = bytes;
         let fill = |room: &mut [u8]| {
             let (now, later) = rest.split_at(room.len());
@@ -88,7 +88,7 @@ impl Scene {
     }
 
     /// Everything was dropped: every buffer is at home, and nothing was copied on the way.
-    fn is_tidy(mut self) -> Result<(), TestCaseError> {
+    fn check_tidy(mut self) -> Result<(), TestCaseError> {
         self.hop.collect();
         prop_assert_eq!((self.pool.free(), self.hop.pool.free()), (TOTAL, TOTAL));
         prop_assert_eq!((self.hop.leases.lent(), self.hop.holdings.held()), (0, 0));
@@ -192,7 +192,10 @@ fn step(scene: &mut Scene, message: &mut Message, model: &mut Vec<u8>, op: Op) -
 /// Every way to read a message says that it has these bytes. None counts as a copy of payload.
 fn agrees(message: &Message, bytes: &[u8]) -> TestCaseResult {
     prop_assert_eq!((message.len(), message.remaining()), (bytes.len(), bytes.len()));
-    prop_assert_eq!((message.is_empty(), message.has_remaining()), (bytes.is_empty(), !bytes.is_empty()));
+    prop_assert_eq!(
+        (message.is_empty(), message.has_remaining()),
+        (bytes.is_empty(), !bytes.is_empty())
+    );
     prop_assert_eq!(message.parts().iter().map(Part::len).sum::<usize>(), bytes.len());
     let mut chunks = Vec::new();
     message.for_each_chunk(|chunk| chunks.extend_from_slice(chunk)).expect("nothing was revoked");
@@ -234,7 +237,7 @@ proptest! {
             agrees(&message, &model)?;
         }
         drop(message);
-        scene.is_tidy()?;
+        scene.check_tidy()?;
     }
 
     #[test]

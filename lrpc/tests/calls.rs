@@ -129,7 +129,10 @@ fn a_call_hands_over_a_buffer_and_gets_one_back() {
                 panic!("the call was not executed");
             };
             assert_eq!(reply.results, 100_000);
-            assert_eq!(reply.bulk.expect("a buffer came back").to_vec().expect("nothing was revoked"), vec![42; 100_000]);
+            assert_eq!(
+                reply.bulk.expect("a buffer came back").to_vec().expect("nothing was revoked"),
+                vec![42; 100_000]
+            );
         }
         let (free, lent, total) = binding.buffers();
         assert_eq!((free, lent), (total, 0));

@@ -62,7 +62,10 @@ fn call(binding: &Binding<Ledger>, kind: Kind) -> Outcome<()> {
             binding.call_bulk::<Bulk>(&(), Some(bulk.freeze())).map(|reply| {
                 assert_eq!(reply.results, BULK as u64);
                 // A dead server's memory can still be read.
-                assert_eq!(reply.bulk.expect("one came back").to_vec().expect("nothing was revoked"), [4; BULK]);
+                assert_eq!(
+                    reply.bulk.expect("one came back").to_vec().expect("nothing was revoked"),
+                    [4; BULK]
+                );
             })
         }
     }

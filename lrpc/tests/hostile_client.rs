@@ -20,7 +20,7 @@ use support::raw::{
 };
 use support::{Random, address, beside, bind_beside, export, serve_all};
 use unet::{
-    Channel, CloseReason, ConnectError, Counter, Fault, Delivery, Offer, Refusal, SendError,
+    Channel, CloseReason, ConnectError, Counter, Delivery, Fault, Offer, Refusal, SendError,
     Snapshot, Wait,
 };
 

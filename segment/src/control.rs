@@ -202,7 +202,8 @@ impl Socket {
         let bytes = [IoSlice::new(&wire.as_bytes()[..len])];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors))
+        {
             return Sent::NoMemory;
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -117,8 +117,7 @@ impl Delivery {
     /// Takes the first buffer out, to keep it longer than the delivery.
     #[inline(always)]
     pub fn take_fbuf(&mut self) -> Option<PeerFbuf> {
-        // No part of what is received is empty.
-        if self.message.is_empty() {
+        if self.message.parts().is_empty() {
             return None;
         }
         self.take_first()

@@ -24,7 +24,9 @@ fn echo(address: Address, wait: Wait, ready: std::sync::mpsc::Sender<()>) {
             Event::Incoming(incoming) => drop(endpoint.accept(incoming, b"hi").expect("accepted")),
             Event::Message(id, message) => {
                 let channel = endpoint.channel_mut(id).expect("it just spoke");
-                channel.send(&message.to_vec().expect("nothing was revoked")).expect("the client is there");
+                channel
+                    .send(&message.to_vec().expect("nothing was revoked"))
+                    .expect("the client is there");
             }
             Event::Closed(..) if endpoint.channels() == 0 => return,
             Event::Closed(..) => {}
@@ -58,7 +60,8 @@ fn messages_of_every_size_come_back_whole() {
             for len in [0, 1, 7, 8, 9, 55, 56, 57, 4096, 4097, 65_536, 1 << 20, 16 << 20] {
                 let sent: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
                 channel.send(&sent).expect("sent");
-                let received = channel.recv().expect("received").to_vec().expect("nothing was revoked");
+                let received =
+                    channel.recv().expect("received").to_vec().expect("nothing was revoked");
                 assert!(received == sent, "{len} bytes by {wait:?}");
             }
         });

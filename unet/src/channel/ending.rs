@@ -17,6 +17,7 @@ impl Channel {
     /// # Cost
     /// Two system calls, and one for each doorbell that nobody slept to hear.
     pub fn check_liveness(&mut self) {
+        self.cores.look_up();
         self.service_socket();
         self.pass_back();
         if self.closed.is_none() && self.liveness.has_ended() {
@@ -36,9 +37,7 @@ impl Channel {
         for _ in 0..BELLS {
             match self.socket.receive() {
                 Received::Nothing => return,
-                Received::Frame(frame, none)
-                    if none.is_empty() && frame.kind == Kind::Doorbell =>
-                {
+                Received::Frame(frame, none) if none.is_empty() && frame.kind == Kind::Doorbell => {
                     if !self.sleeper.accept_ring(frame.value) {
                         self.poison(Fault::Doorbell);
                         return;

@@ -309,10 +309,10 @@ impl Channel {
     ///
     /// # Cost
     /// A few loads. What the peer has given back is looked at when no buffer is free that fits best;
-    /// for large ones each time, for it is worth a cache line to write into a warm one.
+    /// for large ones when half of them are gone, for the ones that came back last are in the cache.
     #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if len >= WARM {
+        if len >= WARM && self.pool.is_low(len) {
             self.collect();
         }
         match self.pool.alloc_best(len) {

@@ -171,9 +171,8 @@ impl Channel {
         let (slots, parts, bytes) = message.as_ref().map_or((0, 0, 0), |message| {
             (slots_of(message), message.parts().len(), message.len() as u64)
         });
-        let ready = move |channel: &mut Self| {
-            channel.has_room(slots) && channel.has_leases(parts, bytes)
-        };
+        let ready =
+            move |channel: &mut Self| channel.has_room(slots) && channel.has_leases(parts, bytes);
         self.wait_until(None, ready, |channel| {
             let Some(waiting) = message.take() else { return Ok(Some(())) };
             match channel.try_send_message(tag, waiting, inline)? {

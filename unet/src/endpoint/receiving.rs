@@ -40,6 +40,9 @@ impl Endpoint {
         }
         if self.pulse.tick() || self.asleep {
             self.asleep = false;
+            if let Some(last) = self.entries.get_mut(self.last).and_then(|e| e.channel.as_mut()) {
+                last.cores.look_up();
+            }
             self.service(Some(Duration::ZERO));
             return self.look(message);
         }

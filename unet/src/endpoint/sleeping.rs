@@ -151,7 +151,7 @@ impl Endpoint {
 mod tests {
     use super::*;
     use crate::endpoint::{EndpointOptions, Event, QUIET_AFTER};
-    use crate::{Address, ConnectOptions, ListenOptions, Delivery, Wait};
+    use crate::{Address, ConnectOptions, Delivery, ListenOptions, Wait};
 
     #[test]
     fn the_list_of_the_unarmed_does_not_grow_while_nobody_parks() {

@@ -86,7 +86,11 @@ fn region_lies() -> Vec<(&'static str, OwnedFd, AttachError)> {
         ("another size", with(24, &[0xFF; 8]), WrongSize),
         ("a crooked buffer", with(40, &[1]), WrongLayout),
         ("too many buffers", with(44, &[0xFF; 4]), WrongLayout),
-        ("a channel's segment", forged(&honest_header(), small().total_bytes(), SEALS), WrongLayout),
+        (
+            "a channel's segment",
+            forged(&honest_header(), small().total_bytes(), SEALS),
+            WrongLayout,
+        ),
     ]
 }
 
@@ -225,7 +229,8 @@ fn a_listener_names_what_is_wrong_with_a_clients_region() {
     let mut refused = 0;
     for (what, fd, expected) in region_lies() {
         // Alone; behind an honest one; and where the application looked before it accepted.
-        for (regions, looks) in [(vec![&fd], false), (vec![&honest, &fd], false), (vec![&fd], true)] {
+        for (regions, looks) in [(vec![&fd], false), (vec![&honest, &fd], false), (vec![&fd], true)]
+        {
             let (asking, mut incoming) = ask_for(&mut endpoint, &address, &regions);
             if looks {
                 assert_eq!(incoming.path().err(), Some(expected), "{what}");

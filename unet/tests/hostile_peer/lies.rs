@@ -79,7 +79,8 @@ impl Scene {
         };
         assert_eq!(id, self.honest_id, "{what}");
         let back = self.endpoint.channel_mut(id).expect("it just spoke");
-        back.send(&message.to_vec().expect("nothing was revoked")).expect("the honest channel is open");
+        back.send(&message.to_vec().expect("nothing was revoked"))
+            .expect("the honest channel is open");
         assert_eq!(self.honest.recv().expect("it answers").inline(), what.as_bytes());
     }
 }
@@ -121,9 +122,8 @@ fn an_unknown_number_of_descriptors_poisons() {
 
 /// Begins a message of several slots.
 fn begin(scene: &mut Scene) {
-    let parts: [Descriptor; 3] = std::array::from_fn(|at| {
-        scene.hostile.descriptor(at as u8, at as u16, 8)
-    });
+    let parts: [Descriptor; 3] =
+        std::array::from_fn(|at| scene.hostile.descriptor(at as u8, at as u16, 8));
     scene.hostile.send_descriptors(MORE, &parts);
     assert!(matches!(scene.channel().try_recv(), Ok(None)), "it has only begun");
 }

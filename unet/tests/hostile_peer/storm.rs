@@ -167,7 +167,9 @@ fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen) {
             }
             Event::Message(id, message) if id == honest => {
                 let channel = endpoint.channel_mut(id).expect("it just spoke");
-                channel.send(&message.to_vec().expect("nothing was revoked")).expect("the honest client reads");
+                channel
+                    .send(&message.to_vec().expect("nothing was revoked"))
+                    .expect("the honest client reads");
             }
             Event::Message(id, mut message) => {
                 seen.messages += 1;

@@ -103,7 +103,7 @@ impl Line {
 
     pub fn with_quota(middles: usize, manner: &str, wait: Wait, quota: Quota) -> Self {
         let mut next = address("path");
-        let others = start(middles, manner, wait, &mut next);
+        let others = start(middles, manner, wait, &mut next, None);
         let pool = pool();
         let path = Path::of(&pool).expect("it is a region");
         let channel = Channel::connect(&next, connecting(path, wait, quota)).expect("connected");
@@ -122,6 +122,22 @@ impl Line {
     pub fn send(&mut self, number: u64, len: usize) {
         let message = self.message(number, len);
         self.channel.send_message(0, message, b"").expect("the next domain is there");
+    }
+
+    /// Sends messages and takes the answers, until the path is at its end.
+    pub fn converse(&mut self) -> unet::CloseReason {
+        for number in 0.. {
+            let message = self.message(number, 1000 + number as usize % 500);
+            if self.channel.send_message(ANSWER, message, b"").is_err() {
+                break;
+            }
+            // One is under way while the next is written.
+            if number % 2 == 1 && (0..2).any(|_| self.channel.recv().is_err()) {
+                break;
+            }
+        }
+        while self.channel.recv().is_ok() {}
+        self.channel.closed().expect("else it goes on")
     }
 
     /// Asks everybody what they have seen; the answers, the last domain's first.
@@ -144,16 +160,31 @@ impl Line {
     }
 }
 
+/// A domain that dies: which one, counted from the last; at which step; at the how manieth time.
+pub type Fate<'a> = Option<(usize, &'a str, u32)>;
+
 /// Starts the domains after the first; `next` is where the first one connects to.
-pub fn start(middles: usize, manner: &str, wait: Wait, next: &mut Address) -> Vec<Role> {
+pub fn start(
+    middles: usize,
+    manner: &str,
+    wait: Wait,
+    next: &mut Address,
+    fate: Fate<'_>,
+) -> Vec<Role> {
     let wait = format!("{wait:?}");
     let headers = if manner == "bare" { 0 } else { middles };
-    let arguments = [&next.to_string(), manner, &headers.to_string(), &wait, "none", "0"];
+    let fate_of = |domain| match fate {
+        Some((who, step, nth)) if who == domain => (step.to_owned(), nth.to_string()),
+        _ => ("none".to_owned(), "0".to_owned()),
+    };
+    let (step, nth) = fate_of(0);
+    let arguments = [&next.to_string(), manner, &headers.to_string(), &wait, &step, &nth];
     let mut others = vec![role::spawn("domains::role_last", &arguments)];
     others[0].expect("listening");
-    for _ in 0..middles {
+    for domain in 1..=middles {
         let here = address("path");
-        let arguments = [&here.to_string(), &next.to_string(), manner, &wait, "none", "0"];
+        let (step, nth) = fate_of(domain);
+        let arguments = [&here.to_string(), &next.to_string(), manner, &wait, &step, &nth];
         let middle = role::spawn("domains::role_middle", &arguments);
         middle.expect("listening");
         others.push(middle);
@@ -171,6 +202,23 @@ pub fn arm_step(step: &str, nth: &str) {
     if step != "none" {
         assert!(arm(step, nth, rustix::process::Signal::KILL), "{step} is a step");
     }
+}
+
+/// The first domain, where it is no test: it sends until it cannot. Its arguments: the next domain's
+/// address, how it waits, and the step at whose nth time it dies.
+#[test]
+#[ignore = "a part that other tests run in a process of its own"]
+fn role_first() {
+    let Some(arguments) = role::arguments() else { return };
+    let [next, wait, step, nth] = &arguments[..] else { panic!("{arguments:?}") };
+    arm_step(step, nth);
+    let pool = pool();
+    let options = connecting(Path::of(&pool).expect("a region"), wait_of(wait), Quota::default());
+    let address = next.parse().expect("an address");
+    let channel = Channel::connect(&address, options).expect("it listens");
+    let mut line = Line { pool, channel, others: Vec::new() };
+    let why = line.converse();
+    role::say(&format!("{why:?}"));
 }
 
 /// A domain in the middle. Its arguments: its own address, the next one's, the manner, how it waits, and
@@ -334,11 +382,12 @@ impl Last {
         let mut delivery = Delivery::default();
         loop {
             match self.endpoint.recv_into(&mut delivery) {
-                unet::Arrival::Message(_) => {
-                    if let Err(wrong) = self.check_one(&mut delivery) {
-                        return wrong;
-                    }
-                }
+                unet::Arrival::Message(_) => match self.check_one(&mut delivery) {
+                    Ok(()) => {}
+                    // A domain before this one is at its end, and so will be the channel.
+                    Err(wrong) if wrong == "Revoked" => self.received += 1,
+                    Err(wrong) => return wrong,
+                },
                 unet::Arrival::Other => match self.endpoint.take_event() {
                     Some(Event::Closed(_, why)) => return format!("up {why:?}"),
                     other => return format!("{other:?}"),

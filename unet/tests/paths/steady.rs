@@ -54,7 +54,8 @@ fn ten_thousand_messages_map_open_and_allocate_nothing_in_any_domain() {
     let mut number = WARM_UP;
     let counted = measure(|| {
         for _ in 0..MESSAGES {
-            let fbuf = line.channel.alloc_from_timeout(&mut line.pool, 1500, crate::support::PATIENCE);
+            let fbuf =
+                line.channel.alloc_from_timeout(&mut line.pool, 1500, crate::support::PATIENCE);
             let mut fbuf = fbuf.expect("they come back").expect("in time");
             fbuf[..8].copy_from_slice(&number.to_le_bytes());
             for (at, byte) in fbuf.iter_mut().enumerate().skip(8) {
