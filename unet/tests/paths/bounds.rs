@@ -14,7 +14,7 @@ use unet::{
     ReadError, SendError, Wait,
 };
 
-use crate::domains::{Line, PART, connecting, listening, pool};
+use crate::domains::{Line, PART, connecting, inodes, listening, pool, shared_maps};
 use crate::support::hostile::ask_along;
 use crate::support::{PATIENCE, address, event, eventually, small};
 
@@ -246,10 +246,12 @@ fn nobody_but_its_owner_can_write_a_region_by_any_door_of_the_kernels() {
     let path = Path::of(&own).expect("it is a region");
     let sent: Vec<OwnedFd> =
         path.descriptors().map(|fd| fd.try_clone_to_owned().expect("a descriptor")).collect();
-    let before = maps();
     let received = Path::attach(sent).expect("it is sealed");
-    let mapping = maps().into_iter().find(|line| !before.contains(line)).expect("it is mapped");
-    assert!(mapping.contains(" r--s "), "{mapping}");
+    let mapped = shared_maps(std::process::id(), &inodes(&path));
+    let [mapping] = &mapped.iter().filter(|line| line.contains(" r--s ")).collect::<Vec<_>>()[..]
+    else {
+        panic!("it is mapped once to be read: {mapped:?}");
+    };
     for fd in received.descriptors() {
         assert_eq!(pwrite(fd, b"scribble", 0), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(fd, 0), Err(Errno::PERM));
@@ -264,10 +266,4 @@ fn nobody_but_its_owner_can_write_a_region_by_any_door_of_the_kernels() {
     let mut after = [0; 8];
     memory.read_exact_at(&mut after, start).expect("it can be read");
     assert_eq!(magic, after);
-}
-
-/// This process's mappings of regions.
-fn maps() -> Vec<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs is mounted");
-    maps.lines().filter(|line| line.contains("fbufs-region")).map(str::to_owned).collect()
 }

@@ -53,6 +53,22 @@ pub fn connecting(path: Path, wait: Wait, quota: Quota) -> ConnectOptions {
     options
 }
 
+/// The numbers by which the kernel knows the regions of a path.
+pub fn inodes(path: &Path) -> Vec<u64> {
+    let inode = |fd| rustix::fs::fstat(fd).expect("it is open").st_ino;
+    path.descriptors().map(inode).collect()
+}
+
+/// A process's mappings of files with these numbers.
+pub fn shared_maps(pid: u32, inodes: &[u64]) -> Vec<String> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("procfs is mounted");
+    let is_one = |line: &&str| {
+        let inode = line.split_whitespace().nth(4).and_then(|inode| inode.parse().ok());
+        inode.is_some_and(|inode| inodes.contains(&inode))
+    };
+    maps.lines().filter(is_one).map(str::to_owned).collect()
+}
+
 /// The bytes of a message: its number, and what follows from it.
 pub fn fill(number: u64, len: usize) -> Vec<u8> {
     let bytes = (8..len).map(|at| byte(number, at));
