@@ -7,7 +7,6 @@ use segment::ring::Popped;
 use super::{Channel, CloseReason};
 use crate::Delivery;
 use crate::delivery::Partial;
-use crate::delivery::Partial;
 
 impl Channel {
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
