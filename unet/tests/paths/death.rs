@@ -108,7 +108,7 @@ fn the_originator_dies_at_every_step() {
         let mut next = address("death");
         let others = start(2, "check", Wait::Park, &mut next, None);
         let arguments = [&next.to_string(), "Park", step, &nth.to_string()];
-        let died = watch(role::spawn("domains::role_first", &arguments));
+        let died = watch(role::spawn("roles::role_first", &arguments));
         if step.starts_with("connect.") && step < "connect.4" {
             // Nobody has heard of it: the others wait for another.
             assert!(died.recv_timeout(PATIENCE).is_ok(), "{what}: never reached");

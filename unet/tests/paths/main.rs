@@ -13,6 +13,7 @@ mod death;
 mod domains;
 mod kills;
 mod misuse;
+mod roles;
 mod steady;
 #[path = "../support/mod.rs"]
 mod support;
