@@ -111,7 +111,8 @@ struct Lease {
 /// A channel's lending side. Owned by the thread that owns the channel.
 pub struct Leases {
     exports: Vec<Export>,
-    leases: Box<[Lease]>,
+    /// Those that were ever in use: memory for all of them is set aside, and touched when needed.
+    leases: Vec<Lease>,
     vacant: Vec<u8>,
     generation: u32,
     bytes: u64,
@@ -141,8 +142,8 @@ impl Leases {
         }
         Self {
             exports,
-            leases: (0..MAX_LEASES).map(|_| Lease::default()).collect(),
-            vacant: (0..=u8::MAX).rev().collect(),
+            leases: Vec::with_capacity(MAX_LEASES),
+            vacant: Vec::with_capacity(MAX_LEASES),
             generation: 0,
             bytes: 0,
             quota: Quota { buffers: quota.buffers.min(MAX_LEASES), ..quota },
@@ -242,9 +243,21 @@ impl Leases {
         let Some((index, epoch)) = self.number(&part) else {
             return Err((LendError::Foreign, part));
         };
-        let Some(lease) = self.vacant.pop() else { return Err((LendError::Quota, part)) };
+        let Some(lease) = self.take_vacant() else { return Err((LendError::Quota, part)) };
         let generation = self.note(lease, Lent::Part(part), len);
         Ok(Descriptor { lease, index, generation, epoch, offset, len })
+    }
+
+    #[inline(always)]
+    fn take_vacant(&mut self) -> Option<u8> {
+        self.vacant.pop().or_else(|| self.begin_another())
+    }
+
+    #[cold]
+    fn begin_another(&mut self) -> Option<u8> {
+        let next = u8::try_from(self.leases.len()).ok()?;
+        self.leases.push(Lease::default());
+        Some(next)
     }
 
     #[inline(always)]
@@ -282,7 +295,7 @@ impl Leases {
             Ok(block) => block,
             Err(block) => return Err((LendError::Shared, Fbuf::of(block, offset, len))),
         };
-        let Some(lease) = self.vacant.pop() else {
+        let Some(lease) = self.take_vacant() else {
             return Err((LendError::Quota, Fbuf::of(block.share(), offset, len)));
         };
         let secured = match Secured::new(block) {
@@ -300,7 +313,7 @@ impl Leases {
     /// revoked.
     #[inline(always)]
     pub fn lent(&self) -> usize {
-        MAX_LEASES - self.vacant.len()
+        self.leases.len() - self.vacant.len()
     }
 
     /// How many bytes of payload the receiver holds.

@@ -30,7 +30,10 @@ impl Leases {
     #[inline]
     fn take_back(&mut self, returned: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
         let lease = returned & !LEFT_BEHIND;
-        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::BufferIndex)?;
+        if usize::from(lease) >= MAX_LEASES {
+            return Err(Fault::BufferIndex);
+        }
+        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::FreeNotLent)?;
         if entry.lent.is_none() && !entry.revoked {
             return Err(Fault::FreeNotLent);
         }
