@@ -110,7 +110,8 @@ struct Lease {
 /// A channel's lending side. Owned by the thread that owns the channel.
 pub struct Leases {
     exports: Vec<Export>,
-    leases: Box<[Lease]>,
+    /// Those that were ever in use: memory for all of them is set aside, and touched when needed.
+    leases: Vec<Lease>,
     vacant: Vec<u8>,
     generation: u32,
     bytes: u64,
@@ -140,8 +141,8 @@ impl Leases {
         }
         Self {
             exports,
-            leases: (0..MAX_LEASES).map(|_| Lease::default()).collect(),
-            vacant: (0..=u8::MAX).rev().collect(),
+            leases: Vec::with_capacity(MAX_LEASES),
+            vacant: Vec::with_capacity(MAX_LEASES),
             generation: 0,
             bytes: 0,
             quota: Quota { buffers: quota.buffers.min(MAX_LEASES), ..quota },
@@ -241,9 +242,21 @@ impl Leases {
         let Some((index, epoch)) = self.number(&part) else {
             return Err((LendError::Foreign, part));
         };
-        let Some(lease) = self.vacant.pop() else { return Err((LendError::Quota, part)) };
+        let Some(lease) = self.take_vacant() else { return Err((LendError::Quota, part)) };
         let generation = self.note(lease, Lent::Part(part), len);
         Ok(Descriptor { lease, index, generation, epoch, offset, len })
+    }
+
+    #[inline(always)]
+    fn take_vacant(&mut self) -> Option<u8> {
+        self.vacant.pop().or_else(|| self.begin_another())
+    }
+
+    #[cold]
+    fn begin_another(&mut self) -> Option<u8> {
+        let next = u8::try_from(self.leases.len()).ok()?;
+        self.leases.push(Lease::default());
+        Some(next)
     }
 
     #[inline(always)]
@@ -281,7 +294,7 @@ impl Leases {
             Ok(block) => block,
             Err(block) => return Err((LendError::Shared, Fbuf::of(block, offset, len))),
         };
-        let Some(lease) = self.vacant.pop() else {
+        let Some(lease) = self.take_vacant() else {
             return Err((LendError::Quota, Fbuf::of(block.share(), offset, len)));
         };
         let secured = match Secured::new(block) {
@@ -318,7 +331,10 @@ impl Leases {
     #[inline]
     fn take_back(&mut self, returned: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
         let lease = returned & !LEFT_BEHIND;
-        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::BufferIndex)?;
+        if usize::from(lease) >= MAX_LEASES {
+            return Err(Fault::BufferIndex);
+        }
+        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::FreeNotLent)?;
         if entry.lent.is_none() && !entry.revoked {
             return Err(Fault::FreeNotLent);
         }
@@ -415,7 +431,7 @@ impl Leases {
     /// revoked.
     #[inline(always)]
     pub fn lent(&self) -> usize {
-        MAX_LEASES - self.vacant.len()
+        self.leases.len() - self.vacant.len()
     }
 
     /// Whether something was given back that another domain waits for.
