@@ -225,25 +225,28 @@ impl System for Fbufs {
 }
 
 /// The address of one of the domains.
-fn address(task: &Task, position: usize) -> Result<Address, Fault> {
+pub fn address(task: &Task, position: usize) -> Result<Address, Fault> {
     format!("shm:{}-{position}", task.rendezvous).parse().map_err(|error| failed("naming", &error))
 }
 
+/// A fault with the library's own words.
 #[cold]
-fn failed(what: &str, error: &dyn Display) -> Fault {
+pub fn failed(what: &str, error: &dyn Display) -> Fault {
     Fault::Other(format!("{what} failed: {error}"))
 }
 
+/// A channel's end.
 #[cold]
-fn closed(reason: CloseReason) -> Fault {
+pub fn closed(reason: CloseReason) -> Fault {
     match reason {
         CloseReason::PeerClosed | CloseReason::PeerDied => Fault::PeerGone,
         other => failed("the channel", &other),
     }
 }
 
+/// Why a message was not sent.
 #[cold]
-fn unsent(error: SendError) -> Fault {
+pub fn unsent(error: SendError) -> Fault {
     match error {
         SendError::Closed(reason) => closed(reason),
         other => failed("sending", &other),
