@@ -247,6 +247,10 @@ fn by_hand<const LAYERS: usize>() -> Result<Box<dyn FnMut(Duration) -> f64>, Fau
             }
             done += BATCH;
         }
-        if ends.drops > 0 { f64::NAN } else { started.elapsed().as_secs_f64() * 1e9 / f64::from(done) }
+        if ends.drops > 0 {
+            f64::NAN
+        } else {
+            started.elapsed().as_secs_f64() * 1e9 / f64::from(done)
+        }
     }))
 }

@@ -105,7 +105,8 @@ impl System for Copies {
 
     fn client_along(&self, task: &Task, servers: &[Server]) -> Result<ClientHalf, Fault> {
         if self.way == Way::Ring {
-            for (at, server) in servers.iter().enumerate() {
+            // From the far end: whoever is ready connects to the next, which listens by then.
+            for (at, server) in servers.iter().enumerate().rev() {
                 let task = Task { position: at + 1, ..task.clone() };
                 server.ask(&Request::Open(task), &[])?;
                 server.expect_ready()?;
