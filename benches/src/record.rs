@@ -150,7 +150,8 @@ impl Record {
     pub fn compare_within(&mut self, inner: Option<Inner>, rival: Option<(&'static str, f64)>) {
         if let Some(inner) = inner {
             let whole = units::time(self.mean_ns);
-            self.remarks.push(format!("without the hand-off, which took {whole} with it"));
+            self.remarks
+                .push(format!("times of the copy alone; a round trip with it took {whole}"));
             self.mean_ns = inner.mean_ns;
             self.set_rates();
         }

@@ -22,7 +22,14 @@ pub trait Echo {
     fn inner(&mut self, _: &Stamps) -> Option<Inner> {
         None
     }
+    /// How many ticks that part took in the last round trip, [`NOT_IN_QUESTION`] if it had none.
+    fn last_inner(&self) -> Option<u64> {
+        None
+    }
 }
+
+/// In place of ticks: a round trip that only served the comparison.
+pub const NOT_IN_QUESTION: u64 = u64::MAX;
 
 /// A part of round trips that was timed within them, and what it is compared with, by turns.
 #[derive(Clone, Copy, Debug)]
@@ -76,10 +83,11 @@ impl<E: Echo> RoundTrips for E {
             for interval in &mut intervals[..now] {
                 let start = stamps.now();
                 self.round_trip()?;
-                *interval = stamps.now().saturating_sub(start);
+                let whole = stamps.now().saturating_sub(start);
+                *interval = self.last_inner().unwrap_or(whole);
             }
             // The histogram is touched while no operation is being timed.
-            for &interval in &intervals[..now] {
+            for &interval in intervals[..now].iter().filter(|ticks| **ticks != NOT_IN_QUESTION) {
                 spread.add(stamps.picoseconds(interval), 1);
             }
             left -= now as u64;

@@ -109,7 +109,7 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Reco
         bench: what.bench,
         payload: what.payload(),
         wait: what.wait,
-        same_core: lab.cpus.same_core(),
+        same_core: lab.cpus.same_core() || what.domains > 2,
         idle_bindings: what.idle_bindings,
         domains: what.domains,
         position: 0,
@@ -123,7 +123,8 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Reco
     let mut between = || {
         samples.take(lab.cpus, server)?;
         if let Some(rival) = &mut rival {
-            pin(lab.cpus.server)?;
+            // On the core of whoever does there what is compared.
+            pin(lab.cpus.of_domain(what.domains - 1, what.domains))?;
             rivals.push((rival.sample)(RIVAL_TIME));
             pin(lab.cpus.client)?;
         }

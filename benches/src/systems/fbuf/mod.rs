@@ -30,6 +30,8 @@ const MESSAGE: u16 = 0;
 const END: u16 = 1;
 /// The largest buffer of the default classes; larger messages are ropes.
 const LARGEST: usize = 4 << 20;
+/// Bytes of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// What is done with the buffers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,14 +173,9 @@ impl System for Fbufs {
         }
         let half = match (self.mode, task.domains) {
             (Mode::Volatile, 1) => ClientHalf::Echo(Box::new(alone::Alone::new(task)?)),
-            (Mode::Volatile | Mode::OneBuffer, 2) => {
-                ClientHalf::Echo(Box::new(pair::Client::connect(task, false)?))
-            }
-            (Mode::Guarded | Mode::GuardedHuge, _) => {
-                ClientHalf::Echo(Box::new(pair::Client::connect(task, true)?))
-            }
-            (Mode::Volatile | Mode::OneBuffer, _) => {
-                ClientHalf::Echo(Box::new(path::Source::connect(task)?))
+            (Mode::Volatile, 3..) => ClientHalf::Echo(Box::new(path::Source::connect(task)?)),
+            (Mode::Volatile | Mode::OneBuffer | Mode::Guarded | Mode::GuardedHuge, _) => {
+                ClientHalf::Echo(Box::new(pair::Client::connect(task, self.mode)?))
             }
             (Mode::Stream | Mode::Read, _) => {
                 ClientHalf::OneWay(Box::new(stream::Source::connect(task)?))
@@ -200,17 +197,14 @@ impl System for Fbufs {
         ready()?;
         let last = task.position + 1 == task.domains;
         Ok(match self.mode {
-            Mode::Volatile | Mode::OneBuffer if task.domains == 2 => {
-                ServerHalf::Echo(Box::new(pair::Mirror::accept(listener, task)?))
-            }
-            Mode::Guarded | Mode::GuardedHuge => {
-                ServerHalf::Echo(Box::new(pair::Mirror::accept(listener, task)?))
-            }
-            Mode::Volatile | Mode::OneBuffer if last => {
+            Mode::Volatile if task.domains > 2 && last => {
                 ServerHalf::Echo(Box::new(path::Sink::accept(listener, task)?))
             }
-            Mode::Volatile | Mode::OneBuffer => {
+            Mode::Volatile if task.domains > 2 => {
                 ServerHalf::Echo(Box::new(path::Relay::accept(listener, task)?))
+            }
+            Mode::Volatile | Mode::OneBuffer | Mode::Guarded | Mode::GuardedHuge => {
+                ServerHalf::Echo(Box::new(pair::Mirror::accept(listener, task, self.mode)?))
             }
             Mode::Stream | Mode::Read if last => {
                 let reads = self.mode == Mode::Read;
@@ -225,25 +219,28 @@ impl System for Fbufs {
 }
 
 /// The address of one of the domains.
-fn address(task: &Task, position: usize) -> Result<Address, Fault> {
+pub fn address(task: &Task, position: usize) -> Result<Address, Fault> {
     format!("shm:{}-{position}", task.rendezvous).parse().map_err(|error| failed("naming", &error))
 }
 
+/// A fault with the library's own words.
 #[cold]
-fn failed(what: &str, error: &dyn Display) -> Fault {
+pub fn failed(what: &str, error: &dyn Display) -> Fault {
     Fault::Other(format!("{what} failed: {error}"))
 }
 
+/// A channel's end.
 #[cold]
-fn closed(reason: CloseReason) -> Fault {
+pub fn closed(reason: CloseReason) -> Fault {
     match reason {
         CloseReason::PeerClosed | CloseReason::PeerDied => Fault::PeerGone,
         other => failed("the channel", &other),
     }
 }
 
+/// Why a message was not sent.
 #[cold]
-fn unsent(error: SendError) -> Fault {
+pub fn unsent(error: SendError) -> Fault {
     match error {
         SendError::Closed(reason) => closed(reason),
         other => failed("sending", &other),
@@ -265,27 +262,19 @@ fn number(delivery: &Delivery) -> u64 {
 }
 
 /// A geometry whose pool has one class, where it must have one, else the default.
-fn geometry(task: &Task) -> Geometry {
+fn geometry(mode: Mode, payload: usize) -> Geometry {
     let mut geometry = Geometry::default();
-    let mode = all_modes(&task.system);
     let class = match mode {
-        Some(Mode::OneBuffer) => Class { buffer_bytes: task.payload as u32, buffers: 4 },
-        Some(Mode::GuardedHuge) => {
-            let page = 2 << 20;
-            Class { buffer_bytes: task.payload.next_multiple_of(page) as u32, buffers: 3 }
+        Mode::OneBuffer => Class { buffer_bytes: payload as u32, buffers: 4 },
+        Mode::GuardedHuge => {
+            Class { buffer_bytes: payload.next_multiple_of(HUGE_PAGE) as u32, buffers: 3 }
         }
         _ => return geometry,
     };
-    geometry.huge_pages = mode == Some(Mode::GuardedHuge);
+    geometry.huge_pages = mode == Mode::GuardedHuge;
     geometry.classes = Default::default();
     geometry.classes[0] = class;
     geometry
-}
-
-fn all_modes(name: &str) -> Option<Mode> {
-    [("fbuf/one-buffer", Mode::OneBuffer), ("fbuf/guarded-huge", Mode::GuardedHuge)]
-        .into_iter()
-        .find_map(|(known, mode)| (known == name).then_some(mode))
 }
 
 /// An endpoint that waits for the domain before this one.
@@ -294,12 +283,12 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(task: &Task, _: Mode) -> Result<Self, Fault> {
+    fn new(task: &Task, mode: Mode) -> Result<Self, Fault> {
         let options = EndpointOptions { wait: wait(task.wait), ..EndpointOptions::default() };
         let mut endpoint =
             Endpoint::new(options).map_err(|error| failed("making an endpoint", &error))?;
         let mut options = ListenOptions::default();
-        options.channel.geometry = geometry(task);
+        options.channel.geometry = geometry(mode, task.payload);
         endpoint
             .listen(&address(task, task.position)?, options)
             .map_err(|error| failed("listening", &error))?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use unet::{AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, SendError};
 
 use super::{
-    END, LARGEST, Listener, MESSAGE, Upstream, address, check, closed, failed, geometry, number,
-    unsent,
+    END, HUGE_PAGE, Listener, MESSAGE, Mode, Upstream, address, check, closed, failed, geometry,
+    number, unsent,
 };
 use crate::fault::Fault;
 use crate::measure::halves::{Echo, EchoServer};
@@ -23,7 +23,7 @@ pub fn huge_pages_left(payload: usize) -> bool {
         info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     };
     // Both sides have a segment, and each its control pages beside three buffers.
-    let needed = 2 * (3 * payload.div_ceil(2 << 20) + 1);
+    let needed = 2 * (3 * payload.div_ceil(HUGE_PAGE) + 1);
     pages("HugePages_Free:").is_some_and(|free| free >= needed)
 }
 
@@ -36,9 +36,10 @@ struct Parcel {
 }
 
 impl Parcel {
-    fn new(task: &Task, guarded: bool) -> Self {
-        let largest = geometry(task).classes.iter().map(|class| class.buffer_bytes).max();
-        let rope = task.payload > largest.map_or(LARGEST, |bytes| bytes as usize);
+    fn new(task: &Task, mode: Mode) -> Self {
+        let classes = geometry(mode, task.payload).classes;
+        let rope = classes.iter().all(|class| (class.buffer_bytes as usize) < task.payload);
+        let guarded = matches!(mode, Mode::Guarded | Mode::GuardedHuge);
         Self { bytes: task.payload, rope, guarded }
     }
 
@@ -122,14 +123,14 @@ pub struct Client {
 
 impl Client {
     /// Connects to the other.
-    pub fn connect(task: &Task, guarded: bool) -> Result<Self, Fault> {
+    pub fn connect(task: &Task, mode: Mode) -> Result<Self, Fault> {
         let mut options = ConnectOptions::default();
         options.channel.wait = wait(task.wait);
-        options.channel.geometry = geometry(task);
+        options.channel.geometry = geometry(mode, task.payload);
         let channel = Channel::connect(&address(task, 1)?, options);
         let mut channel = channel.map_err(|error| failed("connecting", &error))?;
         touch(&mut channel, task.payload);
-        let parcel = Parcel::new(task, guarded);
+        let parcel = Parcel::new(task, mode);
         Ok(Self { channel, parcel, delivery: Delivery::default(), sequence: 0 })
     }
 }
@@ -165,22 +166,14 @@ pub struct Mirror {
     upstream: Upstream,
     parcel: Parcel,
     delivery: Delivery,
-    /// Answers in a slot: only one side guards.
-    plain: bool,
 }
 
 impl Mirror {
     /// Accepts the other.
-    pub fn accept(listener: Listener, task: &Task) -> Result<Self, Fault> {
+    pub fn accept(listener: Listener, task: &Task, mode: Mode) -> Result<Self, Fault> {
         let mut upstream = listener.accept()?;
         touch(upstream.channel()?, task.payload);
-        let plain = task.system.starts_with("fbuf/guarded");
-        Ok(Self {
-            upstream,
-            parcel: Parcel::new(task, false),
-            delivery: Delivery::default(),
-            plain,
-        })
+        Ok(Self { upstream, parcel: Parcel::new(task, mode), delivery: Delivery::default() })
     }
 }
 
@@ -190,7 +183,8 @@ impl EchoServer for Mirror {
         self.upstream.receive(&mut self.delivery)?;
         let (tag, sequence) = (self.delivery.tag(), number(&self.delivery));
         let channel = self.upstream.channel()?;
-        if tag == END || self.plain {
+        if tag == END || self.parcel.guarded {
+            // Only the side that begins guards: the answer is one in a slot.
             drop(self.delivery.take_message());
             send(channel, tag, Message::new(), sequence)?;
             return Ok(tag != END);

@@ -6,7 +6,7 @@
 use unet::{AllocError, Channel, ConnectOptions, Delivery, Message, Path, Pool, PoolOptions};
 
 use super::pair::send;
-use super::{END, Listener, MESSAGE, Upstream, address, check, closed, failed, number};
+use super::{END, LARGEST, Listener, MESSAGE, Upstream, address, check, closed, failed, number};
 use crate::fault::Fault;
 use crate::measure::halves::{Echo, EchoServer};
 use crate::systems::unet::wait;
@@ -26,6 +26,16 @@ pub fn filled_pool(options: PoolOptions, bytes: usize) -> Result<Pool, Fault> {
     }
     drop(all);
     Ok(pool)
+}
+
+/// A pool for messages of that size. Buffers come home a round later for each domain between: a rope's
+/// class has enough for four rounds, so that nobody waits for them.
+fn pool(task: &Task) -> Result<Pool, Fault> {
+    let mut options = PoolOptions::default();
+    if let Some(last) = options.classes.last_mut().filter(|_| task.payload > LARGEST) {
+        last.buffers = 24;
+    }
+    filled_pool(options, task.payload)
 }
 
 /// Connects to the next domain, which maps the path's regions before it accepts.
@@ -75,7 +85,7 @@ pub struct Source {
 impl Source {
     /// Connects the whole path.
     pub fn connect(task: &Task) -> Result<Self, Fault> {
-        let pool = filled_pool(PoolOptions::default(), task.payload)?;
+        let pool = pool(task)?;
         let path = Path::of(&pool).map_err(|error| failed("making a path", &error))?;
         let channel = connect(task, path)?;
         let delivery = Delivery::default();
@@ -137,7 +147,7 @@ impl EchoServer for Relay {
         let back = self.back.take_message();
         let channel = self.upstream.channel()?;
         send(channel, tag, back, sequence)?;
-        // What either side gave back is the other's again.
+        // What either side gave back goes back to where it came from.
         channel.lent();
         self.downstream.lent();
         Ok(tag != END)
@@ -159,7 +169,7 @@ pub struct Sink {
 impl Sink {
     /// Accepts the one before it.
     pub fn accept(mut listener: Listener, task: &Task) -> Result<Self, Fault> {
-        let pool = filled_pool(PoolOptions::default(), task.payload)?;
+        let pool = pool(task)?;
         let path = Path::of(&pool).map_err(|error| failed("making a path", &error))?;
         let incoming = listener.incoming()?;
         let id = listener

@@ -12,7 +12,7 @@ use super::pair::send;
 use super::{END, Listener, MESSAGE, Upstream, address, closed, failed, number, unsent};
 use crate::clock::Stamps;
 use crate::fault::Fault;
-use crate::measure::halves::{Echo, EchoServer, Inner};
+use crate::measure::halves::{Echo, EchoServer, Inner, NOT_IN_QUESTION};
 use crate::systems::Rival;
 use crate::systems::unet::wait;
 use crate::task::Task;
@@ -51,6 +51,7 @@ pub struct Client {
     /// Ticks and number of what was secured, and of bare copies.
     secured: (u64, u64),
     copied: (u64, u64),
+    last: u64,
 }
 
 impl Client {
@@ -71,6 +72,7 @@ impl Client {
             sequence: 0,
             secured: (0, 0),
             copied: (0, 0),
+            last: NOT_IN_QUESTION,
         })
     }
 
@@ -91,6 +93,7 @@ impl Echo for Client {
             let start = self.clock.raw();
             let secured = message.secure(&mut self.pool);
             let took = self.clock.raw().saturating_sub(start);
+            self.last = took;
             self.secured = (self.secured.0 + took, self.secured.1 + 1);
             secured.map_err(|error| failed("securing", &error))?;
             black_box(message);
@@ -99,6 +102,7 @@ impl Echo for Client {
             let start = self.clock.raw();
             let copied = message.peek(0, &mut self.target);
             let took = self.clock.raw().saturating_sub(start);
+            self.last = NOT_IN_QUESTION;
             self.copied = (self.copied.0 + took, self.copied.1 + 1);
             copied.map_err(|error| failed("copying", &error))?;
             black_box(&mut self.target);
@@ -112,6 +116,10 @@ impl Echo for Client {
 
     fn copied(&mut self) -> u64 {
         self.channel.copied() + self.pool.copied()
+    }
+
+    fn last_inner(&self) -> Option<u64> {
+        Some(self.last)
     }
 
     fn inner(&mut self, stamps: &Stamps) -> Option<Inner> {
