@@ -30,10 +30,27 @@ Examples:
   unet-bench null-rpc --wait park --cpus 0,0    both sides sleep, on one core
   unet-bench rate --format json > rate.json     for machines
   unet-bench bandwidth --format html --out bandwidth.html
+  unet-bench fbuf --size 4K,1M                  buffers handed over; fbuf --help has more
   unet-bench systems                            what --system can be
 
 Times are of the whole round trip. Every figure stands beside the floor, which is measured around
 the same run: the fastest mean round trip of a bare cache line between the two cores.";
+
+const FBUF_EXAMPLES: &str = "\
+Examples:
+  unet-bench fbuf                                      everything: a minute or two
+  unet-bench fbuf --system unet,fbuf/volatile --domains 2
+                                                       the hand-off by size, beside half a round trip
+  unet-bench fbuf --system fbuf/read --domains 3 --size 1M
+                                                       a pipeline whose last domain reads, against
+                                                       one core that reads memory of its own
+  unet-bench fbuf --system fbuf/secured --size 4K,1M   copied out of the originator's reach
+  unet-bench fbuf --system copy --size 64K,1M          pipes, vmsplice and a ring of copies
+  unet-bench fbuf --system layers                      what a layer of the protocol graph costs
+
+All times are of one hop: from one domain to the next. Two domains spin on a core each. Of three or
+four the first half shares one core and the rest the other, so they cannot spin: they yield, and a
+hop holds a switch of processes where it stays on a core.";
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -54,6 +71,14 @@ pub enum Command {
         #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0,1,15,63,255")]
         #[arg(value_parser = clap::value_parser!(u64).range(0..=4096))]
         bindings: Vec<u64>,
+    },
+    /// Buffers between protection domains, and layers: what one hop costs, by size.
+    #[command(after_help = FBUF_EXAMPLES)]
+    Fbuf {
+        /// How many domains a message visits, one run each, where a system has the choice.
+        #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,3,4")]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=4))]
+        domains: Vec<u64>,
     },
     /// Lists the systems in this build.
     Systems,

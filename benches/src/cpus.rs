@@ -61,6 +61,12 @@ impl Cpus {
         self.client == self.server
     }
 
+    /// The core of one of several domains that hand messages on: the first half of them runs on the
+    /// client's core, the other on the server's.
+    pub fn of_domain(self, position: usize, domains: usize) -> usize {
+        if position < domains.div_ceil(2) { self.client } else { self.server }
+    }
+
     /// The sentence that tells the user of same-core mode.
     pub fn remark(self, asked: Option<Asked>) -> Option<String> {
         let cpu = self.client;

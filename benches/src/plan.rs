@@ -20,9 +20,17 @@ pub struct Measurement {
     pub asked: usize,
     /// Idle bindings beside the one that is used.
     pub idle_bindings: usize,
+    /// How many domains a message visits.
+    pub domains: usize,
 }
 
 impl Measurement {
+    /// Whether another one would measure the same.
+    fn is_same(&self, other: &Self) -> bool {
+        let key = |what: &Self| (what.system.name(), what.wait, what.payload(), what.domains);
+        key(self) == key(other)
+    }
+
     /// The size that the system makes of it.
     pub fn payload(&self) -> usize {
         self.system.payload(self.bench, self.asked)
@@ -43,6 +51,8 @@ pub struct Plan {
 const WHOLE_RUN: Duration = Duration::from_secs(26);
 /// What a measurement takes beside its timed phases: the process, the warm-up, the floor.
 const BESIDE: Duration = Duration::from_millis(150);
+/// The time of one of many.
+const FBUF_DURATION: Duration = Duration::from_millis(600);
 /// The time of one measurement unless the user says otherwise.
 const DURATION: Duration = Duration::from_secs(2);
 
@@ -50,7 +60,8 @@ impl Plan {
     /// Works out what to measure.
     pub fn make(command: Option<&Command>, options: &Options, cpus: Cpus) -> Result<Self, Failure> {
         let mut plan = Self { measurements: Vec::new(), duration: DURATION, left_out: Vec::new() };
-        let systems = chosen(&options.system)?;
+        let bench = if let Some(Command::Fbuf { .. }) = command { Bench::Fbuf } else { Bench::Rtt };
+        let systems = chosen(&options.system, bench)?;
         match command {
             None => {
                 plan.add(Bench::NullRpc, &systems, options, cpus, &[0]);
@@ -66,6 +77,10 @@ impl Plan {
             Some(Command::Scale { bindings }) => {
                 let bindings: Vec<_> = bindings.iter().map(|&count| count as usize).collect();
                 plan.add(Bench::Scale, &systems, options, cpus, &bindings);
+            }
+            Some(Command::Fbuf { domains }) => {
+                plan.add_fbuf(&systems, options, cpus, domains);
+                plan.duration = FBUF_DURATION;
             }
             Some(Command::Limits | Command::Systems | Command::Serve { .. }) => return Ok(plan),
         }
@@ -91,11 +106,52 @@ impl Plan {
             for &asked in sizes {
                 for &system in systems {
                     for &idle_bindings in bindings {
-                        let what = Measurement { bench, system, wait, asked, idle_bindings };
+                        let domains = 2;
+                        let what =
+                            Measurement { bench, system, wait, asked, idle_bindings, domains };
                         match system.refuses(bench, what.payload(), wait) {
                             None => self.measurements.push(what),
                             Some(why) => self.leave_out(&what, &why),
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_fbuf(
+        &mut self,
+        systems: &[&'static dyn System],
+        options: &Options,
+        cpus: Cpus,
+        domains: &[u64],
+    ) {
+        let bench = Bench::Fbuf;
+        let sizes = if options.size.is_empty() { sizes(bench) } else { &options.size };
+        for &system in systems {
+            let (least, most) = system.domains();
+            for domains in
+                domains.iter().map(|&n| n as usize).filter(|n| (least..=most).contains(n))
+            {
+                let shared = domains > 2 || cpus.same_core();
+                let usual = [if shared { Wait::Adaptive } else { Wait::Spin }];
+                // Alone nobody waits.
+                let asked = options.wait.is_empty() || domains == 1;
+                let waits = if asked { &usual[..] } else { &options.wait };
+                for (&wait, &asked) in
+                    waits.iter().flat_map(|wait| sizes.iter().map(move |size| (wait, size)))
+                {
+                    let idle_bindings = 0;
+                    let what = Measurement { bench, system, wait, asked, idle_bindings, domains };
+                    let twice = self.measurements.iter().any(|known| known.is_same(&what));
+                    if twice || !system.fits(what.payload()) {
+                        continue;
+                    }
+                    let stuck = shared && wait == Wait::Spin;
+                    let stuck = stuck.then(|| "cannot spin where domains share a core".to_owned());
+                    match stuck.or_else(|| system.refuses(bench, what.payload(), wait)) {
+                        None => self.measurements.push(what),
+                        Some(why) => self.leave_out(&what, &why),
                     }
                 }
             }
@@ -110,9 +166,9 @@ impl Plan {
     }
 }
 
-fn chosen(words: &[String]) -> Result<Vec<&'static dyn System>, Failure> {
+fn chosen(words: &[String], bench: Bench) -> Result<Vec<&'static dyn System>, Failure> {
     if words.is_empty() {
-        return Ok(systems::all());
+        return Ok(systems::all().into_iter().filter(|system| system.answers(bench)).collect());
     }
     let mut chosen: Vec<&'static dyn System> = Vec::new();
     for word in words {
@@ -121,6 +177,15 @@ fn chosen(words: &[String]) -> Result<Vec<&'static dyn System>, Failure> {
             let first = letters.next().map(|c| c.to_ascii_uppercase()).into_iter();
             Failure::Usage(format!("{}.", first.chain(letters).collect::<String>()))
         })? {
+            if !system.answers(bench) {
+                let fitting = systems::all().into_iter().filter(|system| system.answers(bench));
+                let fitting: Vec<_> = fitting.map(|system| system.name()).collect();
+                return Err(Failure::Usage(format!(
+                    "{} does not answer this question; choose from {}.",
+                    system.name(),
+                    fitting.join(", ")
+                )));
+            }
             if !chosen.iter().any(|known| known.name() == system.name()) {
                 chosen.push(system);
             }
@@ -135,6 +200,7 @@ fn sizes(bench: Bench) -> &'static [usize] {
         Bench::Rtt => &[8, 4 << 10, 64 << 10],
         Bench::Rate => &[8],
         Bench::Bandwidth => &[4 << 10, 64 << 10, 1 << 20],
+        Bench::Fbuf => &[64, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20],
     }
 }
 

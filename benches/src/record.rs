@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::measure::halves::Inner;
 use crate::measure::spread::Spread;
 use crate::plan::Measurement;
 use crate::report::units;
@@ -45,6 +46,22 @@ pub struct Record {
     pub floor_ns: f64,
     /// `mean_ns / floor_ns`. For messages one way: how many round trips of the floor a message takes.
     pub ratio_to_floor: f64,
+    /// How many domains a message visited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domains: Option<usize>,
+    /// How many hops one timed operation was; all times are of one hop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hops: Option<usize>,
+    /// Bytes of payload that were copied in a hop, as the library's counters say; absent where there
+    /// is nothing to count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_per_hop: Option<f64>,
+    /// What it is compared with beside the floor, in this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_name: Option<&'static str>,
+    /// The mean of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_ns: Option<f64>,
     /// What to know about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -97,6 +114,11 @@ impl Record {
             bytes_per_sec: ops_per_sec * payload_bytes as f64,
             floor_ns: 0.0,
             ratio_to_floor: 0.0,
+            domains: None,
+            hops: None,
+            copied_per_hop: None,
+            reference_name: None,
+            reference_ns: None,
             note: None,
             remarks: Vec::new(),
             interruptions: 0,
@@ -104,6 +126,45 @@ impl Record {
             spread: spread.buckets(),
             idle_bindings: what.idle_bindings,
         }
+    }
+
+    /// Makes times those of one hop, and enters what was copied.
+    pub fn set_hops(&mut self, what: &Measurement, copied: u64) {
+        let hops = what.system.hops(what.domains);
+        let of_one = |time: &mut f64| *time /= hops as f64;
+        [&mut self.min_ns, &mut self.p50_ns, &mut self.p90_ns, &mut self.p99_ns]
+            .into_iter()
+            .chain([&mut self.p999_ns, &mut self.max_ns, &mut self.mean_ns])
+            .for_each(of_one);
+        self.spread.iter_mut().for_each(|(time, _)| *time /= hops as u64);
+        self.set_rates();
+        self.domains = Some(what.domains);
+        self.hops = Some(hops);
+        if what.system.counts_copies() {
+            self.copied_per_hop = Some(copied as f64 / (self.iterations as f64 * hops as f64));
+        }
+    }
+
+    /// Enters what it is compared with in the same run; what was timed within the operations takes
+    /// the place of the whole, which is told beside.
+    pub fn compare_within(&mut self, inner: Option<Inner>, rival: Option<(&'static str, f64)>) {
+        if let Some(inner) = inner {
+            let whole = units::time(self.mean_ns);
+            self.remarks
+                .push(format!("times of the copy alone; a round trip with it took {whole}"));
+            self.mean_ns = inner.mean_ns;
+            self.set_rates();
+        }
+        if let Some((name, nanoseconds)) = inner.map(|inner| inner.reference).or(rival) {
+            self.reference = Some(Reference { name, nanoseconds });
+            self.reference_name = Some(name);
+            self.reference_ns = Some(nanoseconds);
+        }
+    }
+
+    fn set_rates(&mut self) {
+        self.ops_per_sec = 1e9 / self.mean_ns;
+        self.bytes_per_sec = self.ops_per_sec * self.payload_bytes as f64;
     }
 
     /// Enters the floor.
@@ -115,6 +176,9 @@ impl Record {
     /// Puts the note together from its parts.
     pub fn write_note(&mut self) {
         let mut parts = self.remarks.clone();
+        if let Some(bytes) = self.copied_per_hop {
+            parts.push(format!("bytes copied a hop: {}", bytes.round()));
+        }
         if self.bench == Bench::Scale {
             parts.push(format!("{} further idle bindings", self.idle_bindings));
         }

@@ -19,6 +19,8 @@ pub enum Bench {
     Bandwidth,
     /// A null call with further idle bindings to the same server thread.
     Scale,
+    /// Buffers handed over between domains, by size: one hop.
+    Fbuf,
 }
 
 impl Bench {
@@ -30,6 +32,7 @@ impl Bench {
             Self::Rate => "rate",
             Self::Bandwidth => "bandwidth",
             Self::Scale => "scale",
+            Self::Fbuf => "fbuf",
         }
     }
 
@@ -41,6 +44,7 @@ impl Bench {
             Self::Rate => "Rate: messages one way",
             Self::Bandwidth => "Bandwidth: one way, from private memory to private memory",
             Self::Scale => "Scale: null RPC beside idle bindings to the same server thread",
+            Self::Fbuf => "Buffers between protection domains, and layers: times of one hop",
         }
     }
 
@@ -87,6 +91,10 @@ pub struct Task {
     pub same_core: bool,
     /// Further bindings that stay idle.
     pub idle_bindings: usize,
+    /// How many domains a message visits.
+    pub domains: usize,
+    /// Which of them this is for.
+    pub position: usize,
     /// A word no other run uses, for systems that meet by name.
     pub rendezvous: String,
 }

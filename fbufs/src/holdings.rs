@@ -11,7 +11,7 @@ use segment::free_queue::Returns;
 use segment::geometry::{OwnSegment, PeerSegment};
 
 use crate::descriptor::GENERATION;
-use crate::leases::MAX_LEASES;
+use crate::leases::{LEFT_BEHIND, MAX_LEASES};
 use crate::path::{Hop, PeerRegion, Place};
 use crate::{AllocError, Descriptor, Fbuf, Path, Pool};
 
@@ -40,11 +40,15 @@ pub enum SecureError {
     Read(#[from] ReadError),
 }
 
+/// In a lease's state: a later domain may still be reading the buffer.
+const LEFT_BEHIND_STATE: u64 = 1 << 63;
+
 struct Shared {
     regions: Vec<Arc<PeerRegion>>,
     places: Box<[Place]>,
     returns: Returns,
-    /// By lease: the generation of the hand-off (upper half), and how many handles there are (lower).
+    /// By lease: whether it was left behind (bit 63), the generation of the hand-off (55..32), and how
+    /// many handles there are (31..0).
     leases: Box<[AtomicU64]>,
     bell: Arc<Bell>,
     socket: Arc<Socket>,
@@ -104,6 +108,8 @@ impl Holdings {
         if lease.load(Ordering::Acquire) as u32 != 0 {
             return Err(Fault::BufferHeld);
         }
+        let region = &shared.regions[usize::from(place.region)];
+        let epoch = region.epochs.meant(usize::from(place.index), descriptor.epoch);
         lease.store(u64::from(self.generation) << 32 | 1, Ordering::Relaxed);
         self.generation = (self.generation + 1) & GENERATION;
         failpoint::hit("receive.2-buffer-held");
@@ -111,7 +117,7 @@ impl Holdings {
             start: place.start + descriptor.offset,
             len: descriptor.len,
             place: descriptor.index,
-            epoch: descriptor.epoch,
+            epoch,
             lease: descriptor.lease,
             holdings: Some(self.spares.pop().unwrap_or_else(|| self.shared.clone())),
         })
@@ -161,8 +167,8 @@ pub struct PeerFbuf {
     len: u32,
     /// Its number in descriptors of the channel that it came by.
     place: u16,
-    epoch: u16,
     lease: u8,
+    epoch: u32,
 }
 
 impl PeerFbuf {
@@ -190,9 +196,20 @@ impl PeerFbuf {
         self.whereabouts().map(|(region, place)| (region, usize::from(place.index)))
     }
 
+    /// As it stands in descriptors.
     #[inline(always)]
     pub(crate) fn epoch(&self) -> u16 {
-        self.epoch
+        self.epoch as u16
+    }
+
+    /// Drops it for a receiver that this process passed it on to, which may go on reading it unnoticed:
+    /// the originator is told, and revokes it before it uses the buffer again.
+    #[cold]
+    pub(crate) fn leave_behind(self) {
+        if let Some(shared) = &self.holdings {
+            // Under a handle that exists, so before the return that the last one makes.
+            shared.leases[usize::from(self.lease)].fetch_or(LEFT_BEHIND_STATE, Ordering::Relaxed);
+        }
     }
 
     /// Where it begins in its buffer, and how many bytes it has.
@@ -359,7 +376,8 @@ impl Shared {
         // PAIRS: holdings.lease with `Holdings::accept`. Before the return, after which the owner may
         // use the lease again.
         state.store(0, Ordering::Release);
-        self.returns.push(lease.into(), (now >> 32) as u32);
+        let left_behind = if now & LEFT_BEHIND_STATE != 0 { LEFT_BEHIND } else { 0 };
+        self.returns.push(u16::from(lease) | left_behind, (now >> 32) as u32 & GENERATION);
         failpoint::hit("receive.3-buffer-returned");
         // A closed peer does not want it; nothing is to be done about that here.
         let _ = self.bell.notify(&self.socket);

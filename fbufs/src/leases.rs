@@ -4,9 +4,10 @@
 //! lease stands for which buffer is known from this private table alone: a lying or dead receiver
 //! cannot change it.
 
+mod returning;
+
 use std::sync::Arc;
 
-use segment::Fault;
 use segment::blocks::Blocks;
 use segment::free_queue::{CAPACITY, Reclaims};
 use segment::geometry::PeerSegment;
@@ -20,6 +21,10 @@ use crate::{Descriptor, Fbuf, Part, Path, Pool};
 /// How many buffers a receiver can hold at most: as many as its free queue has words, so that each can
 /// always be given back.
 pub const MAX_LEASES: usize = CAPACITY;
+
+/// In the number of a lease that is given back: a domain to which the receiver passed the buffer on may
+/// still be reading it, and cannot be asked any more. The buffer is revoked before it is used again.
+pub(crate) const LEFT_BEHIND: u16 = 0x8000;
 
 /// What a receiver may hold, with hysteresis: once it holds the most, it gets nothing more until it has
 /// given back enough, so that the sender is not woken for a crumb.
@@ -82,6 +87,11 @@ impl Lent {
             Self::Guarded(_, len) => u64::from(*len),
         }
     }
+
+    #[inline(always)]
+    fn is_passed_on(&self) -> bool {
+        matches!(self, Self::Part(Part::Peer(_)))
+    }
 }
 
 /// Buffers that the receiver may be sent, as they are numbered in descriptors.
@@ -101,12 +111,15 @@ struct Lease {
 /// A channel's lending side. Owned by the thread that owns the channel.
 pub struct Leases {
     exports: Vec<Export>,
-    leases: Box<[Lease]>,
+    /// Those that were ever in use: memory for all of them is set aside, and touched when needed.
+    leases: Vec<Lease>,
     vacant: Vec<u8>,
     generation: u32,
     bytes: u64,
     quota: Quota,
     throttled: bool,
+    /// How many parts are other domains', who wait for them to be given back.
+    passed_on: usize,
     reclaims: Reclaims,
 }
 
@@ -129,12 +142,13 @@ impl Leases {
         }
         Self {
             exports,
-            leases: (0..MAX_LEASES).map(|_| Lease::default()).collect(),
-            vacant: (0..=u8::MAX).rev().collect(),
+            leases: Vec::with_capacity(MAX_LEASES),
+            vacant: Vec::with_capacity(MAX_LEASES),
             generation: 0,
             bytes: 0,
             quota: Quota { buffers: quota.buffers.min(MAX_LEASES), ..quota },
             throttled: false,
+            passed_on: 0,
             reclaims: Reclaims::attach(peer),
         }
     }
@@ -188,6 +202,14 @@ impl Leases {
         self.within_quota(parts.len(), bytes)
     }
 
+    /// Whether so many parts of so many bytes may be lent now.
+    ///
+    /// # Errors
+    /// As [`Leases::has_room`], but not `Foreign`.
+    pub fn has_room_for(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
+        self.within_quota(parts, bytes)
+    }
+
     #[inline(always)]
     fn within_quota(&mut self, parts: usize, bytes: u64) -> Result<(), LendError> {
         let within = self.lent() + parts <= self.quota.buffers
@@ -221,9 +243,21 @@ impl Leases {
         let Some((index, epoch)) = self.number(&part) else {
             return Err((LendError::Foreign, part));
         };
-        let Some(lease) = self.vacant.pop() else { return Err((LendError::Quota, part)) };
+        let Some(lease) = self.take_vacant() else { return Err((LendError::Quota, part)) };
         let generation = self.note(lease, Lent::Part(part), len);
         Ok(Descriptor { lease, index, generation, epoch, offset, len })
+    }
+
+    #[inline(always)]
+    fn take_vacant(&mut self) -> Option<u8> {
+        self.vacant.pop().or_else(|| self.begin_another())
+    }
+
+    #[cold]
+    fn begin_another(&mut self) -> Option<u8> {
+        let next = u8::try_from(self.leases.len()).ok()?;
+        self.leases.push(Lease::default());
+        Some(next)
     }
 
     #[inline(always)]
@@ -231,6 +265,7 @@ impl Leases {
         let generation = self.generation;
         self.generation = (generation + 1) & GENERATION;
         self.bytes += u64::from(len);
+        self.passed_on += usize::from(lent.is_passed_on());
         let entry = &mut self.leases[usize::from(lease)];
         entry.lent = Some(lent);
         entry.generation = generation;
@@ -260,7 +295,7 @@ impl Leases {
             Ok(block) => block,
             Err(block) => return Err((LendError::Shared, Fbuf::of(block, offset, len))),
         };
-        let Some(lease) = self.vacant.pop() else {
+        let Some(lease) = self.take_vacant() else {
             return Err((LendError::Quota, Fbuf::of(block.share(), offset, len)));
         };
         let secured = match Secured::new(block) {
@@ -274,145 +309,15 @@ impl Leases {
         Ok(Descriptor { lease, index, generation, epoch, offset, len })
     }
 
-    /// Takes back what the receiver has given back. How many parts that was.
-    ///
-    /// # Errors
-    /// The [`Fault`] that the receiver committed; the channel is to be poisoned.
-    ///
-    /// # Cost
-    /// One load of a cache line that the receiver writes, and a few for each part.
-    #[inline]
-    pub fn collect(&mut self, pool: &mut Pool) -> Result<usize, Fault> {
-        let mut returned = 0;
-        // At most as many as there are: an honest receiver cannot return more, a lying one is caught.
-        while returned < MAX_LEASES
-            && let Some((lease, generation)) = self.reclaims.try_pop()?
-        {
-            self.take_back(lease, generation, pool)?;
-            returned += 1;
-        }
-        Ok(returned)
-    }
-
-    #[inline]
-    fn take_back(&mut self, lease: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
-        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::BufferIndex)?;
-        if entry.lent.is_none() && !entry.revoked {
-            return Err(Fault::FreeNotLent);
-        }
-        if entry.generation != generation {
-            return Err(Fault::FreeGeneration);
-        }
-        entry.revoked = false;
-        if let Some(lent) = entry.lent.take() {
-            self.bytes -= lent.len();
-            free(lent, pool);
-        }
-        self.vacant.push(lease as u8);
-        Ok(())
-    }
-
-    /// Takes back, at once, the buffers of this process that the receiver holds. What it reads of them
-    /// from now on is an error to it, and to every later domain. Its leases stay used up until it has
-    /// given them back. How many buffers that was.
-    ///
-    /// What other domains lent to this one can only be revoked by them; where they have, it is
-    /// passed on.
-    ///
-    /// # Cost
-    /// A walk over the private table.
-    pub fn revoke(&mut self, pool: &mut Pool) -> usize {
-        let mut revoked = 0;
-        for at in 0..self.leases.len() {
-            let Some(lent) = self.leases[at].lent.take_if(|lent| match lent {
-                Lent::Part(Part::Peer(fbuf)) => fbuf.is_revoked(),
-                _ => true,
-            }) else {
-                continue;
-            };
-            self.leases[at].revoked = true;
-            self.bytes -= lent.len();
-            self.take_away(lent, pool);
-            revoked += 1;
-        }
-        revoked
-    }
-
-    /// Takes back everything: the receiver is gone. How many buffers it held.
-    ///
-    /// # Cost
-    /// A walk over the private table.
-    pub fn reclaim(&mut self, pool: &mut Pool) -> usize {
-        let mut reclaimed = 0;
-        for at in 0..self.leases.len() {
-            let lease = &mut self.leases[at];
-            let was_revoked = std::mem::take(&mut lease.revoked);
-            if let Some(lent) = lease.lent.take() {
-                self.take_away(lent, pool);
-                reclaimed += 1;
-            } else if !was_revoked {
-                continue;
-            }
-            self.vacant.push(at as u8);
-        }
-        self.bytes = 0;
-        reclaimed
-    }
-
-    /// The region of a buffer of this process that is lent, and its number there.
-    fn lent_own(&self, lent: &Lent) -> Option<(&Region, usize)> {
-        let (blocks, block) = match lent {
-            Lent::Part(Part::Own(fbuf)) => (fbuf.block().region(), fbuf.block().index()),
-            Lent::Guarded(secured, _) => (secured.region(), secured.index()),
-            Lent::Part(Part::Peer(_)) => return None,
-        };
-        self.export(blocks, block).map(|(region, index, _)| (region, index))
-    }
-
-    /// Frees a buffer that somebody may still be reading: who does learns it.
-    fn take_away(&self, lent: Lent, pool: &mut Pool) {
-        if self.lent_own(&lent).is_none_or(|(region, index)| region.epochs.advance(index)) {
-            free(lent, pool);
-        } else {
-            // Its epochs are used up: a later reader could not tell it from an earlier one.
-            std::mem::forget(lent);
-        }
-    }
-
     /// How many leases are in use: parts that the receiver holds, or has to give back after they were
     /// revoked.
     #[inline(always)]
     pub fn lent(&self) -> usize {
-        MAX_LEASES - self.vacant.len()
+        self.leases.len() - self.vacant.len()
     }
 
     /// How many bytes of payload the receiver holds.
     pub fn lent_bytes(&self) -> u64 {
         self.bytes
-    }
-}
-
-#[inline(always)]
-fn free(lent: Lent, pool: &mut Pool) {
-    match lent {
-        Lent::Part(Part::Own(fbuf)) => pool.recycle(fbuf),
-        Lent::Part(Part::Peer(fbuf)) => drop(fbuf),
-        // Where the kernel refuses, the drop tries again and then gives the buffer up.
-        Lent::Guarded(secured, _) => _ = secured.restore().map(|block| pool.put(block.share())),
-    }
-}
-
-impl Drop for Leases {
-    /// What is still lent of a pool that lives on may be written again from now on.
-    fn drop(&mut self) {
-        for at in 0..self.leases.len() {
-            let Some(lent) = self.leases[at].lent.take() else { continue };
-            let used_up = self.lent_own(&lent).is_some_and(|(region, index)| {
-                region.segment.is_some() && !region.epochs.advance(index)
-            });
-            if used_up {
-                std::mem::forget(lent);
-            }
-        }
     }
 }

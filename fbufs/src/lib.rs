@@ -27,7 +27,7 @@ mod pool;
 pub use buffer::{Fbuf, FbufMut};
 pub use descriptor::Descriptor;
 pub use holdings::{Holdings, PeerFbuf, ReadError, SecureError};
-pub use leases::{LendError, Leases, MAX_LEASES, Quota};
+pub use leases::{Leases, LendError, MAX_LEASES, Quota};
 pub use message::{MAX_HEADER, MAX_PARTS, Message, NoHeadroom, Part};
 pub use path::{MAX_REGIONS, Path, PathError};
 pub use pool::{AllocError, Pool, PoolOptions};

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use bytes::Buf;
 use smallvec::SmallVec;
 
-use crate::{AllocError, Fbuf, FbufMut, Pool, PeerFbuf, ReadError, SecureError};
+use crate::{AllocError, Fbuf, FbufMut, PeerFbuf, Pool, ReadError, SecureError};
 
 /// The longest header that is pushed, and the longest that is popped without being counted as a copy
 /// of payload.
@@ -94,7 +94,7 @@ impl Part {
 /// After Hutchinson and Peterson, *The x-Kernel* (IEEE TSE 1991), section 3.3.
 #[derive(Default)]
 pub struct Message {
-    parts: SmallVec<[Part; 3]>,
+    parts: SmallVec<[Part; 4]>,
     len: usize,
     /// What [`Buf::chunk`] shows of a volatile part in front.
     window: OnceCell<Box<[u8]>>,
@@ -133,11 +133,12 @@ impl Message {
     /// Takes the first part out.
     #[inline]
     pub fn pop_part(&mut self) -> Option<Part> {
-        if self.parts.is_empty() {
-            return None;
-        }
         self.close_window();
-        let part = self.parts.remove(0);
+        let part = match self.parts.len() {
+            1 => self.parts.pop()?,
+            0 => return None,
+            _ => self.parts.remove(0),
+        };
         self.len -= part.len();
         Some(part)
     }
@@ -354,6 +355,14 @@ impl Message {
         }
     }
 
+    /// Becomes the message of this part alone; an empty one is kept, to be given back by who got it.
+    #[inline(always)]
+    pub fn begin_with(&mut self, part: Part) {
+        self.clear();
+        self.len = part.len();
+        self.parts.push(part);
+    }
+
     /// Removes everything; buffers that nobody else shares are free.
     #[inline]
     pub fn clear(&mut self) {
@@ -481,7 +490,7 @@ impl std::fmt::Debug for Message {
 impl From<Part> for Message {
     fn from(part: Part) -> Self {
         let mut message = Self::new();
-        message.append_part(part);
+        message.begin_with(part);
         message
     }
 }
@@ -495,10 +504,7 @@ impl From<FbufMut> for Message {
 
 impl From<Fbuf> for Message {
     fn from(fbuf: Fbuf) -> Self {
-        let len = fbuf.len();
-        let mut message = Self { len, ..Self::default() };
-        message.parts.push(Part::Own(fbuf));
-        message
+        Part::Own(fbuf).into()
     }
 }
 

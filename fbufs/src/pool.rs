@@ -164,6 +164,14 @@ impl Pool {
         self.take(len, 1).map(|block| FbufMut::new(block, 0, len))
     }
 
+    /// Whether less than half of the buffers that fit `len` bytes best are free: time to see whether
+    /// some have come back.
+    #[inline(always)]
+    pub fn is_low(&self, len: usize) -> bool {
+        let class = self.classes.iter().find(|class| class.buffer_bytes >= len);
+        class.is_some_and(|class| class.free.len() * 2 < class.blocks.count())
+    }
+
     #[inline(always)]
     fn take(&mut self, bytes: usize, classes: usize) -> Option<Block> {
         let fitting = self.classes.iter_mut().filter(|class| class.buffer_bytes >= bytes);
@@ -176,7 +184,11 @@ impl Pool {
     #[cold]
     fn refusal(&self, asked: usize) -> AllocError {
         let largest = self.largest();
-        if asked > largest { AllocError::TooLarge { asked, largest } } else { AllocError::Exhausted }
+        if asked > largest {
+            AllocError::TooLarge { asked, largest }
+        } else {
+            AllocError::Exhausted
+        }
     }
 
     /// A message of `len` bytes in as many buffers as it takes, the first with room for headers. The

@@ -1,108 +1,149 @@
-//! The receiver's side against an owner that describes what it likes: a descriptor never gives a
-//! range outside, nothing is held twice, and what is wrong is named.
+//! The borrower's side against a lender that describes what it likes: a descriptor never gives a
+//! range outside, no lease is held twice, and what is wrong is named.
 
 mod support;
 
-use fbufs::{Descriptor, PeerFbuf};
+use fbufs::{Descriptor, Part, Path, PeerFbuf, Quota, ReadError};
 use proptest::prelude::*;
 use segment::Fault;
-use support::{Receiver, TOTAL, both, buffer_bytes};
+use support::{Hop, TOTAL, buffer_bytes, region};
+
+/// The lender's segment and one region, of the same classes.
+const BUFFERS: usize = 2 * TOTAL;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
     /// Two arbitrary words, in a slot.
     Words([u64; 2]),
-    /// One that is almost right: buffer, distance from the right generation, offset, length.
-    Near(u16, u32, u32, u32),
+    /// One that is almost right: distance from the right generation, and the rest.
+    Near(u32, Descriptor),
     /// Drops the nth buffer that is held.
     Drop(usize),
+    /// Clones the nth: the lease is held until both are dropped.
+    Clone(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let distance = prop_oneof![8 => Just(0u32), 1 => Just(1), 1 => any::<u32>()];
+    let distance = prop_oneof![40 => Just(0u32), 1 => Just(1), 1 => any::<u32>()];
     let range = || prop_oneof![8 => 0u32..70, 2 => 0u32..5000, 1 => any::<u32>()];
+    let index = prop_oneof![20 => 0u16..BUFFERS as u16, 1 => any::<u16>()];
     prop_oneof![
         2 => any::<[u64; 2]>().prop_map(Op::Words),
-        10 => (0u16..15, distance, range(), range())
-            .prop_map(|(index, distance, offset, len)| Op::Near(index, distance, offset, len)),
+        12 => (distance, 0u8..6, index, any::<u16>(), range(), range()).prop_map(
+            |(distance, lease, index, epoch, offset, len)| {
+                let epoch = if epoch % 8 == 0 { epoch } else { 0 };
+                Op::Near(distance, Descriptor { lease, index, generation: 0, epoch, offset, len })
+            },
+        ),
         8 => (0usize..TOTAL).prop_map(Op::Drop),
+        2 => (0usize..TOTAL).prop_map(Op::Clone),
     ]
 }
 
-fn expected(descriptor: Descriptor, generations: &[u32], held: &[PeerFbufOf]) -> Result<(), Fault> {
+struct Held {
+    descriptor: Descriptor,
+    fbuf: PeerFbuf,
+}
+
+fn expected(descriptor: Descriptor, generation: u32, held: &[Held]) -> Result<(), Fault> {
     let index = usize::from(descriptor.index);
-    if index >= TOTAL {
+    if index >= BUFFERS {
         return Err(Fault::BufferIndex);
     }
-    if u64::from(descriptor.offset) + u64::from(descriptor.len) > buffer_bytes(index) as u64 {
+    let size = buffer_bytes(index % TOTAL) as u64;
+    if u64::from(descriptor.offset) + u64::from(descriptor.len) > size {
         return Err(Fault::BufferRange);
     }
-    if held.iter().any(|held| held.index == index) {
-        return Err(Fault::BufferHeld);
-    }
-    if descriptor.generation != generations[index] {
+    if descriptor.generation != generation {
         return Err(Fault::BufferGeneration);
+    }
+    if held.iter().any(|held| held.descriptor.lease == descriptor.lease) {
+        return Err(Fault::BufferHeld);
     }
     Ok(())
 }
 
-struct PeerFbufOf {
-    index: usize,
-    fbuf: PeerFbuf,
+fn leases_of(held: &[Held]) -> usize {
+    let leases: std::collections::HashSet<u8> =
+        held.iter().map(|held| held.descriptor.lease).collect();
+    leases.len()
 }
 
 fn play(ops: &[Op]) -> Result<Vec<Fault>, TestCaseError> {
-    let mut receiver = Receiver::new();
-    let mut generations = [0u32; TOTAL];
-    let mut held: Vec<PeerFbufOf> = Vec::new();
+    let mut pool = region();
+    // What the region begins with, so that its bytes are told from the segment's, which are zero.
+    let mut marked: Vec<_> = (0..TOTAL).map(|_| pool.alloc(1).expect("one is free")).collect();
+    marked.iter_mut().for_each(|fbuf| fbuf[0] = 0xAB);
+    let mut hop = Hop::new(&Path::of(&pool).expect("it is a region"), Quota::default());
+    let mut generation = 0;
+    let mut held: Vec<Held> = Vec::new();
     let mut faults = Vec::new();
     for op in ops {
         let descriptor = match *op {
             Op::Words(words) => Descriptor::from_words(words),
-            Op::Near(index, distance, offset, len) => {
-                let generation = generations.get(usize::from(index)).copied().unwrap_or(0);
-                Descriptor { index, generation: generation.wrapping_add(distance), offset, len }
+            Op::Near(distance, near) => {
+                let generation = (generation + distance) & 0x00ff_ffff;
+                Descriptor { generation, ..near }
             }
             Op::Drop(at) => {
                 if at < held.len() {
-                    let dropped = held.remove(at);
-                    generations[dropped.index] = generations[dropped.index].wrapping_add(1);
+                    held.remove(at);
                 }
-                prop_assert_eq!(receiver.pool.held(), held.len());
+                prop_assert_eq!(hop.holdings.held(), leases_of(&held));
+                continue;
+            }
+            Op::Clone(at) => {
+                if let Some(Held { descriptor, fbuf }) = held.get(at) {
+                    let (descriptor, fbuf) = (*descriptor, fbuf.clone());
+                    held.push(Held { descriptor, fbuf });
+                }
                 continue;
             }
         };
-        let should = expected(descriptor, &generations, &held);
-        match receiver.pool.accept(descriptor) {
+        let should = expected(descriptor, generation, &held);
+        match hop.holdings.accept(descriptor) {
             Ok(fbuf) => {
                 prop_assert_eq!(should, Ok(()));
-                prop_assert_eq!(fbuf.len(), descriptor.len as usize);
-                within(&fbuf)?;
-                held.push(PeerFbufOf { index: descriptor.index.into(), fbuf });
+                generation += 1;
+                let received = Held { descriptor, fbuf };
+                within(&received)?;
+                held.push(received);
             }
             Err(fault) => {
                 prop_assert_eq!(should, Err(fault));
                 faults.push(fault);
             }
         }
-        prop_assert_eq!(receiver.pool.held(), held.len());
+        prop_assert_eq!(hop.holdings.held(), leases_of(&held));
     }
     // What is held is readable to the end, whatever came after it.
     for held in &held {
-        within(&held.fbuf)?;
+        within(held)?;
     }
+    drop(marked);
     Ok(faults)
 }
 
-/// All of it can be copied, and nothing beyond.
-fn within(fbuf: &PeerFbuf) -> Result<(), TestCaseError> {
+/// All of it can be copied, and nothing beyond; nothing of an epoch that is not the one of now.
+fn within(held: &Held) -> Result<(), TestCaseError> {
+    let Held { descriptor, fbuf } = held;
     let len = fbuf.len();
-    prop_assert_eq!(fbuf.to_vec().len(), len);
-    prop_assert!(!fbuf.copy_to(0, &mut vec![0; len + 1]));
-    prop_assert!(!fbuf.copy_to(len, &mut [0]));
-    prop_assert!(!fbuf.copy_to(usize::MAX, &mut [0]));
-    prop_assert!(fbuf.copy_to(len, &mut []));
+    prop_assert_eq!(len, descriptor.len as usize);
     prop_assert_eq!(fbuf.is_empty(), len == 0);
+    prop_assert_eq!(fbuf.copy_to(0, &mut vec![0; len + 1]), Err(ReadError::OutOfRange));
+    prop_assert_eq!(fbuf.copy_to(len, &mut [0]), Err(ReadError::OutOfRange));
+    prop_assert_eq!(fbuf.copy_to(usize::MAX, &mut [0]), Err(ReadError::OutOfRange));
+    if descriptor.epoch != 0 {
+        prop_assert!(fbuf.is_revoked());
+        prop_assert_eq!(fbuf.to_vec(), Err(ReadError::Revoked));
+        return Ok(());
+    }
+    prop_assert_eq!(fbuf.copy_to(len, &mut []), Ok(()));
+    let mut expected = vec![0; len];
+    if usize::from(descriptor.index) >= TOTAL && descriptor.offset == 0 && len > 0 {
+        expected[0] = 0xAB;
+    }
+    prop_assert_eq!(fbuf.to_vec(), Ok(expected), "the right buffer of the right region");
     Ok(())
 }
 
@@ -119,8 +160,10 @@ proptest! {
     }
 
     #[test]
-    fn a_descriptor_survives_the_slot(index: u16, generation: u32, offset: u32, len: u32) {
-        let descriptor = Descriptor { index, generation, offset, len };
+    fn a_descriptor_survives_the_slot(
+        lease: u8, index: u16, generation in 0u32..1 << 24, epoch: u16, offset: u32, len: u32,
+    ) {
+        let descriptor = Descriptor { lease, index, generation, epoch, offset, len };
         prop_assert_eq!(Descriptor::from_words(descriptor.to_words()), descriptor);
     }
 
@@ -131,24 +174,24 @@ proptest! {
             1..60,
         ),
     ) {
-        let (mut pool, mut peer_pool, _far) = both();
+        let mut hop = Hop::bare();
         let mut held: Vec<(PeerFbuf, Vec<u8>)> = Vec::new();
         for (bytes, keep) in messages {
-            if let Ok(mut fbuf) = pool.alloc(bytes.len()) {
+            hop.collect();
+            if let Ok(mut fbuf) = hop.pool.alloc(bytes.len()) {
                 fbuf.copy_from_slice(&bytes);
-                let descriptor = pool.lend(fbuf.freeze()).expect("its own");
-                let received = peer_pool.accept(descriptor).expect("it is honest");
-                held.push((received, bytes));
+                held.push((hop.hand_over(Part::Own(fbuf.freeze())), bytes));
             }
             while held.len() > keep {
                 let (fbuf, bytes) = held.remove(held.len() / 2);
-                prop_assert!(fbuf.to_vec() == bytes, "what was written is read");
+                prop_assert!(fbuf.to_vec() == Ok(bytes), "what was written is read");
             }
-            prop_assert_eq!(peer_pool.held(), held.len());
+            prop_assert_eq!(hop.holdings.held(), held.len());
         }
         held.clear();
-        pool.collect().expect("it is honest");
-        prop_assert_eq!((pool.free(), pool.lent(), peer_pool.held()), (TOTAL, 0, 0));
+        hop.collect();
+        let home = (hop.pool.free(), hop.leases.lent(), hop.holdings.held());
+        prop_assert_eq!(home, (TOTAL, 0, 0));
     }
 }
 
@@ -171,22 +214,38 @@ fn the_sequences_above_reach_every_check_of_a_descriptor() {
 
 #[test]
 fn buffers_dropped_by_many_threads_all_come_home() {
-    let (mut pool, mut peer_pool, _far) = both();
+    let mut hop = Hop::bare();
     for _ in 0..200 {
         let mut received = Vec::new();
-        while let Ok(fbuf) = pool.alloc(1) {
-            let descriptor = pool.lend(fbuf.freeze()).expect("its own");
-            received.push(peer_pool.accept(descriptor).expect("it is honest"));
+        while let Ok(fbuf) = hop.pool.alloc(1) {
+            received.push(hop.hand_over(Part::Own(fbuf.freeze())));
         }
         assert_eq!(received.len(), TOTAL);
+        // Every second one has two handles, which threads drop at the same time.
+        let clones: Vec<PeerFbuf> = received.iter().step_by(2).cloned().collect();
         std::thread::scope(|scope| {
+            scope.spawn(move || drop(clones));
             while received.len() >= 4 {
                 let share = received.split_off(received.len() - 4);
                 scope.spawn(move || drop(share));
             }
         });
         drop(received);
-        pool.collect().expect("it is honest");
-        assert_eq!((pool.free(), pool.lent(), peer_pool.held()), (TOTAL, 0, 0));
+        assert_eq!(hop.collect(), TOTAL);
+        let home = (hop.pool.free(), hop.leases.lent(), hop.holdings.held());
+        assert_eq!(home, (TOTAL, 0, 0));
     }
+}
+
+#[test]
+fn generations_go_round() {
+    let mut hop = Hop::bare();
+    let good =
+        |generation| Descriptor { lease: 0, index: 0, generation, epoch: 0, offset: 0, len: 1 };
+    for generation in 0..1 << 24 {
+        let fbuf = hop.holdings.accept(good(generation)).expect("it is the next");
+        hop.holdings.give_back(fbuf);
+    }
+    assert!(hop.holdings.accept(good(1)).is_err());
+    assert!(hop.holdings.accept(good(0)).is_ok());
 }

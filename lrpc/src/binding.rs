@@ -10,8 +10,8 @@ use std::time::Duration;
 use segment::failpoint;
 use segment::wait::{LOOKS, Step, Waiter};
 use unet::{
-    Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Credentials, Fbuf,
-    FbufMut, Delivery, PeerFbuf, Policy, Refusal, Wait,
+    Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Credentials, Delivery,
+    Fbuf, FbufMut, PeerFbuf, Policy, Refusal, Wait,
 };
 use zerocopy::{IntoBytes, TryFromBytes};
 

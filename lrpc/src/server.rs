@@ -8,9 +8,9 @@ use std::time::Duration;
 use segment::counters::Counter;
 use segment::failpoint;
 use unet::{
-    Address, AllocError, Arrival, Channel, ChannelId, Credentials, Endpoint, EndpointError,
-    EndpointOptions, Event, Fbuf, FbufMut, ListenError, ListenOptions, Delivery, PeerFbuf, Policy,
-    Wait,
+    Address, AllocError, Arrival, Channel, ChannelId, Credentials, Delivery, Endpoint,
+    EndpointError, EndpointOptions, Event, Fbuf, FbufMut, ListenError, ListenOptions, PeerFbuf,
+    Policy, Wait,
 };
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 

@@ -3,7 +3,7 @@
 //! A call's tag is the procedure's index, a reply's tag its status. Both begin with the call word;
 //! then follow the arguments or results, unless they are in the A-stack.
 
-use unet::{Channel, Fbuf, Delivery, Offer, SendError};
+use unet::{Channel, Delivery, Fbuf, Offer, SendError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::outcome::Reason;

@@ -3,8 +3,8 @@
 use allocation_counter::measure;
 use lrpc::{BindOptions, Binding, ExportOptions, Server};
 use unet::{
-    Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
-    Delivery, Offer, Wait,
+    Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
+    ListenOptions, Offer, Wait,
 };
 
 lrpc::interface! {

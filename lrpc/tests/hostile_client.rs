@@ -20,7 +20,7 @@ use support::raw::{
 };
 use support::{Random, address, beside, bind_beside, export, serve_all};
 use unet::{
-    Channel, CloseReason, ConnectError, Counter, Fault, Delivery, Offer, Refusal, SendError,
+    Channel, CloseReason, ConnectError, Counter, Delivery, Fault, Offer, Refusal, SendError,
     Snapshot, Wait,
 };
 
@@ -83,7 +83,10 @@ fn target(server: Server<Target>) -> Server<Target> {
         .on::<Fill>(|_, byte| Ok([byte; 1000]))
         .on::<Measure>(|call, ()| {
             let bulk = call.take_bulk().ok_or(NO_BUFFER)?;
-            assert_eq!(bulk.to_vec().len(), bulk.len());
+            match bulk.to_vec() {
+                Ok(bytes) => assert_eq!(bytes.len(), bulk.len()),
+                Err(error) => assert_eq!(error, unet::ReadError::Revoked),
+            }
             Ok(bulk.len() as u64)
         })
         .on::<Give>(|call, ()| {

@@ -14,8 +14,8 @@ use support::raw::{
 };
 use support::{Random, WAITS, address, beside, bind, bind_beside, bind_options, export};
 use unet::{
-    Address, Channel, CloseReason, Endpoint, EndpointOptions, Event, Fault, ListenOptions, Delivery,
-    Offer, Wait,
+    Address, Channel, CloseReason, Delivery, Endpoint, EndpointOptions, Event, Fault,
+    ListenOptions, Offer, Wait,
 };
 
 lrpc::interface! {

@@ -62,7 +62,7 @@ fn book(address: &Address, wait: Wait) -> (Server<Book>, Done) {
         .on::<Decline>(|_, _| Err(NUMBER))
         .on::<Bulk>(move |call, [number]| {
             bulk(number);
-            let taken = call.take_bulk().ok_or(1u16)?.to_vec();
+            let taken = call.take_bulk().ok_or(1u16)?.to_vec().map_err(|_| 2u16)?;
             let mut reply = call.alloc(taken.len()).map_err(|_| 2u16)?;
             reply.copy_from_slice(&taken);
             call.reply_with(reply.freeze());
@@ -139,7 +139,7 @@ fn bulk(binding: &Binding<Book>, number: u64) -> Outcome<()> {
     fbuf[..8].copy_from_slice(&number.to_le_bytes());
     binding.call_bulk::<Bulk>(&[number], Some(fbuf.freeze())).map(|reply| {
         assert_eq!(reply.results, [number]);
-        let bytes = reply.bulk.expect("it comes back").to_vec();
+        let bytes = reply.bulk.expect("it comes back").to_vec().expect("nothing was revoked");
         assert_eq!(bytes.len(), len);
         assert_eq!(bytes[..8], number.to_le_bytes());
         assert!(bytes[8..].iter().all(|byte| *byte == number as u8));

@@ -108,3 +108,44 @@ fn a_host_behind_a_dead_link_is_given_up_and_found_again() {
     assert!(dropped > 90, "{dropped}");
     assert_eq!(sim.buffers_in_use(a), 0);
 }
+
+#[test]
+fn other_layers_can_stand_between() {
+    let stack = |number: u8| {
+        format!(
+            "udp: above4 above6
+             icmp: ipv4 ipv6
+             above4 = tag(number=5): ipv4
+             above6 = tag(number=6): ipv6
+             ipv4(address=192.0.2.{number}/24): between
+             between = tag(number=7): arp
+             arp(mac=02:00:00:00:00:0{number}, address=192.0.2.{number}): ether
+             ipv6(mac=02:00:00:00:00:0{number}, address=2001:db8::{number}/64): below
+             below = checksum: ether
+             ether(mac=02:00:00:00:00:0{number}): wire
+             wire = device(mtu=1514)"
+        )
+    };
+    let mut sim = Sim::new(1);
+    let a = sim.host(&stack(1), &Kinds::standard()).expect("it is a stack");
+    let b = sim.host(&stack(2), &Kinds::standard()).expect("so is this");
+    let faults = Faults { mtu: 1514, ..Faults::default() };
+    sim.link((a, "wire"), (b, "wire"), faults).expect("both have a wire");
+    let mut who = Participants::default();
+    who.local.port = Some(7);
+    sim.graph(b).listen("udp", who).expect("nobody else listens");
+    for address in ["192.0.2.2", "2001:db8::2"] {
+        for node in ["udp", "icmp"] {
+            let session = open(&mut sim, a, node, address);
+            for number in 0..5 {
+                sim.push(a, session, &content(number));
+                sim.run_for(Duration::from_secs(1), 10_000);
+            }
+            let host = if node == "udp" { b } else { a };
+            let came: Vec<Vec<u8>> =
+                sim.take_received(host).into_iter().map(|(_, payload)| payload).collect();
+            assert!(came == (0..5).map(content).collect::<Vec<_>>(), "{node} {address}");
+        }
+    }
+    assert_eq!(sim.graph(a).all_drops() + sim.graph(b).all_drops(), 0);
+}

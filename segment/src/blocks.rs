@@ -80,6 +80,12 @@ impl Blocks {
         }
     }
 
+    /// How many buffers there are.
+    #[inline(always)]
+    pub fn count(&self) -> usize {
+        self.shares.len()
+    }
+
     /// How many bytes each buffer has.
     #[inline(always)]
     pub fn buffer_bytes(&self) -> usize {
@@ -133,7 +139,9 @@ impl Deref for Block {
     fn deref(&self) -> &[u8] {
         // SAFETY: the buffer lies in the region, which lives as long as this; the token is the only
         // way to its bytes (invariant 1), and the peer's mapping of them is read-only.
-        unsafe { std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes) }
+        unsafe {
+            std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes)
+        }
     }
 }
 
@@ -230,7 +238,9 @@ impl Deref for Shared {
     fn deref(&self) -> &[u8] {
         // SAFETY: the buffer lies in the region, which lives as long as this; while a share is there
         // nobody writes but through `get_mut`, whose borrow excludes this one (invariants 1 and 2).
-        unsafe { std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes) }
+        unsafe {
+            std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes)
+        }
     }
 }
 

@@ -94,6 +94,13 @@ impl Reclaims {
         }
         Err(Fault::FreeSequence)
     }
+
+    /// Whether a returned buffer, or nonsense, is there to be taken.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        let word = self.words[self.next as usize % CAPACITY].load(Ordering::Relaxed);
+        (word >> 48) as u16 != sequence(self.next).wrapping_sub(CAPACITY as u16)
+    }
 }
 
 /// An empty queue on the heap, for models and tests.

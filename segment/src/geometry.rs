@@ -282,8 +282,7 @@ impl Geometry {
             huge_pages: u32::from(self.huge_pages),
             classes: self.classes,
         };
-        let mut memory =
-            OwnMemory::create(name, self.total_bytes(), self.backing(locked))?;
+        let mut memory = OwnMemory::create(name, self.total_bytes(), self.backing(locked))?;
         let mut page = memory.carve(HEADER, size_of::<Header>()).ok_or(CreateError::Size)?;
         page.copy_from_slice(header.as_bytes());
         let segment = OwnSegment { geometry: *self, memory };

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use crate::book::{bits, columns, cover_a_word, number, table};
 use crate::counters::{CELLS, Counter};
 use crate::free_queue::{CAPACITY, Returns};
-use crate::geometry::{self, ARMED, COUNTERS, CPU, CREDIT, FREE_QUEUE, Geometry, SEND_QUEUE};
-use crate::geometry::{HEADER, OwnSegment, PeerSegment};
+use crate::geometry::{self, ARMED, COUNTERS, CPU, CREDIT, EPOCHS, FREE_QUEUE, Geometry};
+use crate::geometry::{HEADER, OwnSegment, PeerSegment, SEND_QUEUE};
 use crate::ring::{self, Cell, Producer};
 use crate::sync::{AtomicU64, Ordering};
 use crate::{Fault, Incarnation, memory};
@@ -23,8 +23,8 @@ fn word(own: &OwnSegment, offset: usize) -> u64 {
 }
 
 #[test]
-fn the_control_page_is_as_its_table_says() {
-    let rows = table("The control page", 0);
+fn the_control_pages_are_as_its_table_says() {
+    let rows = table("The control pages", 0);
     let code = [
         ("HEADER", HEADER, Some(geometry::HEADER_BYTES)),
         ("ARMED", ARMED, Some(8)),
@@ -32,6 +32,7 @@ fn the_control_page_is_as_its_table_says() {
         ("CPU", CPU, Some(8)),
         ("COUNTERS", COUNTERS, Some(CELLS * 8)),
         ("FREE_QUEUE", FREE_QUEUE, Some(CAPACITY * 8)),
+        ("EPOCHS", EPOCHS, Some(geometry::MAX_BUFFERS * 8)),
         ("SEND_QUEUE", SEND_QUEUE, None),
     ];
     // Every constant of the source that is an offset is among them.
@@ -52,7 +53,8 @@ fn the_control_page_is_as_its_table_says() {
 
 #[test]
 fn what_one_side_polls_and_the_other_writes_shares_no_cache_line() {
-    let lines = [ARMED, CREDIT, CPU, COUNTERS, FREE_QUEUE, SEND_QUEUE].map(|offset| offset / 64);
+    let lines = [ARMED, CREDIT, CPU, COUNTERS, FREE_QUEUE, EPOCHS, SEND_QUEUE];
+    let lines = lines.map(|offset| offset / 64);
     assert!(lines.is_sorted_by(|a, b| a < b));
     assert!(lines.iter().all(|line| line * 64 >= geometry::HEADER_BYTES));
 }
@@ -77,7 +79,7 @@ fn the_parts_and_limits_of_a_segment_are_as_their_tables_say() {
 
     let limits = [
         ("layout version", geometry::VERSION as usize),
-        ("slots, fewest", *geometry::SLOTS.start() as usize),
+        ("slots, fewest (a region: 0)", *geometry::SLOTS.start() as usize),
         ("slots, most", *geometry::SLOTS.end() as usize),
         ("size classes of a pool", geometry::MAX_CLASSES),
         ("buffers of a pool, all classes", geometry::MAX_BUFFERS),
@@ -114,6 +116,12 @@ fn a_slots_first_word_is_as_its_table_says() {
     let names: Vec<&str> = rows.iter().map(|[_, name]| name.as_str()).collect();
     assert_eq!(names, ["sequence", "tag", "descriptors", "length"]);
     assert_eq!([8, 16].map(|at| word(&own, SEND_QUEUE + at)), [5, 6], "descriptors come first");
+    let mut marked = Cell::new(0);
+    marked.append_descriptor([7, 8]);
+    marked.mark(0x80);
+    producer.try_push(&marked).expect("there is room");
+    let third = word(&own, SEND_QUEUE + 2 * ring::SLOT_BYTES);
+    assert_eq!(field(third, "descriptors"), 0x81, "MORE is bit 15 of the word");
 }
 
 #[test]
@@ -121,16 +129,16 @@ fn a_word_of_the_free_queue_is_as_its_table_says() {
     let rows = columns(&table("A word of the free queue", 0), [0, 1]);
     cover_a_word(rows.iter().map(|[range, _]| range.as_str()));
     let names: Vec<&str> = rows.iter().map(|[_, name]| name.as_str()).collect();
-    assert_eq!(names, ["sequence", "index", "generation"]);
+    assert_eq!(names, ["sequence", "left_behind", "lease", "generation"]);
     let (own, _) = pair(Geometry { slots: 8, ..Geometry::default() });
     let fields = |word| rows.iter().map(|[range, _]| bits(range, word)).collect::<Vec<_>>();
     let before = u64::from(1u16.wrapping_sub(CAPACITY as u16));
-    assert_eq!(fields(word(&own, FREE_QUEUE)), [before, 0, 0]);
+    assert_eq!(fields(word(&own, FREE_QUEUE)), [before, 0, 0, 0]);
     let returns = Returns::attach(&own);
     returns.push(0x1234, 0x89ab_cdef);
-    returns.push(1, 2);
-    assert_eq!(fields(word(&own, FREE_QUEUE)), [1, 0x1234, 0x89ab_cdef]);
-    assert_eq!(fields(word(&own, FREE_QUEUE + 8)), [2, 1, 2]);
+    returns.push(0x8001, 2);
+    assert_eq!(fields(word(&own, FREE_QUEUE)), [1, 0, 0x1234, 0x89ab_cdef]);
+    assert_eq!(fields(word(&own, FREE_QUEUE + 8)), [2, 1, 1, 2]);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use crate::Fault;
 use crate::control::{DecodeError, Frame, MAX_PRIVATE};
 use crate::free_queue::{self, CAPACITY, Reclaims, Returns};
-use crate::geometry::{Class, Geometry, MAX_BUFFER_BYTES, MAX_BUFFERS, MAX_CLASSES, SLOTS};
+use crate::geometry::{Class, Geometry, HEADER_BYTES, MAX_BUFFER_BYTES, MAX_BUFFERS};
+use crate::geometry::{MAX_CLASSES, SLOTS};
 use crate::memory::{AttachError, MAX_SEGMENT_BYTES};
 use crate::ring::{Cell, Consumer, Popped, Producer, PushRefusal, SLOT_PAYLOAD, Slot};
 use crate::sync::{AtomicU64, Ordering};
@@ -31,9 +32,9 @@ fn class() -> impl Strategy<Value = Class> {
 }
 
 fn geometry() -> impl Strategy<Value = Geometry> {
-    let slots = prop_oneof![any::<u32>(), (0u32..20).prop_map(|shift| 1 << shift)];
-    let area = prop_oneof![any::<u32>(), (0u32..100).prop_map(|lines| lines * 64)];
-    (slots, area, prop::array::uniform4(class()), any::<bool>()).prop_map(
+    let slots = prop_oneof![any::<u32>(), (0u32..20).prop_map(|shift| 1 << shift), Just(0)];
+    let area = prop_oneof![any::<u32>(), (0u32..100).prop_map(|lines| lines * 64), Just(0)];
+    (slots, area, prop::array::uniform6(class()), any::<bool>()).prop_map(
         |(slots, area_bytes, mut classes, huge_pages)| {
             // Often in order, as a valid one's are.
             if slots % 2 == 0 {
@@ -46,7 +47,12 @@ fn geometry() -> impl Strategy<Value = Geometry> {
 
 /// What a layout that was accepted may be relied on for.
 fn is_sound(geometry: &Geometry) -> Result<(), TestCaseError> {
-    prop_assert!(SLOTS.contains(&geometry.slots) && geometry.slots.is_power_of_two());
+    if geometry.is_valid_region() {
+        prop_assert_eq!((geometry.slots, geometry.area_bytes), (0, 0));
+        prop_assert!(!geometry.is_valid(), "it is never both");
+    } else {
+        prop_assert!(SLOTS.contains(&geometry.slots) && geometry.slots.is_power_of_two());
+    }
     prop_assert!(geometry.total_bytes() <= MAX_SEGMENT_BYTES);
     let mut end = geometry.area_offset() + geometry.area_bytes as usize;
     let mut buffers = 0;
@@ -107,7 +113,7 @@ proptest! {
     #[test]
     fn a_header_of_any_layout_is_refused_or_sound_and_of_its_segments_size(
         layout in geometry(),
-        lies in prop::option::of((0usize..72, any::<u8>())),
+        lies in prop::option::of((0usize..HEADER_BYTES, any::<u8>())),
         wrong in any::<bool>(),
     ) {
         // Only a layout that is in bounds has a size that can be computed.
@@ -133,7 +139,7 @@ proptest! {
 
     #[test]
     fn a_layout_that_calls_itself_valid_is_sound(layout in geometry()) {
-        if layout.is_valid() {
+        if layout.is_valid() || layout.is_valid_region() {
             is_sound(&layout)?;
         }
     }
@@ -158,12 +164,23 @@ proptest! {
         prop_assert!(layout.is_valid());
         let own = layout.create(crate::Incarnation(9), false).expect("it is valid");
         let peer = Geometry::attach(own.as_fd(), crate::Incarnation(9)).expect("it is honest");
+        let as_region = Geometry::attach_region(own.as_fd()).err();
+        prop_assert_eq!(as_region, Some(AttachError::WrongLayout));
         prop_assert_eq!(peer.geometry(), &layout);
         prop_assert_eq!(peer.area().len(), layout.area_bytes as usize);
         for (number, class) in layout.classes.iter().enumerate() {
-            let bytes = peer.class(number).expect("there are four").len();
-            prop_assert_eq!(bytes, class.buffer_bytes as usize * class.buffers as usize);
+            let bytes = class.buffer_bytes as usize * class.buffers as usize;
+            let end = layout.class_offset(number) + bytes;
+            prop_assert!(end <= peer.all().len(), "every class lies within what is mapped");
         }
+
+        let region = Geometry::region(layout.classes, false);
+        prop_assert!(region.is_valid_region());
+        let own = region.create(crate::Incarnation(9), false).expect("it is valid");
+        let peer = Geometry::attach_region(own.as_fd()).expect("it is honest");
+        prop_assert_eq!(peer.geometry(), &region);
+        let as_segment = Geometry::attach(own.as_fd(), crate::Incarnation(9)).err();
+        prop_assert_eq!(as_segment, Some(AttachError::WrongLayout));
     }
 
     #[test]

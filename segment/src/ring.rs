@@ -287,9 +287,10 @@ impl Producer {
         if self.limit - self.next >= count as u64 { Ok(()) } else { Err(PushRefusal::Full) }
     }
 
-    /// How many slots there are.
-    pub fn capacity(&self) -> usize {
-        self.slots.len()
+    /// For how many pushes at once there is room again for sure, once the consumer has taken everything:
+    /// it may not have published the credit for the last quarter.
+    pub fn largest_room(&self) -> usize {
+        self.slots.len() - Consumer::step(&self.slots) as usize + 1
     }
 
     /// How many cells were published.

@@ -34,9 +34,9 @@ fn sockets(name: &str) -> (Socket, Socket) {
 /// Passes a segment's descriptor as a handshake does.
 fn received(own: &OwnSegment, name: &str) -> OwnedFd {
     let (near, far) = sockets(name);
-    assert_eq!(near.send(&Frame::bare(Kind::Hello, 1), Some(own.as_fd())), Sent::Yes);
+    assert_eq!(near.send(&Frame::bare(Kind::Hello, 1), &[own.as_fd()]), Sent::Yes);
     match far.receive() {
-        Received::Frame(_, Some(descriptor)) => descriptor,
+        Received::Frame(_, mut fds) if fds.len() == 1 => fds.remove(0),
         other => panic!("a frame with a descriptor was sent: {other:?}"),
     }
 }
@@ -202,7 +202,7 @@ fn who_shares_an_eventfd_can_block_its_waker_and_no_doorbell_can() {
     // The doorbell, and a sleeper that does its worst: it clears every flag and never reads.
     let (near, far) = sockets("bell");
     fcntl_setfl(&far, OFlags::empty()).expect("it may");
-    let ring = |epoch| near.send(&Frame::bare(Kind::Doorbell, epoch), None);
+    let ring = |epoch| near.send(&Frame::bare(Kind::Doorbell, epoch), &[]);
     let begin = Instant::now();
     assert!((1..).take_while(|epoch| ring(*epoch) == Sent::Yes).count() > 1, "some fit");
     assert_eq!(ring(0), Sent::Full);

@@ -41,8 +41,11 @@ fn serve(address: &Address) -> Result<(), Box<dyn Error>> {
                 // waiting.
                 let sent = if message.fbuf().is_none() {
                     channel.try_send(message.inline())
+                } else if let Ok(bytes) = message.to_vec() {
+                    channel.try_send(&bytes)
                 } else {
-                    channel.try_send(&message.to_vec())
+                    eprintln!("the client took its message back");
+                    continue;
                 };
                 match sent {
                     Ok(Offer::Taken) => {}
@@ -60,7 +63,7 @@ fn ask(address: &Address, words: &[&str]) -> Result<(), Box<dyn Error>> {
     for word in words {
         let start = Instant::now();
         channel.send(word.as_bytes())?;
-        let echo = channel.recv()?.to_vec();
+        let echo = channel.recv()?.to_vec()?;
         println!("{} ({:?})", String::from_utf8_lossy(&echo), start.elapsed());
     }
     Ok(())

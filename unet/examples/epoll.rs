@@ -56,9 +56,10 @@ fn echo(endpoint: &mut Endpoint, event: Event) {
         }
         Event::Message(from, message) => match endpoint.channel_mut(from) {
             // Not `send`, which would wait for a client that does not read.
-            Some(channel) => match channel.try_send(&message.to_vec()) {
-                Ok(Offer::Taken) => Ok(()),
-                Ok(Offer::Full(())) => Err("no room for an echo".to_owned()),
+            Some(channel) => match message.to_vec().map(|bytes| channel.try_send(&bytes)) {
+                Ok(Ok(Offer::Taken)) => Ok(()),
+                Ok(Ok(Offer::Full(()))) => Err("no room for an echo".to_owned()),
+                Ok(Err(error)) => Err(error.to_string()),
                 Err(error) => Err(error.to_string()),
             },
             None => Ok(()),

@@ -58,7 +58,11 @@ async fn serve(address: Address) -> Result<(), Box<dyn Error>> {
             Event::Message(from, message) => {
                 let Some(channel) = endpoint.endpoint.channel_mut(from) else { continue };
                 // Not `send`, which would wait for room and stop all tasks of this thread.
-                match channel.try_send(&message.to_vec()) {
+                let Ok(bytes) = message.to_vec() else {
+                    eprintln!("the client took its message back");
+                    continue;
+                };
+                match channel.try_send(&bytes) {
                     Ok(unet::Offer::Taken) => {}
                     Ok(unet::Offer::Full(())) => eprintln!("no room for an echo"),
                     Err(error) => eprintln!("no echo: {error}"),

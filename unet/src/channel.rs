@@ -1,6 +1,7 @@
 //! A channel: two processes joined by two segments.
 
 mod ending;
+mod lending;
 mod receiving;
 mod sending;
 mod waiting;
@@ -8,7 +9,7 @@ mod waiting;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use fbufs::{Holdings, Leases, Message, Path, Pool, Quota};
+use fbufs::{Holdings, Leases, Path, Pool, Quota};
 use segment::control::{Frame, Sent, Socket};
 use segment::counters::{Counter, Counters};
 use segment::doorbell::{Bell, Sleeper};
@@ -20,6 +21,7 @@ use segment::wait::{Cores, Pulse, Wait};
 use segment::{Fault, Incarnation};
 
 use crate::Address;
+use crate::delivery::Partial;
 use crate::handshake::{ConnectError, ConnectOptions, connect};
 
 /// Why a channel is closed.
@@ -95,6 +97,11 @@ pub(crate) struct Parts {
 }
 
 /// One side of a channel. Owned by one thread; dropping it closes the channel.
+///
+/// Who passes messages on holds the channel that they go out by in an [`crate::Endpoint`], or looks at it
+/// now and then, by receiving or by [`Channel::lent`]: what comes back there goes back to the domains
+/// before this one then. Closing takes back what the peer still holds: who has sent in buffers of a pool
+/// of its own waits until nothing is lent, or the last messages read as revoked.
 pub struct Channel {
     producer: Producer,
     consumer: Consumer,
@@ -111,8 +118,7 @@ pub struct Channel {
     pool: Pool,
     leases: Leases,
     holdings: Holdings,
-    /// The beginning of a message whose last slot has not come yet.
-    partial: Message,
+    partial: Partial,
     path: Path,
     area: OwnBytes,
     peer_area: PeerBytes,
@@ -161,7 +167,7 @@ impl Channel {
             pool,
             leases,
             holdings,
-            partial: Message::new(),
+            partial: Partial::default(),
             path,
             bell,
             socket,

@@ -13,6 +13,14 @@ pub(crate) const DESCRIPTORS: usize = SLOT_PAYLOAD / Descriptor::BYTES;
 /// In a slot's count of descriptors: further ones follow in the next slot.
 pub(crate) const MORE: u8 = 0x80;
 
+/// The beginning of a message whose last slot has not come yet.
+#[derive(Debug, Default)]
+pub(crate) struct Partial {
+    message: Message,
+    /// Empty parts are not kept, but count: a message ends.
+    descriptors: usize,
+}
+
 /// What was received: bytes that came in the slot, in private memory, and perhaps a message in buffers
 /// of the peer's, or of domains before it.
 ///
@@ -31,14 +39,14 @@ impl Delivery {
     pub(crate) fn complete(
         &mut self,
         holdings: &mut Holdings,
-        partial: &mut Message,
+        partial: &mut Partial,
     ) -> Result<bool, Fault> {
         match self.cell.descriptors() {
-            0 if partial.is_empty() => Ok(true),
-            1 if partial.is_empty() && self.cell.len() >= Descriptor::BYTES => {
+            0 if partial.descriptors == 0 => Ok(true),
+            1 if partial.descriptors == 0 && self.cell.len() >= Descriptor::BYTES => {
                 let [first, second, ..] = *self.cell.words();
                 let fbuf = holdings.accept(Descriptor::from_words([first, second]))?;
-                self.message.append_part(Part::Peer(fbuf));
+                self.message.begin_with(Part::Peer(fbuf));
                 Ok(true)
             }
             _ => self.take_descriptors(holdings, partial),
@@ -49,20 +57,21 @@ impl Delivery {
     fn take_descriptors(
         &mut self,
         holdings: &mut Holdings,
-        partial: &mut Message,
+        partial: &mut Partial,
     ) -> Result<bool, Fault> {
         let more = self.cell.descriptors() & MORE != 0;
         let count = usize::from(self.cell.descriptors() & !MORE);
-        let too_many = count > DESCRIPTORS || partial.parts().len() + count > MAX_PARTS;
+        let too_many = count > DESCRIPTORS || partial.descriptors + count > MAX_PARTS;
         if count == 0 || too_many || self.cell.len() < count * Descriptor::BYTES {
             return Err(Fault::DescriptorCount);
         }
         for words in self.cell.words().as_chunks().0.iter().take(count) {
             let fbuf = holdings.accept(Descriptor::from_words(*words))?;
-            partial.append_part(Part::Peer(fbuf));
+            partial.message.append_part(Part::Peer(fbuf));
         }
+        partial.descriptors += count;
         if !more {
-            self.message = std::mem::take(partial);
+            self.message = std::mem::take(partial).message;
         }
         Ok(!more)
     }
@@ -111,6 +120,11 @@ impl Delivery {
         if self.message.parts().is_empty() {
             return None;
         }
+        self.take_first()
+    }
+
+    #[inline]
+    fn take_first(&mut self) -> Option<PeerFbuf> {
         match self.message.pop_part() {
             Some(Part::Peer(fbuf)) => Some(fbuf),
             _ => None,

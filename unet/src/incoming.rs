@@ -30,16 +30,17 @@ struct Request {
     segment: OwnedFd,
     /// The descriptors of the regions that the client offers, until they are mapped.
     offered: Vec<OwnedFd>,
-    path: Path,
+    /// Those regions, or what is wrong with them: it stays so.
+    path: Result<Path, AttachError>,
     options: ChannelOptions,
 }
 
 impl Request {
-    fn map(&mut self) -> Result<(), AttachError> {
+    fn map(&mut self) -> Result<&Path, AttachError> {
         if !self.offered.is_empty() {
-            self.path = Path::attach(std::mem::take(&mut self.offered))?;
+            self.path = Path::attach(std::mem::take(&mut self.offered));
         }
-        Ok(())
+        self.path.as_ref().map_err(|error| *error)
     }
 }
 
@@ -55,7 +56,7 @@ impl Incoming {
             return None;
         }
         let segment = descriptors.remove(0);
-        let (offered, path) = (descriptors, Path::default());
+        let (offered, path) = (descriptors, Ok(Path::default()));
         let request = Request { socket, credentials, hello, segment, offered, path, options };
         Some(Self { request: Some(request) })
     }
@@ -70,8 +71,7 @@ impl Incoming {
     /// Six system calls a region, the first time.
     pub fn path(&mut self) -> Result<&Path, AttachError> {
         let request = self.request.as_mut().expect("it is taken only by methods that consume this");
-        request.map()?;
-        Ok(&request.path)
+        request.map()
     }
 
     /// Who asks, by the kernel's word.
@@ -166,7 +166,7 @@ fn welcome(
         peer_membarrier: request.hello.flags & MEMBARRIER != 0,
         wait,
         private: request.hello.private().to_vec(),
-        paths: (path.clone(), request.path),
+        paths: (path.clone(), request.path?),
         quota: request.options.quota,
     });
     if !channel.send_welcome(&frame, path) {

@@ -38,16 +38,17 @@
 
 mod address;
 mod channel;
+mod delivery;
 mod endpoint;
 mod handshake;
 mod incoming;
 mod listening;
-mod delivery;
 mod policy;
 mod readiness;
 
 pub use address::{Address, AddressError};
 pub use channel::{Channel, CloseReason, Offer, SendError};
+pub use delivery::{Delivery, MAX_INLINE, MAX_INLINE_WITH_FBUF};
 pub use endpoint::{
     Arrival, ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError,
 };
@@ -59,7 +60,6 @@ pub use handshake::{
     AcceptError, ChannelOptions, ConnectError, ConnectOptions, ListenOptions, Refusal,
 };
 pub use incoming::Incoming;
-pub use delivery::{Delivery, MAX_INLINE, MAX_INLINE_WITH_FBUF};
 pub use policy::Policy;
 pub use segment::counters::{Counter, Counters, Snapshot};
 pub use segment::geometry::{Class, Geometry};

@@ -77,11 +77,15 @@ fn live(channel: &mut Channel, step: &str) {
             fbuf.copy_from_slice(&BUFFER);
             channel.send_fbuf(0, fbuf.freeze(), b"beside").expect("the survivor is there");
         }
-        "receive" => drop(channel.recv().expect("the survivor sends").to_vec()),
+        "receive" => {
+            drop(channel.recv().expect("the survivor sends").to_vec().expect("nothing was revoked"))
+        }
         // Until it is killed, or stopped.
         _ => loop {
             match channel.recv() {
-                Ok(message) => channel.send(&message.to_vec()).expect("the survivor is there"),
+                Ok(message) => channel
+                    .send(&message.to_vec().expect("nothing was revoked"))
+                    .expect("the survivor is there"),
                 Err(_) => std::thread::sleep(PATIENCE),
             }
         },
@@ -187,7 +191,10 @@ fn until_closed(channel: &mut Channel) -> (Received, CloseReason) {
         match channel.recv() {
             Ok(message) => {
                 // The dead sender's memory can still be read.
-                let bulk = message.fbuf().map(|fbuf| fbuf.to_vec()).unwrap_or_default();
+                let bulk = message
+                    .fbuf()
+                    .map(|fbuf| fbuf.to_vec().expect("nothing was revoked"))
+                    .unwrap_or_default();
                 received.push((message.inline().to_vec(), bulk));
             }
             Err(reason) => return (received, reason),

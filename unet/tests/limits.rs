@@ -98,7 +98,9 @@ fn role_other_user() {
                     }
                     Event::Message(id, message) => {
                         let channel = endpoint.channel_mut(id).expect("it just spoke");
-                        channel.send(&message.to_vec()).expect("the client is there");
+                        channel
+                            .send(&message.to_vec().expect("nothing was revoked"))
+                            .expect("the client is there");
                     }
                     Event::Closed(..) => {}
                 }
@@ -153,7 +155,9 @@ fn processes_of_different_users_meet_only_where_both_policies_allow_it() {
                 Some(Event::Message(id, message)) => {
                     let channel = endpoint.channel_mut(id).expect("it just spoke");
                     assert_eq!(channel.credentials().uid, NOBODY);
-                    channel.send(&message.to_vec()).expect("it is there");
+                    channel
+                        .send(&message.to_vec().expect("nothing was revoked"))
+                        .expect("it is there");
                 }
                 _ => {}
             }
@@ -605,7 +609,9 @@ fn role_starved_server() {
             Event::Incoming(incoming) => drop(endpoint.accept(incoming, b"")),
             Event::Message(id, message) => {
                 let channel = endpoint.channel_mut(id).expect("it just spoke");
-                channel.send(&message.to_vec()).expect("the client is there");
+                channel
+                    .send(&message.to_vec().expect("nothing was revoked"))
+                    .expect("the client is there");
             }
             Event::Closed(..) => {}
         }

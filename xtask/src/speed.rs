@@ -43,6 +43,14 @@ pub enum Figure {
     ToLimit(Pick, &'static str),
     /// The 99.9th percentile as a multiple of the median.
     Tail(Pick),
+    /// The mean as a multiple of what the record itself is compared with, by turns in the same run.
+    ToReference(Pick),
+    /// The same upside down: the rate as a share of the reference's.
+    OfReference(Pick),
+    /// What a record's mean has more than another's, in nanoseconds, for each of so many parts.
+    Each(Pick, Pick, f64),
+    /// Bytes that were copied in a hop, which must be counted.
+    Copied(Pick),
 }
 
 /// A limit on a figure.
@@ -91,6 +99,22 @@ impl Figure {
             }
             Figure::ToLimit(one, limit) => {
                 Ok(number(one.find(round)?, "mean_ns")? / one.limit(round, limit)?)
+            }
+            Figure::ToReference(one) => {
+                let record = one.find(round)?;
+                Ok(number(record, "mean_ns")? / number(record, "reference_ns")?)
+            }
+            Figure::OfReference(one) => {
+                let record = one.find(round)?;
+                Ok(number(record, "reference_ns")? / number(record, "mean_ns")?)
+            }
+            Figure::Each(one, other, parts) => {
+                let (one, other) = (one.find(round)?, other.find(round)?);
+                Ok((number(one, "mean_ns")? - number(other, "mean_ns")?) / parts)
+            }
+            Figure::Copied(one) => {
+                let copied = one.find(round)?["copied_per_hop"].as_f64();
+                copied.context("a record does not say how many bytes were copied")
             }
             Figure::Tail(one) => {
                 let record = one.find(round)?;
@@ -175,7 +199,8 @@ mod tests {
     fn round() -> Round {
         let rtt = json!({"host": {}, "records": [
             {"system": "unet", "payload_bytes": 8, "mean_ns": 90.0, "p50_ns": 88, "p999_ns": 132, "ratio_to_floor": 1.8},
-            {"system": "unet", "payload_bytes": 4096, "mean_ns": 110.0, "ratio_to_floor": null},
+            {"system": "unet", "payload_bytes": 4096, "mean_ns": 110.0, "ratio_to_floor": null,
+             "reference_ns": 99.0, "copied_per_hop": 0.0},
         ]});
         let limits = json!({"host": {"floors": {"yield_one_core_ns": 45.0}}, "records": []});
         vec![("rtt", rtt), ("limits", limits)]
@@ -190,6 +215,14 @@ mod tests {
         assert_eq!(Figure::ToFloor(small()).read(&round()).expect("there"), 1.8);
         assert_eq!(Figure::Tail(small()).read(&round()).expect("there"), 1.5);
         assert_eq!(Figure::Means(small(), small()).read(&round()).expect("there"), 1.0);
+        let large = || payload("rtt", "unet", 4096);
+        let ratio = Figure::ToReference(large()).read(&round()).expect("there");
+        assert!((ratio - 110.0 / 99.0).abs() < 1e-9);
+        let share = Figure::OfReference(large()).read(&round()).expect("there");
+        assert!((share - 0.9).abs() < 1e-9);
+        assert_eq!(Figure::Each(large(), small(), 10.0).read(&round()).expect("there"), 2.0);
+        assert_eq!(Figure::Copied(large()).read(&round()).expect("there"), 0.0);
+        assert!(Figure::Copied(small()).read(&round()).is_err());
         assert_eq!(
             Figure::ToLimit(small(), "yield_one_core_ns").read(&round()).expect("there"),
             2.0
@@ -225,10 +258,13 @@ mod tests {
                 Figure::ToFloor(one)
                 | Figure::MillionsPerSecond(one)
                 | Figure::Tail(one)
+                | Figure::ToReference(one)
+                | Figure::OfReference(one)
+                | Figure::Copied(one)
                 | Figure::ToLimit(one, _) => {
                     vec![one]
                 }
-                Figure::Means(one, other) => vec![one, other],
+                Figure::Means(one, other) | Figure::Each(one, other, _) => vec![one, other],
             };
             for pick in picks {
                 assert!(

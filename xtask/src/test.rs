@@ -154,9 +154,22 @@ fn smoke(context: &Context) -> Result<Done> {
     bench.args(["--", "null-rpc", "--system", "lrpc,unet", "--wait", "spin,adaptive,park"]);
     bench.args(["--duration", "100ms", "--format", "json"]);
     let said = capture(&mut bench, LIMIT)?;
-    match count_records(&said.stdout)? {
-        6 => passed("6 records of 6"),
-        other => bail!("unet-bench printed {other} records of 6: run it by hand to see why"),
+    expect(6, &said.stdout)?;
+    let mut fbuf = context.workspace.cargo(["run", "--quiet", "--release", "--bin", "unet-bench"]);
+    fbuf.args(["--", "fbuf", "--system", "unet,fbuf/volatile,fbuf/read,fbuf/secured,layers"]);
+    fbuf.args(["--domains", "1,2,3", "--size", "4K,1M", "--duration", "100ms"]);
+    fbuf.args(["--format", "json"]);
+    // One of slots, six hand-offs, four pipelines, two secured, four stacks of layers.
+    expect(17, &capture(&mut fbuf, LIMIT)?.stdout)?;
+    passed("23 records of 23")
+}
+
+fn expect(records: usize, stdout: &str) -> Result<()> {
+    match count_records(stdout)? {
+        found if found == records => Ok(()),
+        other => {
+            bail!("unet-bench printed {other} records of {records}: run it by hand to see why")
+        }
     }
 }
 

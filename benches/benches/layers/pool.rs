@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::Criterion;
-use fbufs::{PeerPool, Pool};
+use fbufs::{Holdings, Leases, Part, Path, Pool, Quota};
 use segment::control::{Listener, Socket};
 use segment::doorbell::Bell;
 
@@ -23,9 +23,11 @@ fn socket() -> (Arc<Socket>, Socket) {
 pub fn pool(criterion: &mut Criterion) {
     let (mut owner, receiver) = pair::sides();
     let (socket, _other_end) = socket();
-    let mut pool = Pool::new(&mut owner.own, &owner.peer);
+    let mut pool = Pool::in_segment(&mut owner.own);
+    let path = Path::default();
+    let mut leases = Leases::new(&pool, &path, &owner.peer, Quota::default());
     let bell = Arc::new(Bell::attach(&receiver.peer, false));
-    let mut lent = PeerPool::new(&receiver.own, &receiver.peer, bell, socket);
+    let mut holdings = Holdings::new(&receiver.own, &receiver.peer, &path, bell, socket);
     let mut group = criterion.benchmark_group("pool");
     for bytes in [4 << 10, 64 << 10, 1 << 20] {
         group.bench_function(format!("take and drop, {bytes} B"), |bencher| {
@@ -34,9 +36,10 @@ pub fn pool(criterion: &mut Criterion) {
         group.bench_function(format!("hand over and back, {bytes} B"), |bencher| {
             bencher.iter(|| {
                 let fbuf = pool.alloc(bytes).expect("a buffer is free").freeze();
-                let descriptor = pool.lend(fbuf).expect("it is this pool's");
-                drop(lent.accept(black_box(descriptor)).expect("the descriptor is honest"));
-                pool.collect().expect("nothing is wrong")
+                let descriptor = leases.lend(Part::Own(fbuf)).expect("it is this pool's");
+                let received = holdings.accept(black_box(descriptor));
+                holdings.give_back(received.expect("the descriptor is honest"));
+                leases.collect(&mut pool).expect("nothing is wrong")
             });
         });
     }

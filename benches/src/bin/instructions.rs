@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use lrpc::{BindOptions, Binding, ExportOptions, Server};
 use unet::{
-    Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
-    Delivery, Offer, Wait,
+    Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
+    ListenOptions, Offer, Wait,
 };
 
 type Done = Result<(), Box<dyn Error>>;

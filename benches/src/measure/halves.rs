@@ -14,6 +14,30 @@ pub trait Echo {
     fn round_trip(&mut self) -> Result<(), Fault>;
     /// Tells the server to leave its loop.
     fn finish(&mut self) -> Result<(), Fault>;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64 {
+        0
+    }
+    /// What is the question, where it is only a part of the round trip; since it was last asked.
+    fn inner(&mut self, _: &Stamps) -> Option<Inner> {
+        None
+    }
+    /// How many ticks that part took in the last round trip, [`NOT_IN_QUESTION`] if it had none.
+    fn last_inner(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// In place of ticks: a round trip that only served the comparison.
+pub const NOT_IN_QUESTION: u64 = u64::MAX;
+
+/// A part of round trips that was timed within them, and what it is compared with, by turns.
+#[derive(Clone, Copy, Debug)]
+pub struct Inner {
+    /// The mean.
+    pub mean_ns: f64,
+    /// The comparison's name and mean.
+    pub reference: (&'static str, f64),
 }
 
 /// [`Echo`], many times.
@@ -29,6 +53,10 @@ pub trait RoundTrips {
     ) -> Result<(), Fault>;
     /// Tells the server to leave its loop.
     fn finish(&mut self) -> Result<(), Fault>;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64;
+    /// What is the question, where it is only a part of the round trip; since it was last asked.
+    fn inner(&mut self, stamps: &Stamps) -> Option<Inner>;
 }
 
 /// Intervals that are kept before they enter the histogram: few enough to stay in the first cache.
@@ -55,10 +83,11 @@ impl<E: Echo> RoundTrips for E {
             for interval in &mut intervals[..now] {
                 let start = stamps.now();
                 self.round_trip()?;
-                *interval = stamps.now().saturating_sub(start);
+                let whole = stamps.now().saturating_sub(start);
+                *interval = self.last_inner().unwrap_or(whole);
             }
             // The histogram is touched while no operation is being timed.
-            for &interval in &intervals[..now] {
+            for &interval in intervals[..now].iter().filter(|ticks| **ticks != NOT_IN_QUESTION) {
                 spread.add(stamps.picoseconds(interval), 1);
             }
             left -= now as u64;
@@ -69,24 +98,44 @@ impl<E: Echo> RoundTrips for E {
     fn finish(&mut self) -> Result<(), Fault> {
         Echo::finish(self)
     }
+
+    fn copied(&mut self) -> u64 {
+        Echo::copied(self)
+    }
+
+    fn inner(&mut self, stamps: &Stamps) -> Option<Inner> {
+        Echo::inner(self, stamps)
+    }
 }
 
 /// A server's half that answers every message.
 pub trait EchoServer {
     /// Answers one message; false after the one that ends the loop.
     fn answer(&mut self) -> Result<bool, Fault>;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64 {
+        0
+    }
 }
 
 /// [`EchoServer`], until the client finishes.
 pub trait EchoLoop {
     /// Answers until the client finishes.
     fn run(&mut self) -> Result<(), Fault>;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64 {
+        0
+    }
 }
 
 impl<S: EchoServer> EchoLoop for S {
     fn run(&mut self) -> Result<(), Fault> {
         while self.answer()? {}
         Ok(())
+    }
+
+    fn copied(&mut self) -> u64 {
+        EchoServer::copied(self)
     }
 }
 
@@ -100,6 +149,10 @@ pub trait Sender {
     fn finish(&mut self) -> Result<(), Fault>;
     /// Whether messages can be lost on the way.
     fn lossy(&self) -> bool;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64 {
+        0
+    }
 }
 
 /// [`Sender`], many times.
@@ -112,6 +165,8 @@ pub trait Sends {
     fn finish(&mut self) -> Result<(), Fault>;
     /// Whether messages can be lost on the way.
     fn lossy(&self) -> bool;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64;
 }
 
 impl<S: Sender> Sends for S {
@@ -133,6 +188,10 @@ impl<S: Sender> Sends for S {
     fn lossy(&self) -> bool {
         Sender::lossy(self)
     }
+
+    fn copied(&mut self) -> u64 {
+        Sender::copied(self)
+    }
 }
 
 /// What a receiver met.
@@ -151,6 +210,10 @@ pub trait Receiver {
     fn receive(&mut self) -> Result<Arrival, Fault>;
     /// Messages that were sent in this phase and did not arrive.
     fn lost(&self) -> u64;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64 {
+        0
+    }
 }
 
 /// What the receiver counted in one phase.
@@ -164,6 +227,8 @@ pub struct Received {
     pub lost: u64,
     /// How often the receiving thread was switched away from.
     pub switches: u64,
+    /// Bytes of payload that it copied, where that is counted.
+    pub copied: u64,
     /// Time per message, each figure taken over [`MESSAGES_PER_STAMP`] of them; empty without stamps.
     pub spread: Vec<(u64, u64)>,
 }
@@ -177,6 +242,8 @@ pub trait ReceiveLoop {
     fn begin(&mut self) -> Result<(), Fault>;
     /// Receives until the phase ends; stamps after every `per_stamp` messages, if any.
     fn run(&mut self, per_stamp: Option<u64>) -> Result<Received, Fault>;
+    /// Bytes of payload copied so far on this side, where that is counted.
+    fn copied(&mut self) -> u64;
 }
 
 impl<R: Receiver> ReceiveLoop for R {
@@ -207,6 +274,10 @@ impl<R: Receiver> ReceiveLoop for R {
         }
         let elapsed_ns = started.map_or(0.0, |(first, _)| first.elapsed().as_secs_f64() * 1e9);
         let (lost, spread) = (self.lost(), spread.buckets());
-        Ok(Received { messages, elapsed_ns, lost, switches: 0, spread })
+        Ok(Received { messages, elapsed_ns, lost, switches: 0, copied: 0, spread })
+    }
+
+    fn copied(&mut self) -> u64 {
+        Receiver::copied(self)
     }
 }

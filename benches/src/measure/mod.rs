@@ -6,12 +6,13 @@ use crate::clock::Stamps;
 use crate::cpus::{Cpus, pin};
 use crate::fault::{Failure, Fault};
 use crate::limits::Yardstick;
+use crate::measure::halves::Inner;
 use crate::measure::spread::Spread;
 use crate::plan::Measurement;
 use crate::process::server::Server;
 use crate::record::{Record, Reference};
 use crate::systems::{ClientHalf, System};
-use crate::task::{Task, Wait};
+use crate::task::{Bench, Task, Wait};
 
 pub mod halves;
 mod one_way;
@@ -35,6 +36,10 @@ struct Outcome {
     spread: Spread,
     /// How often either thread was switched away from in the timed phases.
     switches: u64,
+    /// Bytes of payload that all sides together copied in the run that gave the mean.
+    copied: u64,
+    /// The part that is the question, if it is not the whole.
+    inner: Option<Inner>,
     remarks: Vec<String>,
 }
 
@@ -77,46 +82,74 @@ fn around(samples: &[f64]) -> f64 {
     samples.iter().take(2).sum::<f64>() / samples.iter().take(2).count() as f64
 }
 
+/// The time for one sample of what a measurement is compared with.
+const RIVAL_TIME: Duration = Duration::from_millis(40);
+
 /// Between phases of the machine a cache line's way gets several times longer, within one not.
 const STRADDLES: f64 = 2.0;
 
 /// Runs one measurement between this process and a server process of its own.
 pub fn run(lab: &Lab<'_>, what: &Measurement) -> Result<Record, Failure> {
-    let server = Server::start(lab.cpus.server)?;
+    // A measurement in one domain has a server all the same: floors are sampled with it.
+    let others = 1..what.domains.max(2);
+    let servers = others.map(|position| Server::start(lab.cpus.of_domain(position, what.domains)));
+    let servers = servers.collect::<Result<Vec<_>, _>>()?;
     pin(lab.cpus.client)?;
-    measure(lab, what, &server).map_err(|fault| server.explain(fault))
+    measure(lab, what, &servers).map_err(|fault| {
+        // Who died first is whom the others miss.
+        servers[servers.len() - 1].explain(fault)
+    })
 }
 
-fn measure(lab: &Lab<'_>, what: &Measurement, server: &Server) -> Result<Record, Fault> {
+fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Record, Fault> {
+    let server = &servers[0];
     let system: &dyn System = what.system;
     let task = Task {
         system: system.name().to_owned(),
         bench: what.bench,
         payload: what.payload(),
         wait: what.wait,
-        same_core: lab.cpus.same_core(),
+        same_core: lab.cpus.same_core() || what.domains > 2,
         idle_bindings: what.idle_bindings,
+        domains: what.domains,
+        position: 0,
         rendezvous: rendezvous(),
     };
-    let client = system.client(&task, server)?;
+    let others = &servers[..what.domains - 1];
+    let client = system.client_along(&task, others)?;
     let mut samples = Samples::new(what.wait);
-    let mut between = || samples.take(lab.cpus, server);
+    let mut rival = system.rival(&task)?;
+    let mut rivals = Vec::new();
+    let mut between = || {
+        samples.take(lab.cpus, server)?;
+        if let Some(rival) = &mut rival {
+            // On the core of whoever does there what is compared.
+            pin(lab.cpus.of_domain(what.domains - 1, what.domains))?;
+            rivals.push((rival.sample)(RIVAL_TIME));
+            pin(lab.cpus.client)?;
+        }
+        Ok(())
+    };
     let outcome = match client {
-        ClientHalf::Echo(mut half) => round_trip::measure(lab, half.as_mut(), server, &mut between),
+        ClientHalf::Echo(mut half) => round_trip::measure(lab, half.as_mut(), others, &mut between),
         ClientHalf::OneWay(mut half) => {
-            one_way::measure(lab, half.as_mut(), &task, server, &mut between)
+            one_way::measure(lab, half.as_mut(), &task, others, &mut between)
         }
     }?;
     let mut record = Record::new(what, &outcome.spread, outcome.iterations, outcome.mean_ns);
+    if what.bench == Bench::Fbuf {
+        record.set_hops(what, outcome.copied);
+        record.compare_within(outcome.inner, rival.map(|rival| (rival.name, around(&rivals))));
+    }
     record.compare_with_floor(around(&samples.floor));
     record.remarks.extend(system.remark(what.bench, what.asked));
     record.remarks.extend(outcome.remarks);
     record.remarks.extend(straddle(&samples.floor));
     // Who yields or sleeps gives the core away itself: only of a spinning side it tells something.
-    if what.wait == Wait::Spin && !lab.cpus.same_core() {
+    if what.wait == Wait::Spin && !lab.cpus.same_core() && what.domains > 1 {
         record.interruptions = outcome.switches;
     }
-    if !what.bench.one_way() {
+    if !what.bench.one_way() && what.bench != Bench::Fbuf {
         record.reference = samples.reference(lab.cpus);
     }
     record.write_note();

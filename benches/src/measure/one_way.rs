@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::measure::halves::{MESSAGES_PER_STAMP, Received, Sends};
 use crate::measure::spread::Spread;
 use crate::measure::{Lab, Outcome, batches, warm_up};
-use crate::process::server::{Reply, Request, Server};
+use crate::process::server::{Answered, Reply, Request, Server};
 use crate::task::Task;
 
 /// How long the receiver may take to work off what was sent, and to say what it counted.
@@ -17,21 +17,21 @@ const REPEAT: Duration = Duration::from_millis(20);
 /// Messages of this size and more take longer than a stamp: each is stamped.
 const STAMPED_SINGLY: usize = 4096;
 
-/// Measures a client's half; `between` samples the floor while the server is idle.
+/// Measures a client's half, with a server that receives and such as pass on before it; `between` samples the floor while the server is idle.
 pub fn measure(
     lab: &Lab<'_>,
     half: &mut dyn Sends,
     task: &Task,
-    server: &Server,
+    servers: &[Server],
     between: &mut dyn FnMut() -> Result<(), Fault>,
 ) -> Result<Outcome, Fault> {
     let timed = lab.duration / 2;
     let per_stamp = if task.payload < STAMPED_SINGLY { MESSAGES_PER_STAMP } else { 1 };
-    phase(half, server, None, warm_up(lab.duration))?;
+    phase(half, servers, None, warm_up(lab.duration))?;
     between()?;
-    let (sent, whole) = phase(half, server, None, timed)?;
+    let (sent, whole) = phase(half, servers, None, timed)?;
     between()?;
-    let (_, stamped) = phase(half, server, Some(per_stamp), timed)?;
+    let (_, stamped) = phase(half, servers, Some(per_stamp), timed)?;
     between()?;
     if whole.messages == 0 || stamped.spread.is_empty() {
         return Err(Fault::Other(
@@ -52,29 +52,43 @@ pub fn measure(
         mean_ns: whole.elapsed_ns / whole.messages as f64,
         spread: Spread::from_buckets(&stamped.spread),
         switches: whole.switches + stamped.switches,
+        copied: whole.copied,
+        inner: None,
         remarks,
     })
 }
 
 fn phase(
     half: &mut dyn Sends,
-    server: &Server,
+    servers: &[Server],
     per_stamp: Option<u64>,
     time: Duration,
 ) -> Result<(u64, Received), Fault> {
+    let Some((server, relays)) = servers.split_last() else { return Err(Fault::PeerGone) };
     server.ask(&Request::Receive(per_stamp), &[])?;
     server.expect_ready()?;
+    for relay in relays {
+        relay.ask(&Request::Echo, &[])?;
+        relay.expect_ready()?;
+    }
     half.begin();
-    let before = switches_away()?;
+    let (before, copied) = (switches_away()?, half.copied());
     let (sent, _) = batches(time, 1, |count| half.run(count))?;
-    let ours = switches_away()? - before;
+    let mut others =
+        Answered { switches: switches_away()? - before, copied: half.copied() - copied };
     half.finish()?;
+    for relay in relays {
+        let theirs = relay.expect_answered()?;
+        others.switches += theirs.switches;
+        others.copied += theirs.copied;
+    }
     let asked = Instant::now();
     let lossy = half.lossy();
     loop {
         match server.reply_within(if lossy { REPEAT } else { PATIENCE })? {
             Some(Reply::Received(mut received)) => {
-                received.switches += ours;
+                received.switches += others.switches;
+                received.copied += others.copied;
                 return Ok((sent, received));
             }
             Some(reply) => {

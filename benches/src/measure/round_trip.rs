@@ -5,46 +5,63 @@ use crate::fault::Fault;
 use crate::measure::halves::RoundTrips;
 use crate::measure::spread::Spread;
 use crate::measure::{Lab, Outcome, batches, warm_up};
-use crate::process::server::{Request, Server};
+use crate::process::server::{Answered, Request, Server};
 
 /// Round trips at the start of every phase that are not timed: the server has just woken.
 const LEAD: u64 = 8;
 
-/// Measures a client's half; `between` samples the floor while the server is idle.
+/// Measures a client's half, with servers that answer or pass on; `between` samples the floor while the server is idle.
 pub fn measure(
     lab: &Lab<'_>,
     half: &mut dyn RoundTrips,
-    server: &Server,
+    servers: &[Server],
     between: &mut dyn FnMut() -> Result<(), Fault>,
 ) -> Result<Outcome, Fault> {
     let timed = lab.duration / 2;
-    phase(half, server, |half| batches(warm_up(lab.duration), 1, |count| half.run(count)))?;
+    phase(half, servers, |half| batches(warm_up(lab.duration), 1, |count| half.run(count)))?;
     between()?;
+    // What the warm-up counted is none of the run's.
+    let _ = half.inner(lab.stamps);
     let ((iterations, elapsed), whole) =
-        phase(half, server, |half| batches(timed, 1, |count| half.run(count)))?;
+        phase(half, servers, |half| batches(timed, 1, |count| half.run(count)))?;
+    let inner = half.inner(lab.stamps);
     between()?;
     let mut spread = Spread::new();
-    let (_, stamped) = phase(half, server, |half| {
+    let (_, stamped) = phase(half, servers, |half| {
         batches(timed, 1, |count| half.run_stamped(count, lab.stamps, &mut spread))
     })?;
     between()?;
     let mean_ns = elapsed.as_nanos() as f64 / iterations as f64;
-    Ok(Outcome { iterations, mean_ns, spread, switches: whole + stamped, remarks: Vec::new() })
+    Ok(Outcome {
+        iterations,
+        mean_ns,
+        spread,
+        switches: whole.switches + stamped.switches,
+        copied: whole.copied,
+        inner,
+        remarks: Vec::new(),
+    })
 }
 
-/// One phase: what `act` returns, and how often either thread was switched away from.
+/// One phase: what `act` returns, and what was counted on all sides meanwhile.
 fn phase<T>(
     half: &mut dyn RoundTrips,
-    server: &Server,
+    servers: &[Server],
     act: impl FnOnce(&mut dyn RoundTrips) -> Result<T, Fault>,
-) -> Result<(T, u64), Fault> {
-    server.ask(&Request::Echo, &[])?;
-    server.expect_ready()?;
+) -> Result<(T, Answered), Fault> {
+    for server in servers {
+        server.ask(&Request::Echo, &[])?;
+        server.expect_ready()?;
+    }
     half.run(LEAD)?;
-    let before = switches_away()?;
+    let (before, copied) = (switches_away()?, half.copied());
     let result = act(half)?;
-    let ours = switches_away()? - before;
+    let mut all = Answered { switches: switches_away()? - before, copied: half.copied() - copied };
     half.finish()?;
-    let theirs = server.expect_answered()?;
-    Ok((result, ours + theirs))
+    for server in servers {
+        let theirs = server.expect_answered()?;
+        all.switches += theirs.switches;
+        all.copied += theirs.copied;
+    }
+    Ok((result, all))
 }

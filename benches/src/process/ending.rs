@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::fault::{During, Failure, Fault};
 
 static ENDING: AtomicBool = AtomicBool::new(false);
-static SERVER: Mutex<Option<OwnedFd>> = Mutex::new(None);
+static SERVERS: Mutex<Vec<(u32, OwnedFd)>> = Mutex::new(Vec::new());
 static PROGRESS: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Ends the program cleanly on Ctrl-C and on the other signals that ask for it.
@@ -36,16 +36,16 @@ pub fn clears(progress: &ProgressBar) {
     *lock(&PROGRESS) = Some(progress.clone());
 }
 
-/// Remembers the server process to kill when the program ends early.
-pub fn adopt(server: BorrowedFd<'_>) -> Result<(), Fault> {
+/// Remembers a server process to kill when the program ends early.
+pub fn adopt(pid: u32, server: BorrowedFd<'_>) -> Result<(), Fault> {
     let server = server.try_clone_to_owned().during("watching the server process")?;
-    *lock(&SERVER) = Some(server);
+    lock(&SERVERS).push((pid, server));
     Ok(())
 }
 
-/// Forgets the server process: it has ended.
-pub fn disown() {
-    *lock(&SERVER) = None;
+/// Forgets a server process: it has ended.
+pub fn disown(pid: u32) {
+    lock(&SERVERS).retain(|(other, _)| *other != pid);
 }
 
 /// Ends the program with a failure's sentence and exit code.
@@ -62,7 +62,7 @@ fn leave(code: i32, sentence: &str) -> ! {
     if let Some(progress) = lock(&PROGRESS).take() {
         progress.finish_and_clear();
     }
-    if let Some(server) = lock(&SERVER).take() {
+    for (_, server) in std::mem::take(&mut *lock(&SERVERS)) {
         let _ = pidfd_send_signal(&server, Signal::KILL);
         // Gone means gone: wait until it is, so that nothing outlives this program.
         let _ = poll(&mut [PollFd::new(&server.as_fd(), PollFlags::IN)], None);

@@ -8,7 +8,7 @@ use crate::cpus;
 use crate::fault::Fault;
 use crate::limits::hand_off;
 use crate::process::control::Control;
-use crate::process::server::{Reply, Request};
+use crate::process::server::{Answered, Reply, Request};
 use crate::systems::{self, ServerHalf};
 use crate::task::Task;
 
@@ -60,17 +60,19 @@ fn carry_out(
             *half = Some(open(&task, fds, control)?);
         }
         (Request::Echo, Some(ServerHalf::Echo(server))) => {
-            let before = cpus::switches_away()?;
+            let (before, copied) = (cpus::switches_away()?, server.copied());
             control.send(&Reply::Ready, &[])?;
             server.run()?;
-            return Ok(Reply::Answered(cpus::switches_away()? - before));
+            let switches = cpus::switches_away()? - before;
+            return Ok(Reply::Answered(Answered { switches, copied: server.copied() - copied }));
         }
         (Request::Receive(per_stamp), Some(ServerHalf::OneWay(server))) => {
             server.begin()?;
-            let before = cpus::switches_away()?;
+            let (before, copied) = (cpus::switches_away()?, server.copied());
             control.send(&Reply::Ready, &[])?;
             let mut received = server.run(per_stamp)?;
             received.switches = cpus::switches_away()? - before;
+            received.copied = server.copied() - copied;
             return Ok(Reply::Received(received));
         }
         (Request::Stop, _) => {}

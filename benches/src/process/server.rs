@@ -44,12 +44,21 @@ pub enum Reply {
     Ready,
     /// The request is carried out.
     Done,
-    /// The client has finished; this thread was switched away from so many times meanwhile.
-    Answered(u64),
+    /// The client has finished.
+    Answered(Answered),
     /// One phase's count.
     Received(Received),
     /// It could not be done.
     Failed(String),
+}
+
+/// What a server counted while it answered.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Answered {
+    /// How often its thread was switched away from.
+    pub switches: u64,
+    /// Bytes of payload that it copied, where that is counted.
+    pub copied: u64,
 }
 
 /// How long a server may take for what is no measurement.
@@ -133,7 +142,7 @@ impl Server {
             ended: Mutex::new(None),
             changed: Condvar::new(),
         });
-        ending::adopt(life.process.as_fd())?;
+        ending::adopt(life.pid, life.process.as_fd())?;
         let watched = Arc::clone(&life);
         thread::spawn(move || {
             let Ok(status) = child.wait() else { return };
@@ -175,9 +184,9 @@ impl Server {
     }
 
     /// Waits for [`Reply::Answered`].
-    pub fn expect_answered(&self) -> Result<u64, Fault> {
+    pub fn expect_answered(&self) -> Result<Answered, Fault> {
         match self.reply_within(PATIENCE)? {
-            Some(Reply::Answered(switches)) => Ok(switches),
+            Some(Reply::Answered(answered)) => Ok(answered),
             other => Err(unexpected(other.as_ref())),
         }
     }
@@ -221,7 +230,7 @@ impl Drop for Server {
             let _ = pidfd_send_signal(&self.life.process, Signal::KILL);
             self.life.ended_within(PATIENCE);
         }
-        ending::disown();
+        ending::disown(self.life.pid);
     }
 }
 

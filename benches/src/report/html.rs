@@ -88,7 +88,7 @@ fn section(page: &mut String, bench: Bench, records: &[&Record]) {
             "Bytes a second",
             &plot::bars(records, |record| record.bytes_per_sec, units::byte_rate),
         ),
-        Bench::NullRpc | Bench::Rtt | Bench::Scale => {}
+        Bench::NullRpc | Bench::Rtt | Bench::Scale | Bench::Fbuf => {}
     }
     if records.iter().any(|record| record.payload_bytes != records[0].payload_bytes)
         && !bench.one_way()

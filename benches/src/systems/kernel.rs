@@ -147,7 +147,7 @@ impl System for Kernel {
 const LARGEST_DATAGRAM: usize = 65_507;
 
 /// One process's descriptors, with its way of waiting.
-struct End {
+pub struct End {
     ends: Ends,
     wait: Wait,
     same_core: bool,
@@ -155,7 +155,8 @@ struct End {
 }
 
 impl End {
-    fn new(ends: Ends, task: &Task, datagrams: bool) -> Result<Self, Fault> {
+    /// Puts descriptors to use.
+    pub fn new(ends: Ends, task: &Task, datagrams: bool) -> Result<Self, Fault> {
         for end in [&ends.incoming, &ends.outgoing] {
             ioctl_fionbio(end, task.wait != Wait::Park).during("choosing how to wait")?;
         }
@@ -173,8 +174,9 @@ impl End {
         }
     }
 
+    /// Fills the message.
     #[inline]
-    fn read_message(&self, buffer: &mut [u8]) -> Result<(), Fault> {
+    pub fn read_message(&self, buffer: &mut [u8]) -> Result<(), Fault> {
         let mut filled = 0;
         while filled < buffer.len() {
             filled += self.read(&mut buffer[filled..])?;
@@ -185,11 +187,22 @@ impl End {
         Ok(())
     }
 
+    /// Writes it.
     #[inline]
-    fn write_message(&self, mut message: &[u8]) -> Result<(), Fault> {
+    pub fn write_message(&self, message: &[u8]) -> Result<(), Fault> {
+        self.write_by(message, |fd, rest| rustix::io::write(fd, rest))
+    }
+
+    /// Writes a message by calls of `write`, which says how much it took.
+    #[inline]
+    pub fn write_by(
+        &self,
+        mut message: &[u8],
+        write: impl Fn(&OwnedFd, &[u8]) -> rustix::io::Result<usize>,
+    ) -> Result<(), Fault> {
         let fd = &self.ends.outgoing;
         while !message.is_empty() {
-            let call = || rustix::io::write(fd, message);
+            let call = || write(fd, message);
             message = &message[self.patiently(fd, PollFlags::OUT, call)?..];
         }
         Ok(())

@@ -5,15 +5,19 @@
 //! system, so that no dynamic call lies between two operations.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::measure::halves::{EchoLoop, ReceiveLoop, RoundTrips, Sends};
 use crate::process::server::Server;
 use crate::task::{Bench, Task, Wait};
 
+mod copy;
+mod fbuf;
 #[cfg(feature = "peers")]
 mod iceoryx2;
 mod kernel;
+mod layers;
 mod lrpc;
 mod pipe;
 mod tcp;
@@ -35,11 +39,50 @@ pub trait System: Sync {
     fn refuses(&self, bench: Bench, payload: usize, wait: Wait) -> Option<String>;
     /// What a reader must know to read the result right.
     fn remark(&self, bench: Bench, asked: usize) -> Option<String>;
+    /// Whether it answers a question at all; what does not is not in its list.
+    fn answers(&self, bench: Bench) -> bool {
+        bench != Bench::Fbuf
+    }
+    /// Whether messages of that size tell anything of it.
+    fn fits(&self, _payload: usize) -> bool {
+        true
+    }
+    /// In how many domains a message can be: the least and the most.
+    fn domains(&self) -> (usize, usize) {
+        (2, 2)
+    }
+    /// How many hops one of its operations is.
+    fn hops(&self, domains: usize) -> usize {
+        2 * (domains - 1)
+    }
+    /// Whether the bytes that it copies are counted.
+    fn counts_copies(&self) -> bool {
+        false
+    }
+    /// What it is compared with beside the floor, to be sampled by this process.
+    fn rival(&self, _: &Task) -> Result<Option<Rival>, Fault> {
+        Ok(None)
+    }
+    /// As [`System::client`], where messages visit more domains than two, or just one.
+    fn client_along(&self, task: &Task, servers: &[Server]) -> Result<ClientHalf, Fault> {
+        match servers {
+            [server] => self.client(task, server),
+            _ => Err(Fault::Other(format!("{} joins two processes", self.name()))),
+        }
+    }
     /// Sets up a connection to the server process and gives the client's half.
     fn client(&self, task: &Task, server: &Server) -> Result<ClientHalf, Fault>;
     /// In the server process: gives the server's half, calling `ready` once a client may connect.
     fn server(&self, task: &Task, fds: Vec<OwnedFd>, ready: Ready<'_>)
     -> Result<ServerHalf, Fault>;
+}
+
+/// A yardstick of a system's own.
+pub struct Rival {
+    /// Its name, which follows a number of times.
+    pub name: &'static str,
+    /// Measures for about the time: nanoseconds for what the system takes a hop or a message for.
+    pub sample: Box<dyn FnMut(Duration) -> f64>,
 }
 
 /// Tells the client that it may connect.
@@ -63,7 +106,7 @@ pub enum ServerHalf {
 
 /// Every system in this build, in the order of the tables.
 pub fn all() -> Vec<&'static dyn System> {
-    vec![
+    let mut all: Vec<&'static dyn System> = vec![
         &lrpc::Lrpc,
         &unet::Unet,
         #[cfg(feature = "peers")]
@@ -74,7 +117,11 @@ pub fn all() -> Vec<&'static dyn System> {
         &uds::UDS,
         &udp::UDP,
         &tcp::TCP,
-    ]
+    ];
+    all.extend(fbuf::all());
+    all.extend(copy::all());
+    all.extend(layers::all());
+    all
 }
 
 /// The system of exactly this name.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use unet::{
     Address, AllocError, Arrival as Incoming, Channel, ChannelId, CloseReason, ConnectOptions,
-    Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Delivery, Offer, SendError,
+    Delivery, Endpoint, EndpointOptions, Event, ListenOptions, MAX_INLINE, Offer, SendError,
 };
 
 use crate::fault::Fault;
@@ -41,8 +41,14 @@ impl System for Unet {
         "U-Net channels: slots, and buffers handed over"
     }
 
-    fn payload(&self, _: Bench, asked: usize) -> usize {
+    fn payload(&self, bench: Bench, asked: usize) -> usize {
+        // Beside buffers it is the smallest message that they are compared with.
+        let asked = if bench == Bench::Fbuf { 0 } else { asked };
         asked.max(size_of::<u64>())
+    }
+
+    fn answers(&self, _: Bench) -> bool {
+        true
     }
 
     fn refuses(&self, _: Bench, _: usize, _: Wait) -> Option<String> {
@@ -55,6 +61,7 @@ impl System for Unet {
             Bench::NullRpc | Bench::Scale => {
                 Some(format!("a channel has no procedures: a message of {payload} bytes, echoed"))
             }
+            Bench::Fbuf => Some("unet: half of a round trip in slots, no buffers".to_owned()),
             Bench::Rtt if payload > MAX_INLINE => {
                 Some("unet: buffers are handed over, their bytes not touched".to_owned())
             }

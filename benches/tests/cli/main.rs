@@ -2,5 +2,6 @@
 
 mod arguments;
 mod endings;
+mod fbuf;
 mod output;
 mod support;

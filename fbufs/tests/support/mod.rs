@@ -1,4 +1,4 @@
-//! Two segments in one process, each attached to the other: one side owns buffers, one receives them.
+//! Two segments in one process, each attached to the other: one side lends buffers, one borrows them.
 
 // Each test file is a program of its own and uses a part of this.
 #![allow(dead_code)]
@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fbufs::{PeerPool, Pool};
+use fbufs::{Holdings, Leases, MAX_CLASSES, Path, PeerFbuf, Pool, PoolOptions, Quota};
 use segment::Incarnation;
 use segment::control::{Listener, Socket};
 use segment::doorbell::Bell;
@@ -20,13 +20,21 @@ pub const CLASSES: [(usize, usize); 3] = [(64, 5), (256, 4), (4096, 3)];
 /// How many buffers there are.
 pub const TOTAL: usize = 12;
 
-pub fn geometry() -> Geometry {
-    let mut geometry = Geometry { slots: 8, ..Geometry::default() };
-    geometry.classes = Default::default();
-    for (class, (bytes, buffers)) in geometry.classes.iter_mut().zip(CLASSES) {
+pub fn classes() -> [Class; MAX_CLASSES] {
+    let mut classes = [Class::default(); MAX_CLASSES];
+    for (class, (bytes, buffers)) in classes.iter_mut().zip(CLASSES) {
         *class = Class { buffer_bytes: bytes as u32, buffers: buffers as u32 };
     }
-    geometry
+    classes
+}
+
+pub fn geometry() -> Geometry {
+    Geometry { slots: 8, classes: classes(), ..Geometry::default() }
+}
+
+/// A pool in a region of its own, with the same buffers.
+pub fn region() -> Pool {
+    Pool::new(PoolOptions { classes: classes(), ..PoolOptions::default() }).expect("memory")
 }
 
 /// How large a buffer is.
@@ -54,26 +62,29 @@ fn attach(own: &OwnSegment, incarnation: Incarnation) -> PeerSegment {
     Geometry::attach(own.as_fd(), incarnation).expect("it is honest")
 }
 
-/// The owner's pool, and the receiver's segment to be scribbled on.
-pub struct Owner {
+/// The lender, and the borrower's segment to be scribbled on.
+pub struct Lender {
     pub pool: Pool,
+    pub leases: Leases,
     free_queue: Scribbler,
     returned: u64,
 }
 
-impl Owner {
+impl Lender {
     pub fn new() -> Self {
         let incarnation = Incarnation::draw().expect("random numbers");
         let mut own = geometry().create(incarnation, false).expect("memory");
         let receiver = geometry().create(incarnation, false).expect("memory");
-        let pool = Pool::new(&mut own, &attach(&receiver, incarnation));
-        Self { pool, free_queue: Scribbler::over(&receiver), returned: 0 }
+        let pool = Pool::in_segment(&mut own);
+        let peer = attach(&receiver, incarnation);
+        let leases = Leases::new(&pool, &Path::default(), &peer, Quota::default());
+        Self { pool, leases, free_queue: Scribbler::over(&receiver), returned: 0 }
     }
 
-    /// Gives a buffer back, as a receiver that need not have it.
-    pub fn give_back(&mut self, index: u16, generation: u32) {
+    /// Gives a lease back, as a receiver that need not have it.
+    pub fn give_back(&mut self, lease: u16, generation: u32) {
         let sequence = u64::from((self.returned as u16).wrapping_add(1));
-        self.write(sequence << 48 | u64::from(index) << 32 | u64::from(generation));
+        self.write(sequence << 48 | u64::from(lease) << 32 | u64::from(generation));
     }
 
     /// Writes the next word of the free queue.
@@ -84,28 +95,55 @@ impl Owner {
     }
 }
 
-/// The receiver's pool alone: descriptors come from the test.
-pub struct Receiver {
-    pub pool: PeerPool,
+/// One direction between two domains, both of them honest: what `pool` and the regions of `offered`
+/// have is lent by one and held by the other.
+pub struct Hop {
+    /// Of the lender's segment.
+    pub pool: Pool,
+    pub leases: Leases,
+    pub holdings: Holdings,
+    /// The regions of `offered`, as the borrower has mapped them.
+    pub path: Path,
+    /// The lender's end of the socket, which the borrower rings by.
     _far: Socket,
+    _own: OwnSegment,
 }
 
-impl Receiver {
-    pub fn new() -> Self {
-        let (_, pool, far) = both();
-        Self { pool, _far: far }
+impl Hop {
+    /// Without regions.
+    pub fn bare() -> Self {
+        Self::new(&Path::default(), Quota::default())
     }
-}
 
-/// Both honest sides of one direction, and the far end of the socket they ring by.
-pub fn both() -> (Pool, PeerPool, Socket) {
-    let incarnation = Incarnation::draw().expect("random numbers");
-    let mut own = geometry().create(incarnation, false).expect("memory");
-    let receiver = geometry().create(incarnation, false).expect("memory");
-    let owners = attach(&own, incarnation);
-    let (near, far) = sockets();
-    let bell = Arc::new(Bell::attach(&owners, true));
-    let peer_pool = PeerPool::new(&receiver, &owners, bell, Arc::new(near));
-    let pool = Pool::new(&mut own, &attach(&receiver, incarnation));
-    (pool, peer_pool, far)
+    pub fn new(offered: &Path, quota: Quota) -> Self {
+        let incarnation = Incarnation::draw().expect("random numbers");
+        let mut own = geometry().create(incarnation, false).expect("memory");
+        let receiver = geometry().create(incarnation, false).expect("memory");
+        let lenders = attach(&own, incarnation);
+        let (near, far) = sockets();
+        let bell = Arc::new(Bell::attach(&lenders, true));
+        let mapped = offered.descriptors().map(|fd| fd.try_clone_to_owned().expect("one is left"));
+        let path = Path::attach(mapped.collect()).expect("they are honest");
+        let holdings = Holdings::new(&receiver, &lenders, &path, bell, Arc::new(near));
+        let pool = Pool::in_segment(&mut own);
+        let leases = Leases::new(&pool, offered, &attach(&receiver, incarnation), quota);
+        Self { pool, leases, holdings, path, _far: far, _own: own }
+    }
+
+    /// Hands a part over, which must be possible.
+    pub fn hand_over(&mut self, part: fbufs::Part) -> PeerFbuf {
+        let descriptor = self.leases.lend(part).expect("it may be lent");
+        self.holdings.accept(descriptor).expect("it is honest")
+    }
+
+    /// A buffer of `bytes` of the lender's segment, as the borrower has it.
+    pub fn lend_bytes(&mut self, bytes: &[u8]) -> PeerFbuf {
+        let mut fbuf = self.pool.alloc(bytes.len()).expect("one is free");
+        fbuf.copy_from_slice(bytes);
+        self.hand_over(fbufs::Part::Own(fbuf.freeze()))
+    }
+
+    pub fn collect(&mut self) -> usize {
+        self.leases.collect(&mut self.pool).expect("it is honest")
+    }
 }

@@ -5,6 +5,7 @@ use segment::control::{Kind, Received};
 use segment::counters::Counter;
 
 use super::{Channel, CloseReason};
+use crate::delivery::Partial;
 
 /// Doorbells that are heard before other work gets its turn.
 const BELLS: usize = 64;
@@ -16,7 +17,9 @@ impl Channel {
     /// # Cost
     /// Two system calls, and one for each doorbell that nobody slept to hear.
     pub fn check_liveness(&mut self) {
+        self.cores.look_up();
         self.service_socket();
+        self.pass_back();
         if self.closed.is_none() && self.liveness.has_ended() {
             // Its hang-up may still stand behind doorbells.
             self.end(self.departure());
@@ -34,9 +37,7 @@ impl Channel {
         for _ in 0..BELLS {
             match self.socket.receive() {
                 Received::Nothing => return,
-                Received::Frame(frame, none)
-                    if none.is_empty() && frame.kind == Kind::Doorbell =>
-                {
+                Received::Frame(frame, none) if none.is_empty() && frame.kind == Kind::Doorbell => {
                     if !self.sleeper.accept_ring(frame.value) {
                         self.poison(Fault::Doorbell);
                         return;
@@ -72,6 +73,7 @@ impl Channel {
             self.socket.hang_up();
         }
         self.rest = 0;
+        self.partial = Partial::default();
         self.closed.expect("just closed")
     }
 

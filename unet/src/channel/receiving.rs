@@ -6,6 +6,7 @@ use segment::ring::Popped;
 
 use super::{Channel, CloseReason};
 use crate::Delivery;
+use crate::delivery::Partial;
 
 impl Channel {
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
@@ -76,19 +77,28 @@ impl Channel {
     /// peer that hung up may still be writing.
     #[cold]
     pub(super) fn take_of_rest(&mut self, reason: CloseReason) -> Result<(), CloseReason> {
-        self.rest = self.rest.checked_sub(1).ok_or(reason)?;
+        let Some(rest) = self.rest.checked_sub(1) else { return Err(self.nothing_more(reason)) };
+        self.rest = rest;
         Ok(())
     }
 
     #[inline(always)]
     pub(super) fn nothing_there(&mut self) -> Result<bool, CloseReason> {
         match self.closed {
-            None => Ok(false),
-            Some(reason) => {
-                self.rest = 0;
-                Err(reason)
+            None => {
+                self.pass_back();
+                Ok(false)
             }
+            Some(reason) => Err(self.nothing_more(reason)),
         }
+    }
+
+    /// Nothing more is received. The end of a message whose beginning has come will not come.
+    #[cold]
+    fn nothing_more(&mut self, reason: CloseReason) -> CloseReason {
+        self.rest = 0;
+        self.partial = Partial::default();
+        reason
     }
 
     /// Whether [`Channel::try_recv`] would return something else than nothing.

@@ -1,6 +1,6 @@
 //! How a channel sends: in a slot, or by handing a buffer over.
 
-use fbufs::{AllocError, Descriptor, Fbuf, FbufMut, LendError, MAX_PARTS, Message, Part, Pool};
+use fbufs::{AllocError, Descriptor, Fbuf, FbufMut, MAX_PARTS, Message, Part, Pool};
 use segment::counters::Counter;
 use segment::doorbell::Listening;
 use segment::failpoint;
@@ -184,12 +184,13 @@ impl Channel {
             0 if parts > 0 => DESCRIPTORS,
             rest => rest,
         };
-        let slots = parts.div_ceil(DESCRIPTORS).max(1);
+        let slots = slots_of(&message);
         let limit = MAX_INLINE - last * Descriptor::BYTES;
-        if parts > MAX_PARTS || slots > self.producer.capacity() || inline.len() > limit {
+        if parts > MAX_PARTS || slots > self.producer.largest_room() || inline.len() > limit {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: message.len() + inline.len(), limit });
         }
+        self.pass_back();
         if !self.has_slots(slots)? {
             return Ok(Offer::Full(message));
         }
@@ -218,8 +219,10 @@ impl Channel {
             } else {
                 cell.append(inline);
             }
-            self.publish(&cell);
+            self.push(&cell);
         }
+        // Once, when all is lent: should the peer turn out to be gone, all of it is taken back.
+        self.ring();
     }
 
     /// Whether there are slots for a message now. The peer's returns are looked at if not.
@@ -235,64 +238,18 @@ impl Channel {
         }
     }
 
-    /// Publishes a cell for which there is a slot.
+    /// Publishes a cell for which there is a slot, and wakes the peer if it sleeps.
     #[inline(always)]
     fn publish(&mut self, cell: &Cell) {
-        let pushed = self.producer.try_push(cell);
-        debug_assert!(pushed.is_ok(), "there was a slot");
-        failpoint::hit("send.2-published");
+        self.push(cell);
         self.ring();
     }
 
-    /// Why a message was not lent: back-pressure, or for good.
-    #[cold]
-    fn not_lent(&mut self, refusal: LendError) -> Result<(), SendError> {
-        match refusal {
-            LendError::Foreign => {
-                self.counters.add(Counter::ForeignBuffer, 1);
-                Err(SendError::ForeignBuffer)
-            }
-            LendError::TooMuch => {
-                self.counters.add(Counter::TooLarge, 1);
-                Err(SendError::OverQuota)
-            }
-            LendError::Shared | LendError::Guard(_) => Err(SendError::NotGuarded),
-            // It may have given back since: what is asked next is asked anew.
-            _ => {
-                self.collect();
-                if self.pulse.tick() {
-                    self.check_liveness();
-                }
-                self.counters.add(Counter::OverQuota, 1);
-                self.closed.map_or(Ok(()), |reason| self.refuse_closed(reason).map(|_| ()))
-            }
-        }
-    }
-
-    /// Takes note of what the peer has given back.
-    pub(super) fn collect(&mut self) {
-        if let Err(fault) = self.leases.collect(&mut self.pool) {
-            self.poison(fault);
-        }
-    }
-
-    /// Takes back, at once, what the peer holds of this side's buffers: it is too slow. What it reads
-    /// of them from now on is an error to it ([`fbufs::ReadError::Revoked`]), and to every later
-    /// domain; its leases stay used up until it has given them back. How many buffers that was.
-    ///
-    /// # Cost
-    /// A walk over a private table.
-    pub fn revoke(&mut self) -> usize {
-        self.collect();
-        let revoked = self.leases.revoke(&mut self.pool);
-        self.counters.add(Counter::BuffersRevoked, revoked as u64);
-        revoked
-    }
-
-    /// What the peer holds: leases and bytes of payload. Brought up to date first.
-    pub fn lent(&mut self) -> (usize, u64) {
-        self.collect();
-        (self.leases.lent(), self.leases.lent_bytes())
+    #[inline(always)]
+    fn push(&mut self, cell: &Cell) {
+        let pushed = self.producer.try_push(cell);
+        debug_assert!(pushed.is_ok(), "there was a slot");
+        failpoint::hit("send.2-published");
     }
 
     #[inline(always)]
@@ -352,10 +309,10 @@ impl Channel {
     ///
     /// # Cost
     /// A few loads. What the peer has given back is looked at when no buffer is free that fits best;
-    /// for large ones each time, for it is worth a cache line to write into a warm one.
+    /// for large ones when half of them are gone, for the ones that came back last are in the cache.
     #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if len >= WARM {
+        if len >= WARM && self.pool.is_low(len) {
             self.collect();
         }
         match self.pool.alloc_best(len) {
@@ -382,15 +339,9 @@ impl Channel {
         &mut self.pool
     }
 
-    /// Whether a message would find a slot, or an error.
-    pub(crate) fn has_room(&mut self) -> bool {
-        self.closed.is_some() || self.producer.has_room() != Err(PushRefusal::Full)
-    }
-
-    /// Whether a message of buffers might be lent, or an error.
-    pub(crate) fn has_leases(&mut self) -> bool {
-        self.collect();
-        self.closed.is_some() || self.leases.has_room(&[], 0).is_ok()
+    /// Whether a message of so many slots would find them, or an error.
+    pub(super) fn has_room(&mut self, slots: usize) -> bool {
+        self.closed.is_some() || self.producer.has_room_for(slots) != Err(PushRefusal::Full)
     }
 
     /// Whether a buffer of `len` bytes would be found, or an error.
@@ -398,4 +349,9 @@ impl Channel {
         self.collect();
         self.closed.is_some() || !matches!(self.pool.alloc(len), Err(AllocError::Exhausted))
     }
+}
+
+/// How many slots a message takes.
+pub(super) fn slots_of(message: &Message) -> usize {
+    message.parts().len().div_ceil(DESCRIPTORS).max(1)
 }

@@ -7,8 +7,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::timespec;
 use segment::wait::{LOOKS, Step, Waiter};
 
+use super::sending::slots_of;
 use super::{Channel, CloseReason, Offer, SendError};
-use crate::{AllocError, Delivery, Fbuf, FbufMut, Message};
+use crate::{AllocError, Delivery, Fbuf, FbufMut, Message, Pool};
 
 impl Channel {
     /// Takes the next message; waits for it by the channel's wait strategy.
@@ -112,8 +113,9 @@ impl Channel {
     fn send_waiting(&mut self, bytes: &[u8], timeout: Option<Duration>) -> Result<(), SendError> {
         let len = bytes.len();
         let ready = move |channel: &mut Self| {
-            channel.has_room()
-                && (len <= crate::MAX_INLINE || channel.has_leases() && channel.has_buffer(len))
+            channel.has_room(1)
+                && (len <= crate::MAX_INLINE
+                    || channel.has_leases(1, len as u64) && channel.has_buffer(len))
         };
         self.wait_until(timeout, ready, |channel| match channel.try_send(bytes)? {
             Offer::Taken => Ok::<_, SendError>(Some(())),
@@ -134,7 +136,8 @@ impl Channel {
             Offer::Taken => return Ok(()),
             Offer::Full(fbuf) => Some(fbuf),
         };
-        let ready = |channel: &mut Self| channel.has_room() && channel.has_leases();
+        let len = fbuf.as_ref().map_or(0, |fbuf| fbuf.len() as u64);
+        let ready = move |channel: &mut Self| channel.has_room(1) && channel.has_leases(1, len);
         self.wait_until(None, ready, |channel| {
             let Some(waiting) = fbuf.take() else { return Ok(Some(())) };
             match channel.try_send_fbuf(tag, waiting, inline)? {
@@ -165,8 +168,12 @@ impl Channel {
             Offer::Taken => return Ok(()),
             Offer::Full(message) => Some(message),
         };
-        // Room for some may not be room for this one: looked at again and again, without a sleep.
-        self.wait_until(None, |_| true, |channel| {
+        let (slots, parts, bytes) = message.as_ref().map_or((0, 0, 0), |message| {
+            (slots_of(message), message.parts().len(), message.len() as u64)
+        });
+        let ready =
+            move |channel: &mut Self| channel.has_room(slots) && channel.has_leases(parts, bytes);
+        self.wait_until(None, ready, |channel| {
             let Some(waiting) = message.take() else { return Ok(Some(())) };
             match channel.try_send_message(tag, waiting, inline)? {
                 Offer::Taken => Ok(Some(())),
@@ -199,6 +206,34 @@ impl Channel {
                 Ok(fbuf) => Ok(Some(fbuf)),
                 Err(AllocError::Exhausted) if channel.closed().is_none() => Ok(None),
                 Err(error) => Err(error),
+            },
+        )
+    }
+
+    /// Takes a buffer of a pool of this process's own; waits until the peer has given one back, also by
+    /// way of later domains. `None` if it did not in time.
+    ///
+    /// # Errors
+    /// As [`Channel::alloc_timeout`].
+    ///
+    /// # Cost
+    /// As [`Channel::alloc`], and the wait.
+    pub fn alloc_from_timeout(
+        &mut self,
+        pool: &mut Pool,
+        len: usize,
+        timeout: Duration,
+    ) -> Result<Option<FbufMut>, AllocError> {
+        self.wait_until(
+            Some(timeout),
+            |channel| channel.collect() > 0 || channel.closed().is_some(),
+            |channel| {
+                channel.collect();
+                match pool.alloc(len) {
+                    Ok(fbuf) => Ok(Some(fbuf)),
+                    Err(AllocError::Exhausted) if channel.closed().is_none() => Ok(None),
+                    Err(error) => Err(error),
+                }
             },
         )
     }
@@ -265,6 +300,8 @@ impl Channel {
         self.publish_totals();
         self.sleeper.arm();
         self.sleeper.settle();
+        // What came back before the sleep was announced rings for nobody.
+        self.pass_back();
         if ready(self) {
             self.sleeper.disarm();
             return;

@@ -40,6 +40,9 @@ impl Endpoint {
         }
         if self.pulse.tick() || self.asleep {
             self.asleep = false;
+            if let Some(last) = self.entries.get_mut(self.last).and_then(|e| e.channel.as_mut()) {
+                last.cores.look_up();
+            }
             self.service(Some(Duration::ZERO));
             return self.look(message);
         }
@@ -231,7 +234,7 @@ impl Endpoint {
         }
         let index = self.quiet[self.glance];
         let channel = self.entries[index as usize].channel.as_ref();
-        if channel.is_some_and(Channel::is_ready) {
+        if channel.is_some_and(Channel::wants_a_look) {
             self.rouse(index);
         }
     }

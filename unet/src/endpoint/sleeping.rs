@@ -90,7 +90,7 @@ impl Endpoint {
         }
         for index in &candidates {
             let channel = self.entries[*index as usize].channel.as_ref();
-            if channel.is_some_and(Channel::is_ready) {
+            if channel.is_some_and(Channel::wants_a_look) {
                 self.rouse(*index);
             }
         }
@@ -151,7 +151,7 @@ impl Endpoint {
 mod tests {
     use super::*;
     use crate::endpoint::{EndpointOptions, Event, QUIET_AFTER};
-    use crate::{Address, ConnectOptions, ListenOptions, Delivery, Wait};
+    use crate::{Address, ConnectOptions, Delivery, ListenOptions, Wait};
 
     #[test]
     fn the_list_of_the_unarmed_does_not_grow_while_nobody_parks() {

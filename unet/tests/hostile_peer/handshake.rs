@@ -10,10 +10,11 @@ use segment::Incarnation;
 use segment::control::{Frame, Kind, Listener, Received, Sent, Socket};
 use segment::memory::{AttachError, SEALS};
 use unet::{
-    AcceptError, Address, Channel, ConnectError, Counter, Endpoint, Event, Geometry, Refusal, Wait,
+    AcceptError, Address, Channel, ConnectError, Counter, Endpoint, Event, Geometry, Incoming,
+    Refusal, Wait,
 };
 
-use crate::support::hostile::{ask, say_bytes};
+use crate::support::hostile::{Asking, ask, ask_along, say_bytes};
 use crate::support::{
     PATIENCE, accept, address, connect_options, eventually, join, listening, small,
 };
@@ -21,10 +22,10 @@ use crate::support::{
 const INCARNATION: u64 = 0x1234_5678_9ABC_DEF0;
 
 /// The header of an honest segment of this incarnation.
-fn honest_header() -> [u8; 72] {
+fn honest_header() -> [u8; 88] {
     let own = small().create(Incarnation(INCARNATION), false).expect("a segment");
-    let mut header = [0; 72];
-    assert_eq!(pread(&own, &mut header, 0), Ok(72));
+    let mut header = [0; 88];
+    assert_eq!(pread(&own, &mut header, 0), Ok(88));
     header
 }
 
@@ -45,6 +46,52 @@ fn with_header(at: usize, bytes: &[u8]) -> OwnedFd {
     let mut header = honest_header();
     header[at..at + bytes.len()].copy_from_slice(bytes);
     forged(&header, small().total_bytes(), SEALS)
+}
+
+/// An honest region.
+fn region(incarnation: u64) -> OwnedFd {
+    let region = Geometry::region(small().classes, false);
+    let own = region.create(Incarnation(incarnation), false).expect("a region");
+    own.as_fd().try_clone_to_owned().expect("a descriptor is left")
+}
+
+/// What is offered as a region, and what is wrong with it.
+fn region_lies() -> Vec<(&'static str, OwnedFd, AttachError)> {
+    let honest = region(1);
+    let mut header = [0; 88];
+    assert_eq!(pread(&honest, &mut header, 0), Ok(88));
+    let len = Geometry::region(small().classes, false).total_bytes();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut header = header;
+        header[at..at + bytes.len()].copy_from_slice(bytes);
+        forged(&header, len, SEALS)
+    };
+    let without = |seal| forged(&header, len, SEALS.difference(seal));
+    let (pipe, _) = std::io::pipe().expect("a pipe");
+    use AttachError::*;
+    vec![
+        ("a pipe", pipe.into(), NotAMemfd),
+        ("no seals", forged(&header, len, SealFlags::empty()), Unsealed),
+        ("may shrink", without(SealFlags::SHRINK), Unsealed),
+        ("may grow", without(SealFlags::GROW), Unsealed),
+        ("may be written by others", without(SealFlags::FUTURE_WRITE), Unsealed),
+        ("may be sealed further", without(SealFlags::SEAL), Unsealed),
+        ("empty", forged(&header, 0, SEALS), WrongMagic),
+        ("a page short", forged(&header, len - 4096, SEALS), WrongSize),
+        ("a page long", forged(&header, len + 4096, SEALS), WrongSize),
+        ("another magic", with(0, b"UNETSEH\0"), WrongMagic),
+        ("another version", with(8, &[1]), WrongVersion(1)),
+        ("slots", with(12, &[8]), WrongLayout),
+        ("an area", with(32, &[64]), WrongLayout),
+        ("another size", with(24, &[0xFF; 8]), WrongSize),
+        ("a crooked buffer", with(40, &[1]), WrongLayout),
+        ("too many buffers", with(44, &[0xFF; 4]), WrongLayout),
+        (
+            "a channel's segment",
+            forged(&honest_header(), small().total_bytes(), SEALS),
+            WrongLayout,
+        ),
+    ]
 }
 
 /// What is offered as a segment, and what is wrong with it.
@@ -75,9 +122,10 @@ fn lies() -> Vec<(&'static str, OwnedFd, AttachError)> {
         ("truncated", forged(&honest, 4096, SEALS), WrongSize),
         ("a page short", forged(&honest, len - 4096, SEALS), WrongSize),
         ("a page long", forged(&honest, len + 4096, SEALS), WrongSize),
-        ("punched", forged(&[0; 72], len, SEALS), WrongMagic),
+        ("punched", forged(&[0; 88], len, SEALS), WrongMagic),
         ("another magic", with_header(0, b"UNETSEH\0"), WrongMagic),
-        ("another version", with_header(8, &word(2)), WrongVersion(2)),
+        ("a later version", with_header(8, &word(3)), WrongVersion(3)),
+        ("an earlier version", with_header(8, &word(1)), WrongVersion(1)),
         ("version zero", with_header(8, &word(0)), WrongVersion(0)),
         ("no slots", with_header(12, &word(0)), WrongLayout),
         ("an odd number of slots", with_header(12, &word(17)), WrongLayout),
@@ -92,6 +140,7 @@ fn lies() -> Vec<(&'static str, OwnedFd, AttachError)> {
         ("a giant buffer", with_header(40, &word(!63)), WrongLayout),
         ("too many buffers", with_header(44, &word(u32::MAX)), WrongLayout),
         ("classes out of order", with_header(40, &word(1 << 20)), WrongLayout),
+        ("a region", region(INCARNATION), WrongLayout),
         ("a class after the last", with_header(64, &[64, 0, 0, 0, 1, 0, 0, 0]), WrongLayout),
     ]
 }
@@ -160,6 +209,96 @@ fn a_listener_names_what_is_wrong_with_a_clients_segment() {
     }
     assert_eq!(endpoint.channels(), 0);
     still_serves(endpoint, &address);
+}
+
+/// Asks with an honest segment and these regions; the request as it arrives.
+fn ask_for(endpoint: &mut Endpoint, address: &Address, regions: &[&OwnedFd]) -> (Asking, Incoming) {
+    let regions: Vec<BorrowedFd<'_>> = regions.iter().map(|fd| fd.as_fd()).collect();
+    let asking = ask_along(address, small(), &regions).expect("the listener is there");
+    match endpoint.recv_timeout(PATIENCE) {
+        Some(Event::Incoming(incoming)) => (asking, incoming),
+        other => panic!("the request was well-formed, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_listener_names_what_is_wrong_with_a_clients_region() {
+    let address = address("region");
+    let mut endpoint = listening(&address, Wait::Park);
+    let honest = region(1);
+    let mut refused = 0;
+    for (what, fd, expected) in region_lies() {
+        // Alone; behind an honest one; and where the application looked before it accepted.
+        for (regions, looks) in [(vec![&fd], false), (vec![&honest, &fd], false), (vec![&fd], true)]
+        {
+            let (asking, mut incoming) = ask_for(&mut endpoint, &address, &regions);
+            if looks {
+                assert_eq!(incoming.path().err(), Some(expected), "{what}");
+                assert_eq!(incoming.path().err(), Some(expected), "{what}: it stays so");
+            }
+            let outcome = endpoint.accept(incoming, b"");
+            assert_eq!(outcome, Err(AcceptError::Segment(expected)), "{what}");
+            refused += 1;
+            assert_eq!(endpoint.counters().get(Counter::RefusedSegment), refused, "{what}");
+            assert_eq!(answer(&asking.socket).expect(what).kind, Kind::Refusal, "{what}");
+        }
+    }
+    assert_eq!(endpoint.channels(), 0);
+    still_serves(endpoint, &address);
+}
+
+#[test]
+fn as_many_regions_as_a_path_may_have_are_taken_and_one_more_is_not() {
+    let address = address("regions");
+    let mut endpoint = listening(&address, Wait::Park);
+    let honest = region(1);
+    let (asking, mut incoming) = ask_for(&mut endpoint, &address, &[&honest; 7]);
+    assert_eq!(incoming.path().expect("they are honest").regions(), 7);
+    endpoint.accept(incoming, b"").expect("it is honest");
+    assert!(asking.welcomed().is_some());
+    let own = small().create(Incarnation(INCARNATION), false).expect("a segment");
+    let mut hello = b"UNET\x01\0\x01\0".to_vec();
+    hello.extend(INCARNATION.to_le_bytes());
+    hello.extend([0; 8]);
+    for (number, more) in [8, 15].into_iter().enumerate() {
+        let socket = dial(&address);
+        let mut descriptors = vec![own.as_fd()];
+        descriptors.extend(vec![honest.as_fd(); more]);
+        assert!(say_bytes(&socket, &hello, &descriptors));
+        eventually("it is counted", || {
+            // The one that was accepted has hung up meanwhile.
+            let event = endpoint.recv_timeout(Duration::from_millis(1));
+            assert!(matches!(event, None | Some(Event::Closed(..))), "{event:?}");
+            endpoint.counters().get(Counter::HandshakeFailed) == number as u64 + 1
+        });
+        assert_eq!(answer(&socket), None, "{more} regions");
+    }
+    still_serves(endpoint, &address);
+}
+
+#[test]
+fn a_client_names_what_is_wrong_with_a_listeners_region() {
+    let welcome = |regions: Vec<OwnedFd>| {
+        move |socket: &Socket| {
+            let own = small().create(Incarnation(INCARNATION), false).expect("a segment");
+            let welcome = Frame::new(Kind::Welcome, INCARNATION, 0, b"").expect("it fits");
+            let mut descriptors = vec![own.as_fd()];
+            descriptors.extend(regions.iter().map(|fd| fd.as_fd()));
+            socket.send(&welcome, &descriptors);
+        }
+    };
+    for (what, fd, expected) in region_lies() {
+        let outcome = connect_to_liar(welcome(vec![region(1), fd]));
+        assert_eq!(outcome, ConnectError::Segment(expected), "{what}");
+    }
+    let many = |socket: &Socket| {
+        let own = small().create(Incarnation(INCARNATION), false).expect("a segment");
+        let mut bytes = b"UNET\x02\0\x01\0".to_vec();
+        bytes.extend(INCARNATION.to_le_bytes());
+        bytes.extend([0; 8]);
+        assert!(say_bytes(socket, &bytes, &[own.as_fd(); 9]));
+    };
+    assert_eq!(connect_to_liar(many), ConnectError::Protocol);
 }
 
 #[test]

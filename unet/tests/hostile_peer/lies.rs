@@ -3,16 +3,20 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use fbufs::Descriptor;
 use segment::control::{Kind, Sent};
-use segment::geometry::SEND_QUEUE;
+use segment::geometry::{EPOCHS, SEND_QUEUE};
 use unet::{
-    AllocError, Channel, ChannelId, CloseReason, Counter, Endpoint, Event, Fault, Offer, SendError,
-    Snapshot, Wait,
+    AllocError, Channel, ChannelId, CloseReason, Counter, Endpoint, Event, Fault, Offer, ReadError,
+    SendError, Snapshot, Wait,
 };
 
 use crate::hostile_in;
 use crate::support::hostile::Hostile;
 use crate::support::{self, PATIENCE, Random, address, event, join, listening};
+
+/// In a slot's count of descriptors: further ones follow in the next slot.
+const MORE: u8 = 0x80;
 
 /// An endpoint with a hostile peer on one channel and an honest one on another.
 struct Scene {
@@ -75,7 +79,8 @@ impl Scene {
         };
         assert_eq!(id, self.honest_id, "{what}");
         let back = self.endpoint.channel_mut(id).expect("it just spoke");
-        back.send(&message.to_vec()).expect("the honest channel is open");
+        back.send(&message.to_vec().expect("nothing was revoked"))
+            .expect("the honest channel is open");
         assert_eq!(self.honest.recv().expect("it answers").inline(), what.as_bytes());
     }
 }
@@ -108,15 +113,72 @@ fn a_slot_longer_than_a_slot_poisons() {
 
 #[test]
 fn an_unknown_number_of_descriptors_poisons() {
-    for (descriptors, len) in [(2, 56), (3, 48), (255, 56), (1, 0), (1, 15)] {
+    let few = [(1, 0), (1, 15), (2, 31), (3, 47), (MORE | 1, 15), (MORE | 3, 47)];
+    let none_or_many = [(4, 56), (127, 56), (MORE, 0), (MORE, 56), (MORE | 4, 56), (255, 56)];
+    for (descriptors, len) in few.into_iter().chain(none_or_many) {
         lie(Fault::DescriptorCount, |scene| scene.hostile.send(descriptors, len, &[0; 7]));
+    }
+}
+
+/// Begins a message of several slots.
+fn begin(scene: &mut Scene) {
+    let parts: [Descriptor; 3] =
+        std::array::from_fn(|at| scene.hostile.descriptor(at as u8, at as u16, 8));
+    scene.hostile.send_descriptors(MORE, &parts);
+    assert!(matches!(scene.channel().try_recv(), Ok(None)), "it has only begun");
+}
+
+#[test]
+fn a_message_that_goes_on_with_nothing_or_too_much_poisons() {
+    for (descriptors, len) in [(0, 0), (0, 8), (MORE, 8), (4, 56), (MORE | 4, 56), (1, 15)] {
+        lie(Fault::DescriptorCount, |scene| {
+            begin(scene);
+            scene.hostile.send(descriptors, len, &[0; 7]);
+        });
+    }
+}
+
+#[test]
+fn a_message_in_several_slots_arrives_as_one() {
+    let mut scene = scene();
+    begin(&mut scene);
+    let last = scene.hostile.descriptor(9, 9, 100);
+    scene.hostile.send_descriptors(0, &[last]);
+    let Event::Message(_, message) = event(&mut scene.endpoint) else {
+        panic!("a message was to come");
+    };
+    assert_eq!((message.message().parts().len(), message.len()), (4, 124));
+    assert_eq!(scene.channel().held(), 4);
+    drop(message);
+    assert_eq!(scene.channel().held(), 0);
+}
+
+#[test]
+fn a_message_that_never_ends_poisons() {
+    // As many leases as there are, and one without end of empty parts.
+    for len in [8, 0] {
+        lie(Fault::DescriptorCount, |scene| {
+            for slot in 0..86 {
+                let parts: [Descriptor; 3] = std::array::from_fn(|at| {
+                    let lease = if len == 0 { 0 } else { slot * 3 + at };
+                    scene.hostile.descriptor(lease as u8, at as u16, len)
+                });
+                scene.hostile.send_descriptors(MORE, &parts);
+                if slot < 85 {
+                    assert!(matches!(scene.channel().try_recv(), Ok(None)), "slot {slot}");
+                }
+            }
+        });
     }
 }
 
 #[test]
 fn a_buffer_outside_the_pool_poisons() {
     for index in [10, 11, 255, 256, u16::MAX] {
-        lie(Fault::BufferIndex, |scene| scene.hostile.send_descriptor(index, 0, 0, 1));
+        lie(Fault::BufferIndex, |scene| {
+            let descriptor = scene.hostile.descriptor(0, index, 1);
+            scene.hostile.send_descriptor(descriptor);
+        });
     }
 }
 
@@ -124,48 +186,95 @@ fn a_buffer_outside_the_pool_poisons() {
 fn a_range_outside_its_buffer_poisons() {
     let small = [(0, 4097), (1, 4096), (4096, 1), (4097, 0), (u32::MAX, 1), (1, u32::MAX)];
     for (offset, len) in small.into_iter().chain([(u32::MAX, u32::MAX)]) {
-        lie(Fault::BufferRange, |scene| scene.hostile.send_descriptor(7, 0, offset, len));
+        lie(Fault::BufferRange, |scene| {
+            let descriptor = scene.hostile.descriptor(0, 7, len);
+            scene.hostile.send_descriptor(Descriptor { offset, ..descriptor });
+        });
     }
-    lie(Fault::BufferRange, |scene| scene.hostile.send_descriptor(9, 0, 0, 65_537));
+    lie(Fault::BufferRange, |scene| {
+        let descriptor = scene.hostile.descriptor(0, 9, 65_537);
+        scene.hostile.send_descriptor(descriptor);
+    });
 }
 
 #[test]
 fn a_range_up_to_the_very_end_of_its_buffer_is_good() {
     let mut scene = scene();
-    scene.hostile.send_descriptor(7, 0, 0, 4096);
-    scene.hostile.send_descriptor(6, 0, 4096, 0);
-    scene.hostile.send_descriptor(9, 0, 65_535, 1);
+    for (lease, index, offset, len) in [(0, 7, 0, 4096), (7, 6, 4096, 0), (255, 9, 65_535, 1)] {
+        let descriptor = scene.hostile.descriptor(lease, index, len);
+        scene.hostile.send_descriptor(Descriptor { offset, ..descriptor });
+    }
     for len in [4096, 0, 1] {
         let Event::Message(_, message) = event(&mut scene.endpoint) else {
             panic!("a message was to come");
         };
-        assert_eq!(message.fbuf().expect("it has one").to_vec().len(), len);
+        let bytes = message.fbuf().expect("it has one").to_vec();
+        assert_eq!(bytes.expect("nothing was revoked").len(), len);
     }
 }
 
 #[test]
 fn a_stale_or_future_generation_poisons() {
-    for generation in [1, 7, u32::MAX] {
-        lie(Fault::BufferGeneration, |scene| scene.hostile.send_descriptor(0, generation, 0, 1));
+    for generation in [1, 7, 0x00ff_ffff] {
+        lie(Fault::BufferGeneration, |scene| {
+            let descriptor = scene.hostile.descriptor(0, 0, 1);
+            scene.hostile.send_descriptor(Descriptor { generation, ..descriptor });
+        });
     }
-    // Replayed after the buffer went back.
+    // Replayed after the buffer went back, under its own lease or another.
+    for lease in [0, 1] {
+        lie(Fault::BufferGeneration, |scene| {
+            let descriptor = scene.hostile.descriptor(0, 0, 1);
+            scene.hostile.send_descriptor(descriptor);
+            assert!(matches!(event(&mut scene.endpoint), Event::Message(..)));
+            scene.hostile.send_descriptor(Descriptor { lease, ..descriptor });
+        });
+    }
+    // One was left out.
     lie(Fault::BufferGeneration, |scene| {
-        scene.hostile.send_descriptor(0, 0, 0, 1);
-        assert!(matches!(event(&mut scene.endpoint), Event::Message(..)));
-        scene.hostile.send_descriptor(0, 0, 0, 1);
+        scene.hostile.descriptor(0, 0, 1);
+        let next = scene.hostile.descriptor(0, 0, 1);
+        scene.hostile.send_descriptor(next);
     });
 }
 
 #[test]
-fn a_buffer_handed_over_twice_poisons() {
+fn a_lease_handed_over_twice_poisons() {
     let mut scene = scene();
-    scene.hostile.send_descriptor(3, 0, 0, 8);
+    let (first, second) = (scene.hostile.descriptor(3, 3, 8), scene.hostile.descriptor(3, 4, 8));
+    scene.hostile.send_descriptor(first);
     let Event::Message(_, held) = event(&mut scene.endpoint) else {
         panic!("a message was to come");
     };
-    scene.hostile.send_descriptor(3, 0, 0, 8);
+    scene.hostile.send_descriptor(second);
     scene.is_caught(Fault::BufferHeld);
-    assert_eq!(held.fbuf().expect("it has one").to_vec(), [0; 8], "what is held stays readable");
+    let bytes = held.fbuf().expect("it has one").to_vec();
+    assert_eq!(bytes.expect("nothing was revoked"), [0; 8], "what is held stays readable");
+    // In one slot.
+    lie(Fault::BufferHeld, |scene| {
+        let twice = [scene.hostile.descriptor(3, 3, 8), scene.hostile.descriptor(3, 4, 8)];
+        scene.hostile.send_descriptors(0, &twice);
+    });
+}
+
+#[test]
+fn a_peer_that_takes_back_what_it_lent_harms_only_the_message() {
+    for (before, after) in [(0, 1), (1, 0), (0xFFFF, u64::MAX - 1)] {
+        let mut scene = scene();
+        scene.hostile.own.store(EPOCHS + 3 * 8, before);
+        let descriptor = scene.hostile.descriptor(0, 3, 8);
+        scene.hostile.send_descriptor(Descriptor { epoch: before as u16, ..descriptor });
+        let Event::Message(_, message) = event(&mut scene.endpoint) else {
+            panic!("a message was to come");
+        };
+        assert_eq!(message.to_vec().expect("not yet").len(), 8);
+        scene.hostile.own.store(EPOCHS + 3 * 8, after);
+        assert_eq!(message.to_vec(), Err(ReadError::Revoked));
+        assert!(message.message().is_revoked());
+        drop(message);
+        assert_eq!((scene.channel().held(), scene.channel().closed()), (0, None));
+        scene.honest_channel_works("beside one who takes back");
+    }
 }
 
 /// Makes the queue full, so that the next send looks at the credit.
@@ -229,15 +338,15 @@ fn a_free_queue_out_of_sequence_poisons() {
 
 #[test]
 fn a_return_of_what_was_never_lent_poisons() {
-    for index in [0, 5, 9] {
+    for lease in [0, 5, 255] {
         lie(Fault::FreeNotLent, |scene| {
-            scene.hostile.give_back(index, 0);
+            scene.hostile.give_back(lease, 0);
             scene.channel().buffers();
         });
     }
-    for index in [10, u16::MAX] {
+    for lease in [256, u16::MAX] {
         lie(Fault::BufferIndex, |scene| {
-            scene.hostile.give_back(index, 0);
+            scene.hostile.give_back(lease, 0);
             scene.channel().buffers();
         });
     }
@@ -255,9 +364,27 @@ fn a_return_with_another_generation_poisons_and_frees_the_buffer() {
         });
     }
     // Returned twice.
+    lie(Fault::FreeNotLent, |scene| {
+        assert_eq!(scene.channel().try_send(&[7; 1000]), Ok(Offer::Taken));
+        scene.hostile.give_back(0, 0);
+        scene.hostile.give_back(0, 0);
+        scene.channel().buffers();
+    });
+    // Returned again when the lease stands for another hand-over.
     lie(Fault::FreeGeneration, |scene| {
         assert_eq!(scene.channel().try_send(&[7; 1000]), Ok(Offer::Taken));
         scene.hostile.give_back(0, 0);
+        assert_eq!(scene.channel().buffers().1, 0);
+        assert_eq!(scene.channel().try_send(&[7; 1000]), Ok(Offer::Taken));
+        scene.hostile.give_back(0, 0);
+        scene.channel().buffers();
+    });
+    // Returned twice after it was revoked.
+    lie(Fault::FreeNotLent, |scene| {
+        assert_eq!(scene.channel().try_send(&[7; 1000]), Ok(Offer::Taken));
+        assert_eq!((scene.channel().revoke(), scene.channel().lent()), (1, (1, 0)));
+        scene.hostile.give_back(0, 0);
+        assert_eq!(scene.channel().lent(), (0, 0));
         scene.hostile.give_back(0, 0);
         scene.channel().buffers();
     });
@@ -272,7 +399,9 @@ fn a_wrong_return_is_caught_by_who_waits_for_a_buffer() {
         scene.hostile.give_back(0, 0);
         let begin = Instant::now();
         let outcome = scene.channel().alloc_timeout(1, PATIENCE);
-        assert_eq!(outcome.err(), Some(AllocError::Fault(Fault::FreeNotLent)));
+        assert_eq!(outcome.err(), Some(AllocError::Exhausted));
+        let poisoned = CloseReason::Poisoned(Fault::FreeNotLent);
+        assert_eq!(scene.channel().closed(), Some(poisoned));
         assert!(begin.elapsed() < PATIENCE / 2, "it was told at once");
         drop(held);
     });
@@ -295,7 +424,8 @@ fn a_wrong_return_is_caught_by_who_waits_for_a_buffer() {
         outcome
     });
     assert!(begin.elapsed() < PATIENCE / 2, "it was told at once");
-    assert!(matches!(outcome, Err(AllocError::Fault(Fault::FreeNotLent) | AllocError::Exhausted)));
+    assert_eq!(outcome.err(), Some(AllocError::Exhausted));
+    assert_eq!(channel.closed(), Some(CloseReason::Poisoned(Fault::FreeNotLent)));
     let counted = Snapshot::read(page.as_fd()).expect("the page is there");
     assert_eq!(counted.faults(Fault::FreeNotLent), 1);
     drop(held);

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use fbufs::Descriptor;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use segment::Incarnation;
 use segment::control::{Frame, Kind, Received, Sent, Socket};
@@ -29,6 +30,7 @@ pub struct Hostile {
     geometry: Geometry,
     segment: OwnSegment,
     pub next: u64,
+    generation: u32,
     returned: u64,
 }
 
@@ -39,13 +41,24 @@ pub fn ask(address: &Address) -> Option<Asking> {
 
 /// Connects and says hello.
 pub fn ask_with(address: &Address, geometry: Geometry) -> Option<Asking> {
+    ask_along(address, geometry, &[])
+}
+
+/// Connects and says hello, and offers descriptors as regions.
+pub fn ask_along(
+    address: &Address,
+    geometry: Geometry,
+    offered: &[BorrowedFd<'_>],
+) -> Option<Asking> {
     let Address::Shm(name) = address else { return None };
     let socket = Socket::connect(name).ok()?;
     let incarnation = Incarnation::draw()?;
     let own = geometry.create(incarnation, false).ok()?;
     let flags = u32::from(membarrier_works());
     let hello = Frame::new(Kind::Hello, incarnation.0, flags, b"")?;
-    (socket.send(&hello, &[own.as_fd()]) == Sent::Yes).then_some(Asking { socket, own })
+    let descriptors: Vec<BorrowedFd<'_>> =
+        std::iter::once(own.as_fd()).chain(offered.iter().copied()).collect();
+    (socket.send(&hello, &descriptors) == Sent::Yes).then_some(Asking { socket, own })
 }
 
 impl Asking {
@@ -66,6 +79,7 @@ impl Asking {
             geometry: *self.own.geometry(),
             segment: self.own,
             next: 0,
+            generation: 0,
             returned: 0,
         })
     }
@@ -90,16 +104,30 @@ impl Hostile {
     }
 
     /// Sends one descriptor.
-    pub fn send_descriptor(&mut self, index: u16, generation: u32, offset: u32, len: u32) {
-        let first = u64::from(index) << 32 | u64::from(generation);
-        self.send(1, 16, &[first, u64::from(offset) << 32 | u64::from(len)]);
+    pub fn send_descriptor(&mut self, descriptor: Descriptor) {
+        self.send(1, 16, &descriptor.to_words());
     }
 
-    /// Gives a buffer back, whether it has it or not.
-    pub fn give_back(&mut self, index: u16, generation: u32) {
+    /// Sends descriptors in one slot, with `mark` in their count.
+    pub fn send_descriptors(&mut self, mark: u8, descriptors: &[Descriptor]) {
+        let words: Vec<u64> =
+            descriptors.iter().flat_map(|descriptor| descriptor.to_words()).collect();
+        let count = descriptors.len() as u8;
+        self.send(mark | count, count * 16, &words);
+    }
+
+    /// A descriptor that is honest if it is the next one.
+    pub fn descriptor(&mut self, lease: u8, index: u16, len: u32) -> Descriptor {
+        let generation = self.generation;
+        self.generation += 1;
+        Descriptor { lease, index, generation, epoch: 0, offset: 0, len }
+    }
+
+    /// Gives a lease back, whether it has it or not.
+    pub fn give_back(&mut self, lease: u16, generation: u32) {
         let sequence = (self.returned as u16).wrapping_add(1);
         self.give_back_word(
-            u64::from(sequence) << 48 | u64::from(index) << 32 | u64::from(generation),
+            u64::from(sequence) << 48 | u64::from(lease) << 32 | u64::from(generation),
         );
     }
 

@@ -31,12 +31,9 @@ pub fn address(test: &str) -> Address {
 /// A small segment: tests that make many need not wait for the kernel to clear pages.
 pub fn small() -> Geometry {
     let mut geometry = Geometry { slots: 16, ..Geometry::default() };
-    geometry.classes = [
-        Class { buffer_bytes: 4096, buffers: 8 },
-        Class { buffer_bytes: 65_536, buffers: 2 },
-        Class::default(),
-        Class::default(),
-    ];
+    geometry.classes = Default::default();
+    geometry.classes[0] = Class { buffer_bytes: 4096, buffers: 8 };
+    geometry.classes[1] = Class { buffer_bytes: 65_536, buffers: 2 };
     geometry
 }
 
