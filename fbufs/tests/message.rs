@@ -77,7 +77,7 @@ impl Scene {
             fbuf.copy_from_slice(bytes);
             return Some(self.hop.hand_over(Part::Own(fbuf.freeze())).into());
         }
-        let headroom = if bytes.len() % 2 == 0 { 32 } else { 0 };
+        let headroom = if bytes.len().is_multiple_of(2) { 32 } else { 0 };
         let mut rest = bytes;
         let fill = |room: &mut [u8]| {
             let (now, later) = rest.split_at(room.len());
@@ -88,7 +88,7 @@ impl Scene {
     }
 
     /// Everything was dropped: every buffer is at home, and nothing was copied on the way.
-    fn is_tidy(mut self) -> Result<(), TestCaseError> {
+    fn check_tidy(mut self) -> Result<(), TestCaseError> {
         self.hop.collect();
         prop_assert_eq!((self.pool.free(), self.hop.pool.free()), (TOTAL, TOTAL));
         prop_assert_eq!((self.hop.leases.lent(), self.hop.holdings.held()), (0, 0));
@@ -237,7 +237,7 @@ proptest! {
             agrees(&message, &model)?;
         }
         drop(message);
-        scene.is_tidy()?;
+        scene.check_tidy()?;
     }
 
     #[test]

@@ -34,7 +34,9 @@ fuzz_target!(|bytes: &[u8]| {
         let mut frame = header.encode().to_vec();
         frame.truncate(if input.below(32) == 0 { input.below(12) } else { 12 });
         let len = input.below(41);
-        frame.extend((0..len).map(|at| ((header.message * 64 + header.offset) as u8).wrapping_add(at as u8)));
+        frame.extend(
+            (0..len).map(|at| ((header.message * 64 + header.offset) as u8).wrapping_add(at as u8)),
+        );
         let message = graph.pool().message(0, frame.len(), |room| room.copy_from_slice(&frame));
         let Ok(message) = message else { break };
         graph.receive(now, wire, message);

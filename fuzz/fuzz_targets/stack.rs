@@ -36,7 +36,8 @@ fuzz_target!(|bytes: &[u8]| {
             // Headers that are almost right.
             _ => {
                 let words = [0, 0, 36, input.below(40), 0, 0, input.below(3), input.below(40)];
-                let mut frame: Vec<u8> = words.iter().flat_map(|w| (*w as u32).to_be_bytes()).collect();
+                let mut frame: Vec<u8> =
+                    words.iter().flat_map(|w| (*w as u32).to_be_bytes()).collect();
                 frame.resize(48, 7);
                 let message = graph.pool().message(0, 48, |room| room.copy_from_slice(&frame));
                 let Ok(message) = message else { break };

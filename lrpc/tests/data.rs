@@ -57,7 +57,7 @@ macro_rules! sizes {
                 back.reverse();
                 let outcome = binding.call_bulk::<$procedure>(&bytes, Some(bulk.freeze()));
                 let Outcome::Executed(Reply { results, bulk: Some(bulk) }) = outcome else {
-                    panic!("{} bytes and a buffer of {len}", $size);
+                    panic!("{} bytes and a buffer of {len}: {outcome:?}", $size);
                 };
                 assert!(results == reversed, "{} bytes and a buffer of {len}", $size);
                 assert_eq!(bulk.to_vec().expect("nothing was revoked"), back, "{} bytes and a buffer of {len}", $size);

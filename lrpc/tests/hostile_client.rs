@@ -83,7 +83,10 @@ fn target(server: Server<Target>) -> Server<Target> {
         .on::<Fill>(|_, byte| Ok([byte; 1000]))
         .on::<Measure>(|call, ()| {
             let bulk = call.take_bulk().ok_or(NO_BUFFER)?;
-            assert_eq!(bulk.to_vec().expect("nothing was revoked").len(), bulk.len());
+            match bulk.to_vec() {
+                Ok(bytes) => assert_eq!(bytes.len(), bulk.len()),
+                Err(error) => assert_eq!(error, unet::ReadError::Revoked),
+            }
             Ok(bulk.len() as u64)
         })
         .on::<Give>(|call, ()| {

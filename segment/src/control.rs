@@ -256,7 +256,10 @@ impl Socket {
         match Frame::decode(&bytes[..got]) {
             // There was room for all that may be sent, so there was none in this process.
             Ok(_) if truncated && descriptors.len() < MAX_DESCRIPTORS => Received::OutOfDescriptors,
-            Ok(_) if truncated => Received::Malformed(DecodeError::Malformed),
+            // The kernel aligns the room, which can be enough for one more than that.
+            Ok(_) if truncated || descriptors.len() > MAX_DESCRIPTORS => {
+                Received::Malformed(DecodeError::Malformed)
+            }
             Ok(frame) => Received::Frame(frame, descriptors),
             Err(error) => Received::Malformed(error),
         }

@@ -129,16 +129,16 @@ fn a_word_of_the_free_queue_is_as_its_table_says() {
     let rows = columns(&table("A word of the free queue", 0), [0, 1]);
     cover_a_word(rows.iter().map(|[range, _]| range.as_str()));
     let names: Vec<&str> = rows.iter().map(|[_, name]| name.as_str()).collect();
-    assert_eq!(names, ["sequence", "lease", "generation"]);
+    assert_eq!(names, ["sequence", "left_behind", "lease", "generation"]);
     let (own, _) = pair(Geometry { slots: 8, ..Geometry::default() });
     let fields = |word| rows.iter().map(|[range, _]| bits(range, word)).collect::<Vec<_>>();
     let before = u64::from(1u16.wrapping_sub(CAPACITY as u16));
-    assert_eq!(fields(word(&own, FREE_QUEUE)), [before, 0, 0]);
+    assert_eq!(fields(word(&own, FREE_QUEUE)), [before, 0, 0, 0]);
     let returns = Returns::attach(&own);
     returns.push(0x1234, 0x89ab_cdef);
-    returns.push(1, 2);
-    assert_eq!(fields(word(&own, FREE_QUEUE)), [1, 0x1234, 0x89ab_cdef]);
-    assert_eq!(fields(word(&own, FREE_QUEUE + 8)), [2, 1, 2]);
+    returns.push(0x8001, 2);
+    assert_eq!(fields(word(&own, FREE_QUEUE)), [1, 0, 0x1234, 0x89ab_cdef]);
+    assert_eq!(fields(word(&own, FREE_QUEUE + 8)), [2, 1, 1, 2]);
 }
 
 #[test]

@@ -97,6 +97,11 @@ pub(crate) struct Parts {
 }
 
 /// One side of a channel. Owned by one thread; dropping it closes the channel.
+///
+/// Who passes messages on holds the channel that they go out by in an [`crate::Endpoint`], or looks at it
+/// now and then, by receiving or by [`Channel::lent`]: what comes back there goes back to the domains
+/// before this one then. Closing takes back what the peer still holds: who has sent in buffers of a pool
+/// of its own waits until nothing is lent, or the last messages read as revoked.
 pub struct Channel {
     producer: Producer,
     consumer: Consumer,

@@ -162,3 +162,43 @@ fn tokio_forgets_none_of_many_clients() {
     });
     server.ends();
 }
+
+#[test]
+fn pipeline_reads_every_byte_at_its_end_and_copies_none() {
+    let mut pipeline = start("pipeline", &["40"]);
+    pipeline.ends();
+    let said: Vec<String> = (0..4).map(|_| pipeline.line()).collect();
+    let word = 0x0101_0101_0101_0101u64;
+    let sum = word.wrapping_mul(40 << 17);
+    let read = format!("application: 40 messages, {} bytes read once (sum {sum:x})\n", 40 << 20);
+    assert!(said.contains(&read), "{said:?}");
+    for who in ["driver", "protocol"] {
+        let copied = format!("{who}: 0 bytes copied");
+        assert!(said.iter().any(|line| line.starts_with(&copied)), "{said:?}");
+    }
+    let ends = |line: &String| line.ends_with(" GB/s, 0 bytes copied\n");
+    assert!(said.iter().any(ends), "{said:?}");
+}
+
+#[test]
+fn pipeline_ends_with_a_word_when_one_of_its_processes_is_killed() {
+    // More than can be sent before that.
+    let mut pipeline = start("pipeline", &["1000000000"]);
+    let pid = pipeline.child.id();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let deadline = Instant::now() + PATIENCE;
+    let protocol = loop {
+        let children = std::fs::read_to_string(&children).expect("it runs");
+        // In the order in which they were started.
+        if let Some(protocol) = children.split_whitespace().nth(1) {
+            break protocol.parse().expect("a number");
+        }
+        assert!(Instant::now() < deadline, "it was to start two");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    std::thread::sleep(Duration::from_millis(100));
+    let protocol = rustix::process::Pid::from_raw(protocol).expect("a process has a number");
+    rustix::process::kill_process(protocol, rustix::process::Signal::KILL).expect("it runs");
+    let status = pipeline.child.wait().expect("it is a child");
+    assert_eq!(status.code(), Some(1), "the driver says what happened");
+}

@@ -14,7 +14,7 @@ use unet::{
     ReadError, SendError, Wait,
 };
 
-use crate::domains::{Line, PART, connecting, listening, pool};
+use crate::domains::{Line, PART, connecting, inodes, listening, pool, shared_maps};
 use crate::support::hostile::ask_along;
 use crate::support::{PATIENCE, address, event, eventually, small};
 
@@ -172,6 +172,36 @@ fn a_revocation_in_the_middle_of_a_copy_never_yields_mixed_bytes() {
 }
 
 #[test]
+fn a_buffer_is_revoked_any_number_of_times_and_who_has_it_from_long_ago_is_told() {
+    let address = address("often");
+    let mut endpoint = listening(&address, Wait::Spin);
+    let mut pool = pool();
+    let mut channel = std::thread::scope(|scope| {
+        let path = Path::of(&pool).expect("it is a region");
+        let options = connecting(path, Wait::Spin, Quota::default());
+        let connecting = scope.spawn(|| Channel::connect(&address, options));
+        crate::support::accept(&mut endpoint);
+        connecting.join().expect("no panic").expect("it is accepted")
+    });
+    let (mut first, mut place) = (None, None);
+    // Descriptors say the same of it after each 65,536.
+    for round in 0..=1 << 16 {
+        let fbuf = pool.alloc(64).expect("it is free again").freeze();
+        assert_eq!(*place.get_or_insert(fbuf.as_ptr()), fbuf.as_ptr(), "one buffer is used");
+        channel.send_message(0, fbuf.into(), b"").expect("it is open");
+        let Event::Message(_, delivery) = event(&mut endpoint) else { panic!("it was sent") };
+        if round < 1 << 16 {
+            assert_eq!(channel.revoke(), 1);
+            first.get_or_insert(delivery);
+        } else {
+            assert!(delivery.to_vec().is_ok(), "the newest is the buffer's");
+        }
+    }
+    let first: Delivery = first.expect("it was kept");
+    assert_eq!(first.to_vec().err(), Some(ReadError::Revoked));
+}
+
+#[test]
 fn a_buffer_of_a_pool_that_is_not_on_the_path_is_refused_and_counted() {
     let mut line = Line::new(1, "check", Wait::Adaptive);
     let mut stranger = pool();
@@ -246,10 +276,12 @@ fn nobody_but_its_owner_can_write_a_region_by_any_door_of_the_kernels() {
     let path = Path::of(&own).expect("it is a region");
     let sent: Vec<OwnedFd> =
         path.descriptors().map(|fd| fd.try_clone_to_owned().expect("a descriptor")).collect();
-    let before = maps();
     let received = Path::attach(sent).expect("it is sealed");
-    let mapping = maps().into_iter().find(|line| !before.contains(line)).expect("it is mapped");
-    assert!(mapping.contains(" r--s "), "{mapping}");
+    let mapped = shared_maps(std::process::id(), &inodes(&path));
+    let [mapping] = &mapped.iter().filter(|line| line.contains(" r--s ")).collect::<Vec<_>>()[..]
+    else {
+        panic!("it is mapped once to be read: {mapped:?}");
+    };
     for fd in received.descriptors() {
         assert_eq!(pwrite(fd, b"scribble", 0), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(fd, 0), Err(Errno::PERM));
@@ -264,10 +296,4 @@ fn nobody_but_its_owner_can_write_a_region_by_any_door_of_the_kernels() {
     let mut after = [0; 8];
     memory.read_exact_at(&mut after, start).expect("it can be read");
     assert_eq!(magic, after);
-}
-
-/// This process's mappings of regions.
-fn maps() -> Vec<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs is mounted");
-    maps.lines().filter(|line| line.contains("fbufs-region")).map(str::to_owned).collect()
 }

@@ -11,7 +11,8 @@ use unet::{
     Channel, ChannelId, Endpoint, Event, Message, Offer, Path, Pool, Quota, SendError, Wait,
 };
 
-use crate::domains::{arm_step, check, connecting, fill, listening, pool};
+use crate::domains::{check, connecting, fill, listening, pool};
+use crate::roles::arm_step;
 use crate::support::role::{self, Role};
 use crate::support::{PATIENCE, Random, address, eventually};
 

@@ -5,11 +5,15 @@
 //!   (the test)     pushes a header  checks every byte
 //! ```
 
+// Failpoints are in no program without debug assertions, so half of this cannot be tested there.
+#![cfg(debug_assertions)]
+
 mod bounds;
 mod death;
 mod domains;
 mod kills;
 mod misuse;
+mod roles;
 mod steady;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,9 +1,9 @@
 //! Set-up maps everything; after that nothing is mapped, opened or allocated.
 
 use allocation_counter::measure;
-use unet::{Message, Wait};
+use unet::{Message, Path, Wait};
 
-use crate::domains::{Line, MEASURE};
+use crate::domains::{Line, MEASURE, inodes, shared_maps};
 use crate::support::role::Role;
 
 const WARM_UP: u64 = 500;
@@ -48,7 +48,11 @@ fn ten_thousand_messages_map_open_and_allocate_nothing_in_any_domain() {
     (0..WARM_UP).for_each(|number| line.send(number, 1500));
     line.report();
     let before: Vec<_> = pids(&line).into_iter().map(state).collect();
-    let own = regions(std::process::id());
+    // Other tests of this program map regions at the same time, but never these again.
+    let own =
+        [inodes(&Path::of(&line.pool).expect("a region")), inodes(line.channel.path())].concat();
+    let own_before = shared_maps(std::process::id(), &own);
+    assert_eq!(own_before.len(), 4, "its own to be written, and three to be read: {own_before:?}");
     let inline = MESSAGES.to_le_bytes();
     line.channel.send_message(MEASURE, Message::new(), &inline).expect("there is room");
     let mut number = WARM_UP;
@@ -71,8 +75,7 @@ fn ten_thousand_messages_map_open_and_allocate_nothing_in_any_domain() {
     }
     let after: Vec<_> = pids(&line).into_iter().map(state).collect();
     assert_eq!(before, after, "shared mappings and descriptors of the others");
-    // Other tests of this program map regions at the same time, but never this one's again.
-    assert!(regions(std::process::id()).0 >= 1 && own.0 >= 1);
+    assert_eq!(own_before, shared_maps(std::process::id(), &own), "the originator's");
     let total = WARM_UP + MESSAGES;
     assert_eq!(line.report(), [&format!("received {total} copied 0"), "copied 0", "copied 0"]);
     line.all_free();

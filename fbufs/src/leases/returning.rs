@@ -1,0 +1,163 @@
+//! How what was lent comes back: given back, revoked, or reclaimed from who is gone.
+
+use segment::Fault;
+
+use super::{LEFT_BEHIND, Leases, Lent, MAX_LEASES};
+use crate::pool::Region;
+use crate::{Part, Pool};
+
+impl Leases {
+    /// Takes back what the receiver has given back. How many parts that was.
+    ///
+    /// # Errors
+    /// The [`Fault`] that the receiver committed; the channel is to be poisoned.
+    ///
+    /// # Cost
+    /// One load of a cache line that the receiver writes, and a few for each part.
+    #[inline]
+    pub fn collect(&mut self, pool: &mut Pool) -> Result<usize, Fault> {
+        let mut returned = 0;
+        // At most as many as there are: an honest receiver cannot return more, a lying one is caught.
+        while returned < MAX_LEASES
+            && let Some((lease, generation)) = self.reclaims.try_pop()?
+        {
+            self.take_back(lease, generation, pool)?;
+            returned += 1;
+        }
+        Ok(returned)
+    }
+
+    #[inline]
+    fn take_back(&mut self, returned: u16, generation: u32, pool: &mut Pool) -> Result<(), Fault> {
+        let lease = returned & !LEFT_BEHIND;
+        if usize::from(lease) >= MAX_LEASES {
+            return Err(Fault::BufferIndex);
+        }
+        let entry = self.leases.get_mut(usize::from(lease)).ok_or(Fault::FreeNotLent)?;
+        if entry.lent.is_none() && !entry.revoked {
+            return Err(Fault::FreeNotLent);
+        }
+        if entry.generation != generation {
+            return Err(Fault::FreeGeneration);
+        }
+        entry.revoked = false;
+        if let Some(lent) = entry.lent.take() {
+            self.bytes -= lent.len();
+            self.passed_on -= usize::from(lent.is_passed_on());
+            if returned == lease {
+                free(lent, pool);
+            } else {
+                self.take_away(lent, pool);
+            }
+        }
+        self.vacant.push(lease as u8);
+        Ok(())
+    }
+
+    /// Takes back, at once, the buffers of this process that the receiver holds. What it reads of them
+    /// from now on is an error to it, and to every later domain. Its leases stay used up until it has
+    /// given them back. How many buffers that was.
+    ///
+    /// What other domains lent to this one can only be revoked by them; where they have, it is
+    /// passed on.
+    ///
+    /// # Cost
+    /// A walk over the private table.
+    pub fn revoke(&mut self, pool: &mut Pool) -> usize {
+        let mut revoked = 0;
+        for at in 0..self.leases.len() {
+            let Some(lent) = self.leases[at].lent.take_if(|lent| match lent {
+                Lent::Part(Part::Peer(fbuf)) => fbuf.is_revoked(),
+                _ => true,
+            }) else {
+                continue;
+            };
+            self.leases[at].revoked = true;
+            self.bytes -= lent.len();
+            self.passed_on -= usize::from(lent.is_passed_on());
+            self.take_away(lent, pool);
+            revoked += 1;
+        }
+        revoked
+    }
+
+    /// Takes back everything: the receiver is gone. How many buffers it held.
+    ///
+    /// # Cost
+    /// A walk over the private table.
+    pub fn reclaim(&mut self, pool: &mut Pool) -> usize {
+        let mut reclaimed = 0;
+        for at in 0..self.leases.len() {
+            let lease = &mut self.leases[at];
+            let was_revoked = std::mem::take(&mut lease.revoked);
+            if let Some(lent) = lease.lent.take() {
+                self.take_away(lent, pool);
+                reclaimed += 1;
+            } else if !was_revoked {
+                continue;
+            }
+            self.vacant.push(at as u8);
+        }
+        (self.bytes, self.passed_on) = (0, 0);
+        reclaimed
+    }
+
+    /// The region of a buffer of this process that is lent, and its number there.
+    fn lent_own(&self, lent: &Lent) -> Option<(&Region, usize)> {
+        let (blocks, block) = match lent {
+            Lent::Part(Part::Own(fbuf)) => (fbuf.block().region(), fbuf.block().index()),
+            Lent::Guarded(secured, _) => (secured.region(), secured.index()),
+            Lent::Part(Part::Peer(_)) => return None,
+        };
+        self.export(blocks, block).map(|(region, index, _)| (region, index))
+    }
+
+    /// Frees a buffer that somebody may still be reading: who does learns it.
+    #[cold]
+    fn take_away(&self, lent: Lent, pool: &mut Pool) {
+        match (self.lent_own(&lent), lent) {
+            (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
+            (own, lent) => {
+                if let Some((region, index)) = own {
+                    region.epochs.advance(index);
+                }
+                free(lent, pool);
+            }
+        }
+    }
+
+    /// Whether something was given back that another domain waits for.
+    ///
+    /// # Cost
+    /// One load; where something was passed on, another of a cache line that the receiver writes.
+    #[inline(always)]
+    pub fn owes(&self) -> bool {
+        self.passed_on != 0 && self.reclaims.is_ready()
+    }
+}
+
+#[inline(always)]
+fn free(lent: Lent, pool: &mut Pool) {
+    match lent {
+        Lent::Part(Part::Own(fbuf)) => pool.recycle(fbuf),
+        Lent::Part(Part::Peer(fbuf)) => drop(fbuf),
+        // Where the kernel refuses, the drop tries again and then gives the buffer up.
+        Lent::Guarded(secured, _) => _ = secured.restore().map(|block| pool.put(block.share())),
+    }
+}
+
+impl Drop for Leases {
+    /// What is still lent of a pool that lives on may be written again from now on.
+    fn drop(&mut self) {
+        for at in 0..self.leases.len() {
+            let Some(lent) = self.leases[at].lent.take() else { continue };
+            match (self.lent_own(&lent), lent) {
+                (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
+                (Some((region, index)), _) if region.segment.is_some() => {
+                    region.epochs.advance(index);
+                }
+                _ => {}
+            }
+        }
+    }
+}
