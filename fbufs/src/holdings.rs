@@ -198,8 +198,8 @@ impl PeerFbuf {
 
     /// As it stands in descriptors.
     #[inline(always)]
-    pub(crate) fn epoch(&self) -> u16 {
-        self.epoch as u16
+    pub(crate) fn epoch(&self, index: usize) -> u16 {
+        self.buffer().map_or(0, |(region, _)| region.epochs.passed_on(index, self.epoch))
     }
 
     /// Drops it for a receiver that this process passed it on to, which may go on reading it unnoticed:

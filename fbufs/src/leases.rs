@@ -175,13 +175,14 @@ impl Leases {
     fn number(&self, part: &Part) -> Option<(u16, u16)> {
         match part {
             Part::Own(fbuf) => {
-                let (region, index, base) = self.own(fbuf)?;
-                Some(((base + index) as u16, region.epochs.of(index)))
+                let (_, index, base) = self.own(fbuf)?;
+                let block = fbuf.block();
+                Some(((base + index) as u16, block.region().epoch(block.index())))
             }
             Part::Peer(fbuf) => self.exports.iter().find_map(|export| match export {
                 Export::Peer { region, base } => {
                     let (of, index) = fbuf.buffer()?;
-                    Arc::ptr_eq(of, region).then(|| ((base + index) as u16, fbuf.epoch()))
+                    Arc::ptr_eq(of, region).then(|| ((base + index) as u16, fbuf.epoch(index)))
                 }
                 Export::Own { .. } => None,
             }),
@@ -287,14 +288,15 @@ impl Leases {
         if let Err(refusal) = self.within_quota(1, len.into()) {
             return Err((refusal, fbuf));
         }
-        let Some((region, at, base)) = self.own(&fbuf) else {
+        let Some((_, at, base)) = self.own(&fbuf) else {
             return Err((LendError::Foreign, fbuf));
         };
-        let (index, epoch) = ((base + at) as u16, region.epochs.of(at));
         let block = match fbuf.into_block().try_unshare() {
             Ok(block) => block,
             Err(block) => return Err((LendError::Shared, Fbuf::of(block, offset, len))),
         };
+        // Not before: it may have had to be revoked first.
+        let (index, epoch) = ((base + at) as u16, block.region().epoch(block.index()));
         let Some(lease) = self.take_vacant() else {
             return Err((LendError::Quota, Fbuf::of(block.share(), offset, len)));
         };

@@ -62,6 +62,16 @@ impl Part {
         }
     }
 
+    /// Whether nothing is left of it once so many bytes are skipped. What is left of an own part is its
+    /// headroom.
+    #[inline(always)]
+    fn is_used_up_by(&self, count: usize) -> bool {
+        match self {
+            Self::Own(fbuf) => fbuf.len_fast() < count,
+            Self::Peer(fbuf) => fbuf.len() <= count,
+        }
+    }
+
     #[inline(always)]
     fn keep(&mut self, len: usize) {
         match self {
@@ -273,7 +283,7 @@ impl Message {
         self.len -= left;
         let mut whole = 0;
         // The last part stays, for its headroom.
-        while whole + 1 < self.parts.len() && self.parts[whole].len() < left {
+        while whole + 1 < self.parts.len() && self.parts[whole].is_used_up_by(left) {
             left -= self.parts[whole].len();
             whole += 1;
         }
@@ -317,20 +327,21 @@ impl Message {
         }
         self.close_window();
         let mut front = Message::new();
-        while front.len < at {
-            let part = self.parts.first_mut()?;
-            let left = at - front.len;
-            if part.len() <= left {
-                let part = self.parts.remove(0);
-                front.len += part.len();
-                front.parts.push(part);
-            } else {
-                let mut shared = part.clone();
-                shared.keep(left);
-                part.advance(left);
-                front.len += left;
-                front.parts.push(shared);
-            }
+        let whole = self.parts.iter().take_while(|part| {
+            let fits = front.len + part.len() <= at;
+            front.len += if fits { part.len() } else { 0 };
+            fits
+        });
+        let whole = whole.count();
+        front.parts.extend(self.parts.drain(..whole));
+        if front.len < at
+            && let Some(part) = self.parts.first_mut()
+        {
+            let mut shared = part.clone();
+            shared.keep(at - front.len);
+            part.advance(at - front.len);
+            front.parts.push(shared);
+            front.len = at;
         }
         self.len -= at;
         Some(front)

@@ -51,7 +51,6 @@ pub(crate) struct Region {
     pub segment: Option<OwnSegment>,
     /// By class: its blocks, and the number of the first among all buffers of the region.
     pub classes: Vec<(Arc<Blocks>, usize)>,
-    pub epochs: Epochs,
     /// Buffers in all.
     pub buffers: usize,
     /// Payload bytes that this library copied into its buffers.
@@ -100,15 +99,16 @@ impl Pool {
     }
 
     fn divide(own: &mut OwnSegment) -> Parts {
-        let mut parts = Parts { classes: Vec::new(), epochs: Epochs::attach(own), buffers: 0 };
+        let mut parts = Parts { classes: Vec::new(), buffers: 0 };
         for number in 0..MAX_CLASSES {
             let class = own.geometry().classes[number];
             let Some(bytes) = own.take_class(number).filter(|_| class.buffers > 0) else {
                 continue;
             };
             let buffer_bytes = class.buffer_bytes as usize;
-            let (blocks, free) = divide(bytes, buffer_bytes);
             let first = parts.buffers;
+            let epochs = Some((Epochs::attach(own), first));
+            let (blocks, free) = divide(bytes, buffer_bytes, epochs);
             parts.buffers += free.len();
             parts.classes.push((Free { buffer_bytes, blocks, free }, first));
         }
@@ -276,7 +276,6 @@ impl Pool {
 
 struct Parts {
     classes: Vec<(Free, usize)>,
-    epochs: Epochs,
     buffers: usize,
 }
 
@@ -286,7 +285,6 @@ impl Parts {
         let region = Arc::new(Region {
             segment,
             classes: classes.collect(),
-            epochs: self.epochs,
             buffers: self.buffers,
             copied: AtomicU64::new(0),
         });

@@ -269,3 +269,36 @@ fn every_region_of_a_long_path_is_told_from_the_others() {
     }
     assert_eq!(hop.path.copied(), 60 * MAX_REGIONS as u64);
 }
+
+#[test]
+fn taking_a_shared_buffer_from_one_receiver_does_not_take_it_from_another() {
+    let mut pool = region();
+    let path = Path::of(&pool).expect("a region");
+    let mut slow = Hop::new(&path, Quota::default());
+    let mut other = Hop::new(&path, Quota::default());
+    let fbuf = filled(&mut pool, 7, 3000).freeze();
+    let at_slow = slow.hand_over(Part::Own(fbuf.clone()));
+    let at_other = other.hand_over(Part::Own(fbuf));
+    assert_eq!(slow.leases.revoke(&mut slow.pool), 1);
+    assert!(!at_other.is_revoked(), "nothing can have been written yet");
+    assert_eq!(at_other.to_vec().expect("not revoked"), [7; 3000]);
+    drop(at_other);
+    assert_eq!(other.collect(), 1);
+    assert!(at_slow.is_revoked(), "now it can be written");
+    assert_eq!(pool.free(), pool.total());
+}
+
+#[test]
+fn a_clone_that_outlives_the_channel_is_not_written_unnoticed() {
+    let mut hop = Hop::bare();
+    let mut fbuf = hop.pool.alloc_with_headroom(8, 8).expect("one is free");
+    fbuf.fill(1);
+    let keep = fbuf.freeze();
+    let received = hop.hand_over(Part::Own(keep.clone()));
+    let Hop { leases, .. } = hop;
+    drop(leases);
+    assert!(!received.is_revoked(), "last words are readable");
+    let mut message = Message::from(keep);
+    message.push(&[2; 8]).expect("it is alone");
+    assert_eq!(received.to_vec(), Err(ReadError::Revoked));
+}

@@ -9,13 +9,15 @@
 //!
 //! 1. At any moment a buffer has one `Block`, or some `Shared`s, or one bit in `Blocks::dropped`, and
 //!    never two of the three.
-//! 2. `Blocks::shares` of a buffer is the number of its `Shared`s less one, and 0 without any. It only
-//!    grows through a `Shared` that exists, so who holds the only one and reads 0 is alone with it.
+//! 2. `Blocks::shares` of a buffer, but for the bit `WATCHED`, is the number of its `Shared`s less one,
+//!    and 0 without any. It only grows through a `Shared` that exists, so who holds the only one and
+//!    reads 0 is alone with it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use crate::epochs::Epochs;
 use crate::memory::OwnBytes;
 
 /// The buffers of a region: their bytes, how often each is shared, and which were dropped.
@@ -25,7 +27,13 @@ pub struct Blocks {
     shares: Box<[AtomicU32]>,
     memory: OwnBytes,
     buffer_bytes: usize,
+    /// Those of the region, and the number there of the first buffer.
+    epochs: Option<(Epochs, usize)>,
 }
+
+/// In the number of shares: a domain that has mapped the buffer may still be reading it and was not
+/// asked; its epoch advances before it is written again.
+const WATCHED: u32 = 1 << 31;
 
 /// Exclusive access to one buffer.
 #[derive(Debug)]
@@ -42,12 +50,17 @@ pub struct Shared {
 }
 
 /// Divides a region into buffers of equal size, and mints their tokens. Bytes that do not fill a
-/// buffer stay unused.
-pub fn divide(memory: OwnBytes, buffer_bytes: usize) -> (Arc<Blocks>, Vec<Block>) {
+/// buffer stay unused. `epochs` are those of the region that the buffers are in, with the number of
+/// the first of them there.
+pub fn divide(
+    memory: OwnBytes,
+    buffer_bytes: usize,
+    epochs: Option<(Epochs, usize)>,
+) -> (Arc<Blocks>, Vec<Block>) {
     let count = memory.len().checked_div(buffer_bytes).unwrap_or(0);
     let dropped = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
     let shares = (0..count).map(|_| AtomicU32::new(0)).collect();
-    let region = Arc::new(Blocks { dropped, shares, memory, buffer_bytes });
+    let region = Arc::new(Blocks { dropped, shares, memory, buffer_bytes, epochs });
     // Highest first, so that a pool that takes from the end begins with the first.
     let token = |index| Block { region: region.clone(), index: index as u32 };
     let tokens = (0..count).rev().map(token).collect();
@@ -77,6 +90,20 @@ impl Blocks {
                 dropped &= dropped - 1;
                 keep(Block { region: self.clone(), index: index as u32 });
             }
+        }
+    }
+
+    /// The epoch of a buffer, as it stands in descriptors.
+    #[inline(always)]
+    pub fn epoch(&self, index: usize) -> u16 {
+        self.epochs.as_ref().map_or(0, |(epochs, first)| epochs.of(first + index))
+    }
+
+    /// Revokes a buffer: whoever reads it from now on in another domain learns it.
+    #[cold]
+    pub fn revoke(&self, index: usize) {
+        if let Some((epochs, first)) = &self.epochs {
+            epochs.advance(first + index);
         }
     }
 
@@ -183,7 +210,30 @@ impl Shared {
     #[inline(always)]
     pub fn is_unique(&self) -> bool {
         // PAIRS: blocks.shares with `Shared::drop`: what others read of it, they have read.
-        self.shares().load(Ordering::Acquire) == 0
+        self.shares().load(Ordering::Acquire) & !WATCHED == 0
+    }
+
+    /// Says that another domain may be reading the buffer unasked: it is revoked before it is written
+    /// again, which is when the last share is gone, or is alone and written through.
+    pub fn revoke_before_reuse(&self) {
+        self.shares().fetch_or(WATCHED, Ordering::Relaxed);
+    }
+
+    /// Whether this share is alone and the buffer may be written, revoked if it must be.
+    #[inline(always)]
+    fn is_writable(&mut self) -> bool {
+        // PAIRS: blocks.shares with `Shared::drop`, as above.
+        self.shares().load(Ordering::Acquire) == 0 || self.becomes_writable()
+    }
+
+    #[cold]
+    fn becomes_writable(&mut self) -> bool {
+        let alone = self.is_unique();
+        if alone {
+            self.region.revoke(self.index());
+            self.shares().store(0, Ordering::Relaxed);
+        }
+        alone
     }
 
     /// The bytes to be written, if no other share is there.
@@ -192,7 +242,7 @@ impl Shared {
     /// One load.
     #[inline(always)]
     pub fn get_mut(&mut self) -> Option<&mut [u8]> {
-        if !self.is_unique() {
+        if !self.is_writable() {
             return None;
         }
         let Blocks { buffer_bytes, .. } = *self.region;
@@ -206,8 +256,8 @@ impl Shared {
     /// # Errors
     /// Itself, if other shares are there.
     #[inline(always)]
-    pub fn try_unshare(self) -> Result<Block, Self> {
-        if !self.is_unique() {
+    pub fn try_unshare(mut self) -> Result<Block, Self> {
+        if !self.is_writable() {
             return Err(self);
         }
         let index = self.index;
@@ -224,7 +274,7 @@ impl Clone for Shared {
     #[inline]
     fn clone(&self) -> Self {
         // As `Arc` does: a count that could wrap ends the process. Only a leak in a loop gets there.
-        if self.shares().fetch_add(1, Ordering::Relaxed) > u32::MAX / 2 {
+        if self.shares().fetch_add(1, Ordering::Relaxed) & !WATCHED > u32::MAX / 4 {
             std::process::abort();
         }
         Self { region: self.region.clone(), index: self.index }
@@ -248,11 +298,18 @@ impl Drop for Shared {
     #[inline]
     fn drop(&mut self) {
         // PAIRS: blocks.shares with `Shared::is_unique`.
-        if !self.is_unique() && self.shares().fetch_sub(1, Ordering::Release) != 0 {
-            return;
+        let mut shares = self.shares().load(Ordering::Acquire);
+        if shares & !WATCHED != 0 {
+            shares = self.shares().fetch_sub(1, Ordering::Release);
+            if shares & !WATCHED != 0 {
+                return;
+            }
+            fence(Ordering::Acquire);
         }
-        fence(Ordering::Acquire);
         // Alone: no other can come, and where the others went just now the count has wrapped.
+        if shares != 0 {
+            self.region.revoke(self.index());
+        }
         self.shares().store(0, Ordering::Relaxed);
         self.region.let_go(self.index);
     }
@@ -266,7 +323,7 @@ mod tests {
     fn region(buffers: usize) -> (Arc<Blocks>, Vec<Block>) {
         let mut memory =
             OwnMemory::create("unet-blocks", 4096, Backing::default()).expect("memory");
-        divide(memory.carve(0, buffers * 64).expect("within"), 64)
+        divide(memory.carve(0, buffers * 64).expect("within"), 64, None)
     }
 
     fn recovered(region: &Arc<Blocks>) -> Vec<Block> {

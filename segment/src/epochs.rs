@@ -14,6 +14,12 @@ pub struct Epochs {
     words: View<AtomicU64>,
 }
 
+impl std::fmt::Debug for Epochs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Epochs")
+    }
+}
+
 impl Epochs {
     /// Takes the writing end, in this process's own segment.
     pub fn attach(own: &OwnSegment) -> Self {
@@ -52,6 +58,13 @@ impl PeerEpochs {
     pub fn meant(&self, index: usize, epoch: u16) -> u32 {
         let now = self.words[index].load(Ordering::Relaxed) as u32;
         now.wrapping_sub(u32::from((now as u16).wrapping_sub(epoch)))
+    }
+
+    /// An epoch as it stands in descriptors; of one that is over, such that it is seen to be.
+    #[inline(always)]
+    pub fn passed_on(&self, index: usize, epoch: u32) -> u16 {
+        let now = self.words[index].load(Ordering::Relaxed) as u32;
+        if now == epoch { epoch as u16 } else { (now as u16).wrapping_sub(1) }
     }
 
     /// Whether a buffer is still in this epoch: what was read of it before is of that epoch then.

@@ -1,9 +1,11 @@
 //! How what was lent comes back: given back, revoked, or reclaimed from who is gone.
 
+use std::sync::Arc;
+
 use segment::Fault;
+use segment::blocks::Blocks;
 
 use super::{LEFT_BEHIND, Leases, Lent, MAX_LEASES};
-use crate::pool::Region;
 use crate::{Part, Pool};
 
 impl Leases {
@@ -102,28 +104,24 @@ impl Leases {
         reclaimed
     }
 
-    /// The region of a buffer of this process that is lent, and its number there.
-    fn lent_own(&self, lent: &Lent) -> Option<(&Region, usize)> {
-        let (blocks, block) = match lent {
-            Lent::Part(Part::Own(fbuf)) => (fbuf.block().region(), fbuf.block().index()),
-            Lent::Guarded(secured, _) => (secured.region(), secured.index()),
-            Lent::Part(Part::Peer(_)) => return None,
-        };
-        self.export(blocks, block).map(|(region, index, _)| (region, index))
-    }
-
-    /// Frees a buffer that somebody may still be reading: who does learns it.
+    /// Frees a buffer that somebody may still be reading: who does learns it before it is written again,
+    /// which is at once, unless others share it.
     #[cold]
     fn take_away(&self, lent: Lent, pool: &mut Pool) {
-        match (self.lent_own(&lent), lent) {
-            (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
-            (own, lent) => {
-                if let Some((region, index)) = own {
-                    region.epochs.advance(index);
-                }
-                free(lent, pool);
-            }
+        match &lent {
+            Lent::Part(Part::Own(fbuf)) => fbuf.block().revoke_before_reuse(),
+            Lent::Guarded(secured, _) => secured.region().revoke(secured.index()),
+            Lent::Part(Part::Peer(_)) => {}
         }
+        match lent {
+            Lent::Part(Part::Peer(fbuf)) => fbuf.leave_behind(),
+            lent => free(lent, pool),
+        }
+    }
+
+    /// Whether buffers are of a pool of their own, which outlives the channel.
+    fn lives_on(&self, blocks: &Arc<Blocks>) -> bool {
+        self.export(blocks, 0).is_some_and(|(region, ..)| region.segment.is_some())
     }
 
     /// Whether something was given back that another domain waits for.
@@ -147,16 +145,23 @@ fn free(lent: Lent, pool: &mut Pool) {
 }
 
 impl Drop for Leases {
-    /// What is still lent of a pool that lives on may be written again from now on.
+    /// What is still lent may be written again from now on, if its pool lives on or others share it.
     fn drop(&mut self) {
         for at in 0..self.leases.len() {
             let Some(lent) = self.leases[at].lent.take() else { continue };
-            match (self.lent_own(&lent), lent) {
-                (_, Lent::Part(Part::Peer(fbuf))) => fbuf.leave_behind(),
-                (Some((region, index)), _) if region.segment.is_some() => {
-                    region.epochs.advance(index);
+            match lent {
+                Lent::Part(Part::Peer(fbuf)) => fbuf.leave_behind(),
+                Lent::Part(Part::Own(fbuf)) => {
+                    let block = fbuf.block();
+                    if !block.is_unique() || self.lives_on(block.region()) {
+                        block.revoke_before_reuse();
+                    }
                 }
-                _ => {}
+                Lent::Guarded(secured, _) => {
+                    if self.lives_on(secured.region()) {
+                        secured.region().revoke(secured.index());
+                    }
+                }
             }
         }
     }
