@@ -1,13 +1,16 @@
-//! Any words as descriptors, with buffers dropped in between: refused, or a range within its buffer.
+//! Any words as descriptors, with handles dropped and cloned in between: refused, or a range within
+//! its buffer, under a lease that was free.
 #![no_main]
 
 use std::sync::Arc;
 
-use fbufs::{Descriptor, PeerFbuf, PeerPool};
-use fuzz::{BUFFERS, Bytes, segment};
+use fbufs::{Descriptor, Holdings, Path, PeerFbuf, ReadError};
+use fuzz::{BUFFERS, Bytes, region, segment};
 use libfuzzer_sys::fuzz_target;
 use segment::control::{Listener, Socket};
 use segment::doorbell::Bell;
+use segment::geometry::EPOCHS;
+use segment::scribble::Scribbler;
 
 /// A socket with a peer that never reads; made once, for nothing is rung.
 fn socket() -> Arc<Socket> {
@@ -26,45 +29,65 @@ fn socket() -> Arc<Socket> {
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Bytes(bytes);
     let (own, _own_as_seen) = segment();
-    let (_peers, peer) = segment();
+    let (peers, peer) = segment();
+    let scribbler = Scribbler::over(&peers);
     let bell = Arc::new(Bell::attach(&peer, true));
-    let mut pool = PeerPool::new(&own, &peer, bell, socket());
-    let mut held: Vec<(u16, PeerFbuf)> = Vec::new();
-    let mut generations = [0u32; BUFFERS];
+    // The peer's segment and one region.
+    let path = Path::attach(vec![region()]).expect("it is honest");
+    let mut holdings = Holdings::new(&own, &peer, &path, bell, socket());
+    let mut held: Vec<(u8, PeerFbuf)> = Vec::new();
+    let mut generation = 0u32;
     for _ in 0..200 {
         if !input.more() {
             break;
         }
-        let descriptor = match input.below(4) {
-            0 if !held.is_empty() => {
-                let (index, _) = held.swap_remove(input.below(held.len()));
-                generations[usize::from(index)] += 1;
+        let descriptor = match input.below(8) {
+            0 | 1 if !held.is_empty() => {
+                held.swap_remove(input.below(held.len()));
                 continue;
             }
-            1 => Descriptor::from_words([input.word(), input.word()]),
-            // Almost good, so that the later checks are reached.
-            _ => {
-                let index = input.below(BUFFERS + 1);
-                let near = u32::from(input.below(16) == 0);
-                Descriptor {
-                    index: index as u16,
-                    generation: generations.get(index).map_or(0, |current| current + near),
-                    offset: input.below(5000) as u32,
-                    len: input.below(5000) as u32,
-                }
+            2 if !held.is_empty() => {
+                let (lease, fbuf) = &held[input.below(held.len())];
+                held.push((*lease, fbuf.clone()));
+                continue;
             }
+            3 => {
+                scribbler.store(EPOCHS + input.below(BUFFERS) * 8, input.word());
+                continue;
+            }
+            4 => Descriptor::from_words([input.word(), input.word()]),
+            // Almost good, so that the later checks are reached.
+            _ => Descriptor {
+                lease: input.below(8) as u8,
+                index: input.below(2 * BUFFERS + 1) as u16,
+                generation: generation + u32::from(input.below(16) == 0),
+                epoch: input.below(4) as u16,
+                offset: input.below(5000) as u32,
+                len: input.below(5000) as u32,
+            },
         };
-        if let Ok(fbuf) = pool.accept(descriptor) {
-            let size = if descriptor.index < 4 { 64 } else { 4096 };
+        if let Ok(fbuf) = holdings.accept(descriptor) {
+            let index = usize::from(descriptor.index);
+            assert!(index < 2 * BUFFERS);
+            let size = if index % BUFFERS < 4 { 64 } else { 4096 };
             let (offset, len) = (descriptor.offset as usize, descriptor.len as usize);
-            assert!(usize::from(descriptor.index) < BUFFERS);
             assert!(offset <= size && len <= size - offset);
-            assert_eq!(descriptor.generation, generations[usize::from(descriptor.index)]);
-            assert!(held.iter().all(|(index, _)| *index != descriptor.index));
-            assert_eq!(fbuf.to_vec().len(), len);
-            assert!(!fbuf.copy_to(0, &mut vec![0; len + 1]));
-            held.push((descriptor.index, fbuf));
+            assert_eq!(descriptor.generation, generation);
+            assert!(held.iter().all(|(lease, _)| *lease != descriptor.lease));
+            generation += 1;
+            read(&fbuf, len);
+            held.push((descriptor.lease, fbuf));
         }
-        assert_eq!(pool.held(), held.len());
+        let leases: std::collections::HashSet<u8> = held.iter().map(|(lease, _)| *lease).collect();
+        assert_eq!(holdings.held(), leases.len());
     }
 });
+
+/// All bytes or none, and never one more.
+fn read(fbuf: &PeerFbuf, len: usize) {
+    match fbuf.to_vec() {
+        Ok(bytes) => assert_eq!(bytes.len(), len),
+        Err(error) => assert!(error == ReadError::Revoked && fbuf.is_revoked()),
+    }
+    assert_eq!(fbuf.copy_to(0, &mut vec![0; len + 1]), Err(ReadError::OutOfRange));
+}

@@ -5,10 +5,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use fuzz::{Bytes, geometry};
+use fuzz::{Bytes, geometry, region};
 use libfuzzer_sys::fuzz_target;
 use segment::Incarnation;
-use segment::control::{Frame, Kind, Socket};
+use segment::control::{Frame, Kind, MAX_DESCRIPTORS, Socket};
 use segment::geometry::OwnSegment;
 use segment::scribble::Scribbler;
 use unet::{Address, Endpoint, EndpointOptions, Event, ListenOptions, Wait};
@@ -34,10 +34,19 @@ fn attack(endpoint: &mut Endpoint, name: &str, mut input: Bytes<'_>) {
     let socket = Socket::connect(name).expect("it listens");
     let incarnation = Incarnation(7);
     let own = geometry().create(incarnation, false).expect("memory is left");
-    let descriptor: Option<BorrowedFd<'_>> = (input.below(16) > 0).then(|| own.as_fd());
+    // Its segment, and regions, honest ones or not.
+    let regions = [region(), own.as_fd().try_clone_to_owned().expect("a descriptor is left")];
+    let mut descriptors: Vec<BorrowedFd<'_>> = Vec::new();
+    if input.below(16) > 0 {
+        descriptors.push(own.as_fd());
+    }
+    let offered = if input.below(4) == 0 { input.below(MAX_DESCRIPTORS) } else { 0 };
+    for _ in 0..offered {
+        descriptors.push(regions[usize::from(input.below(8) == 0)].as_fd());
+    }
     let kind = if input.below(16) > 0 { Kind::Hello } else { Kind::Welcome };
     let hello = Frame::new(kind, 7, input.below(2) as u32, b"fuzz").expect("it fits");
-    socket.send(&hello, descriptor.as_slice());
+    socket.send(&hello, &descriptors);
     let mut id = None;
     let mut closed = 0;
     for turn in 0..64 {
@@ -50,7 +59,9 @@ fn attack(endpoint: &mut Endpoint, name: &str, mut input: Bytes<'_>) {
             Some(Event::Closed(..)) => closed += 1,
             Some(Event::Message(from, message)) => {
                 assert_eq!(Some(from), id);
-                assert!(message.to_vec().len() == message.len());
+                // It may say that it took the buffers back.
+                let bytes = message.to_vec();
+                assert!(bytes.map_or(message.message().is_revoked(), |b| b.len() == message.len()));
             }
             None => {}
         }
@@ -75,7 +86,7 @@ fn scribble(input: &mut Bytes<'_>, own: &OwnSegment, socket: &Socket) {
     let words = Scribbler::over(own);
     match input.below(3) {
         0 => words.store(input.below(words.len() * 8), input.word()),
-        1 => words.store(0x100 + input.below(0x1100), input.word() >> input.below(64)),
+        1 => words.store(0x100 + input.below(0x2100), input.word() >> input.below(64)),
         _ => {
             let frame = Frame::bare(Kind::Doorbell, input.word() >> input.below(64));
             socket.send(&frame, &[]);

@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut header = MAGIC.to_ne_bytes().to_vec();
     header.extend(VERSION.to_ne_bytes());
     header.extend(input.0);
-    header.resize(72, 0);
+    header.resize(88, 0);
     check(&header, len);
     let said = u64::from_ne_bytes(header[24..32].try_into().expect("eight bytes"));
     check(&header, said as usize);

@@ -3,7 +3,7 @@
 
 pub mod network;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use segment::Incarnation;
 use segment::geometry::{Class, Geometry, OwnSegment, PeerSegment};
@@ -37,6 +37,13 @@ pub fn graph(text: &str) -> protocols::Graph {
     let description = text.parse().expect("it is a description");
     let (kinds, limits) = (protocols::Kinds::standard(), protocols::Limits::default());
     protocols::Graph::new(&description, &kinds, pool, limits).expect("it is a graph")
+}
+
+/// A region of the same classes, as its owner offers it.
+pub fn region() -> OwnedFd {
+    let region = Geometry::region(geometry().classes, false);
+    let own = region.create(Incarnation(8), false).expect("memory is left");
+    own.as_fd().try_clone_to_owned().expect("a descriptor is left")
 }
 
 /// Takes integers off the fuzzer's bytes, from the front; zeros when they are used up.
