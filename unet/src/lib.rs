@@ -5,6 +5,9 @@
 //! side's (the receive queue's other half), and a free queue on which received buffers go back. The
 //! kernel sets it up and is not in the data path afterwards.
 //!
+//! Small messages travel in the queue, large ones as descriptors of buffers; what came from one process
+//! can be passed on to the next along a [`Path`], without a copy.
+//!
 //! An [`Endpoint`] holds any number of channels and listeners, receives from all of them at the cost
 //! of the active ones, and is one descriptor to wait on.
 //!
