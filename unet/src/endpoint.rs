@@ -23,7 +23,7 @@ use crate::channel::{Channel, CloseReason};
 use crate::handshake::{AcceptError, ConnectError, ConnectOptions, ListenOptions, connect};
 use crate::incoming::Incoming;
 use crate::listening::Listening;
-use crate::readiness::{Readiness, Source};
+use crate::readiness::{BATCH, Readiness, Source};
 use crate::{Address, Delivery};
 
 /// How an endpoint is built.
@@ -172,7 +172,7 @@ impl Endpoint {
                 Errno::MFILE | Errno::NFILE => CreateError::OutOfDescriptors.into(),
                 other => EndpointError::Kernel(other),
             })?,
-            ready: Vec::new(),
+            ready: Vec::with_capacity(BATCH),
             events: VecDeque::new(),
             pulse: Pulse::default(),
             asleep: false,
@@ -273,6 +273,12 @@ impl Endpoint {
         if let Err(errno) = watched {
             self.vacant.push(index);
             return Err(errno);
+        }
+        // So that none of them grows when a channel is heard or falls quiet for the first time. Each
+        // channel can be both unarmed and active when the endpoint prepares to sleep.
+        let most = 2 * self.entries.len();
+        for list in [&mut self.active, &mut self.quiet, &mut self.unarmed] {
+            list.reserve(most.saturating_sub(list.len()));
         }
         let entry = &mut self.entries[index as usize];
         entry.channel = Some(channel);

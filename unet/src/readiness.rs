@@ -44,7 +44,7 @@ impl Source {
 }
 
 /// How many events are taken from the kernel at once.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 pub(crate) struct Readiness {
     epoll: OwnedFd,

@@ -30,7 +30,7 @@ fn every_bad_argument_is_one_sentence_and_exit_code_2() {
     refused(&["rtt", "--transport", "udp:localhost:1"], &["later version", "shm:"]);
     refused(&["rtt", "--transport", "smoke"], &["shm:"]);
     refused(&["scale", "--bindings", "5000"], &["4096"]);
-    refused(&["fbuf"], &["fbuf"]);
+    refused(&["teleport"], &["teleport"]);
 }
 
 #[test]

@@ -127,7 +127,9 @@ fn snatch(channel: &mut Channel, pool: &mut Pool, until: Instant) {
         let mut fbuf = fbuf.expect("revoked or given back").expect("in time");
         fbuf.fill(round as u8);
         let _ = channel.try_send_message(0, fbuf.freeze().into(), b"").expect("it is open");
-        if !round.is_multiple_of(3) {
+        if round.is_multiple_of(3) {
+            eventually("it was read in peace", || channel.lent() == (0, 0));
+        } else {
             // From before it is looked at to after it was read.
             (0..round * 7919 % 4000).for_each(|_| std::hint::spin_loop());
             channel.revoke();

@@ -1,7 +1,8 @@
 //! Received buffers secured by a copy, by turns with the bare copy of one.
 //!
 //! The originator fills the buffer before each hand-off, so that either copy finds its source where
-//! a hand-off leaves it: in the other core's caches. Only the copies are timed.
+//! a hand-off leaves it: in the other core's caches. Only the copies are timed; such as were interrupted
+//! are left out of the means.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::{END, Listener, MESSAGE, Upstream, address, closed, failed, number, u
 use crate::clock::Stamps;
 use crate::fault::Fault;
 use crate::measure::halves::{Echo, EchoServer, Inner, NOT_IN_QUESTION};
+use crate::measure::spread::Spread;
 use crate::systems::Rival;
 use crate::systems::unet::wait;
 use crate::task::Task;
@@ -48,9 +50,9 @@ pub struct Client {
     clock: quanta::Clock,
     delivery: Delivery,
     sequence: u64,
-    /// Ticks and number of what was secured, and of bare copies.
-    secured: (u64, u64),
-    copied: (u64, u64),
+    /// Ticks of what was secured, and of bare copies.
+    secured: Spread,
+    copied: Spread,
     last: u64,
 }
 
@@ -70,8 +72,8 @@ impl Client {
             clock: quanta::Clock::new(),
             delivery: Delivery::default(),
             sequence: 0,
-            secured: (0, 0),
-            copied: (0, 0),
+            secured: Spread::new(),
+            copied: Spread::new(),
             last: NOT_IN_QUESTION,
         })
     }
@@ -94,7 +96,7 @@ impl Echo for Client {
             let secured = message.secure(&mut self.pool);
             let took = self.clock.raw().saturating_sub(start);
             self.last = took;
-            self.secured = (self.secured.0 + took, self.secured.1 + 1);
+            self.secured.add(took, 1);
             secured.map_err(|error| failed("securing", &error))?;
             black_box(message);
         } else {
@@ -103,7 +105,7 @@ impl Echo for Client {
             let copied = message.peek(0, &mut self.target);
             let took = self.clock.raw().saturating_sub(start);
             self.last = NOT_IN_QUESTION;
-            self.copied = (self.copied.0 + took, self.copied.1 + 1);
+            self.copied.add(took, 1);
             copied.map_err(|error| failed("copying", &error))?;
             black_box(&mut self.target);
         }
@@ -123,12 +125,13 @@ impl Echo for Client {
     }
 
     fn inner(&mut self, stamps: &Stamps) -> Option<Inner> {
-        let mean = |(ticks, count): (u64, u64)| {
-            let each = stamps.picoseconds(ticks) as f64 / 1000.0 / count.max(1) as f64;
-            each - stamps.cost_ns()
+        // Ticks take the place of picoseconds in the distributions.
+        let mean = |ticks: &Spread| {
+            let thousand = (ticks.uninterrupted_mean_ns() * 1e6) as u64;
+            stamps.picoseconds(thousand) as f64 / 1e6 - stamps.cost_ns()
         };
-        let (secured, copied) = (mean(self.secured), mean(self.copied));
-        (self.secured, self.copied) = ((0, 0), (0, 0));
+        let (secured, copied) = (mean(&self.secured), mean(&self.copied));
+        (self.secured, self.copied) = (Spread::new(), Spread::new());
         Some(Inner { mean_ns: secured, reference: ("bare copy of the same", copied) })
     }
 }
