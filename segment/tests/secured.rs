@@ -29,7 +29,7 @@ fn segment(class: Class, huge_pages: bool) -> Result<OwnSegment, CreateError> {
 
 fn blocks_of(own: &mut OwnSegment) -> Vec<Block> {
     let buffer_bytes = own.geometry().classes[0].buffer_bytes as usize;
-    divide(own.take_class(0).expect("once"), buffer_bytes).1
+    divide(own.take_class(0).expect("once"), buffer_bytes, None).1
 }
 
 fn blocks(buffer_bytes: u32, buffers: u32) -> Vec<Block> {
@@ -118,7 +118,7 @@ fn a_buffer_that_shares_a_page_is_refused_and_stays_writable() {
 #[test]
 fn a_secured_buffer_that_is_dropped_comes_back_writable() {
     let mut own = segment(Class { buffer_bytes: 4096, buffers: 2 }, false).expect("memory");
-    let (region, mut blocks) = divide(own.take_class(0).expect("once"), 4096);
+    let (region, mut blocks) = divide(own.take_class(0).expect("once"), 4096, None);
     let secured = Secured::new(blocks.pop().expect("there are two")).expect("whole pages");
     let index = secured.index();
     drop(secured);
@@ -166,7 +166,7 @@ fn a_part_of_a_page_that_the_kernel_made_huge_is_secured() {
         unsafe {
             libc::madvise(bytes.as_ptr().cast_mut().cast(), bytes.len(), libc::MADV_COLLAPSE)
         };
-        divide(bytes, buffer_bytes).1.into_iter().take(3).for_each(goes_and_comes_back);
+        divide(bytes, buffer_bytes, None).1.into_iter().take(3).for_each(goes_and_comes_back);
     }
 }
 
@@ -181,7 +181,7 @@ fn role_with_all_mappings_in_use() {
     let refused = (0..8).find_map(|_| {
         let class = Class { buffer_bytes: 16 << 20, buffers: 63 };
         let mut own = segment(class, false).expect("memory");
-        let mut blocks = divide(own.take_class(0).expect("once"), 4096).1.into_iter();
+        let mut blocks = divide(own.take_class(0).expect("once"), 4096, None).1.into_iter();
         while let (Some(block), Some(next)) = (blocks.next(), blocks.next()) {
             between.push(next);
             match Secured::new(block) {
