@@ -43,6 +43,9 @@ pub enum SecureError {
 /// In a lease's state: a later domain may still be reading the buffer.
 const LEFT_BEHIND_STATE: u64 = 1 << 63;
 
+/// How many references are kept for handles to come: who holds more buffers at once counts for the rest.
+const SPARES: usize = 32;
+
 struct Shared {
     regions: Vec<Arc<PeerRegion>>,
     places: Box<[Place]>,
@@ -83,7 +86,7 @@ impl Holdings {
         let leases = (0..MAX_LEASES).map(|_| AtomicU64::new(0)).collect();
         let returns = Returns::attach(own);
         let shared = Arc::new(Shared { regions, places, returns, leases, bell, socket });
-        Self { shared, spares: Vec::with_capacity(MAX_LEASES), generation: 0 }
+        Self { shared, spares: Vec::with_capacity(SPARES), generation: 0 }
     }
 
     /// Checks a descriptor, and takes the buffer it names.
