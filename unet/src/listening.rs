@@ -173,7 +173,7 @@ impl Endpoint {
             Received::Frame(hello, descriptors) if hello.kind == Kind::Hello => {
                 failpoint::hit("accept.2-hello-received");
                 // Before they wait for a decision: each is a descriptor of this process.
-                if descriptors.len() > 1 + handshake.regions {
+                if descriptors.len().saturating_sub(1) > handshake.regions {
                     drop(descriptors);
                     let (refusal, counter) = (Refusal::Segment, Counter::RefusedSegment);
                     return self.turn_away(&handshake.socket, refusal, counter);
