@@ -129,7 +129,7 @@ fn produce(channel: &mut Channel, pool: &mut Pool, number: u64) -> Result<Messag
 /// The domain in the middle.
 fn protocol(here: &Address, next: &Address) -> Result<(), Box<dyn Error>> {
     let mut endpoint = Endpoint::new(EndpointOptions::default())?;
-    endpoint.listen(here, ListenOptions::default())?;
+    endpoint.listen(here, ListenOptions { regions: 2, ..ListenOptions::default() })?;
     let Some(Event::Incoming(mut driver)) = endpoint.recv_timeout(PATIENCE) else {
         return Err("no driver has come".into());
     };
@@ -185,7 +185,7 @@ fn pass_on(
 /// The last domain.
 fn application(here: &Address) -> Result<(), Box<dyn Error>> {
     let mut endpoint = Endpoint::new(EndpointOptions::default())?;
-    endpoint.listen(here, ListenOptions::default())?;
+    endpoint.listen(here, ListenOptions { regions: 2, ..ListenOptions::default() })?;
     let Some(Event::Incoming(protocol)) = endpoint.recv_timeout(PATIENCE) else {
         return Err("no protocol has come".into());
     };

@@ -100,7 +100,8 @@ pub(crate) struct Parts {
 ///
 /// Who passes messages on holds the channel that they go out by in an [`crate::Endpoint`], or looks at it
 /// now and then, by receiving or by [`Channel::lent`]: what comes back there goes back to the domains
-/// before this one then. Closing takes back what the peer still holds: who has sent in buffers of a pool
+/// before this one then. Where it sleeps for what comes in by one channel while what it passed on comes back
+/// by another that stands alone, its originator waits until it wakes. Closing takes back what the peer still holds: who has sent in buffers of a pool
 /// of its own waits until nothing is lent, or the last messages read as revoked.
 pub struct Channel {
     producer: Producer,
@@ -117,6 +118,9 @@ pub struct Channel {
     liveness: Liveness,
     pool: Pool,
     leases: Leases,
+    /// How many parts came back, in all: who waits for one also sees those that were collected for
+    /// another reason meanwhile.
+    collected: u64,
     holdings: Holdings,
     partial: Partial,
     path: Path,
@@ -166,6 +170,7 @@ impl Channel {
             rest: 0,
             pool,
             leases,
+            collected: 0,
             holdings,
             partial: Partial::default(),
             path,

@@ -58,6 +58,8 @@ pub struct ConnectOptions {
     /// The regions whose buffers this side will hand over, beside its segment's: the listener maps
     /// them before it accepts.
     pub path: Path,
+    /// How many regions the listener may offer with its welcome; each is mapped.
+    pub regions: usize,
     /// How long the listener may take.
     pub timeout: Duration,
 }
@@ -69,6 +71,7 @@ impl Default for ConnectOptions {
             policy: Policy::default(),
             private: Vec::new(),
             path: Path::default(),
+            regions: 0,
             timeout: Duration::from_secs(5),
         }
     }
@@ -81,6 +84,9 @@ pub struct ListenOptions {
     pub channel: ChannelOptions,
     /// Which users may connect.
     pub policy: Policy,
+    /// How many regions a client may offer with its hello; it is turned away if it offers more, before
+    /// the application hears of it.
+    pub regions: usize,
 }
 
 /// Why the listener said no.
@@ -244,6 +250,9 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
     failpoint::hit("connect.5-welcome-received");
     let peer_incarnation = Incarnation(welcome.value);
     let peer = Geometry::attach(descriptor.as_fd(), peer_incarnation)?;
+    if offered.len() > options.regions {
+        return Err(AttachError::WrongLayout.into());
+    }
     let offered = Path::attach(offered)?;
     failpoint::hit("connect.6-mapped");
     Ok(Channel::join(Parts {

@@ -42,6 +42,8 @@ struct Handshake {
     socket: Socket,
     credentials: Credentials,
     options: ChannelOptions,
+    /// How many regions it may offer.
+    regions: usize,
     since: Instant,
 }
 
@@ -144,8 +146,9 @@ impl Endpoint {
         if self.readiness.watch(socket.as_fd(), Source::Handshake(index as u32)).is_err() {
             return self.turn_away(&socket, Refusal::Resources, Counter::RefusedResources);
         }
-        let options = self.listening.names[name as usize].options.channel.clone();
-        let handshake = Handshake { socket, credentials, options, since: Instant::now() };
+        let ListenOptions { channel, regions, .. } = &self.listening.names[name as usize].options;
+        let (options, regions, since) = (channel.clone(), *regions, Instant::now());
+        let handshake = Handshake { socket, credentials, options, regions, since };
         self.listening.handshakes[index] = Some(handshake);
         // The first word is often there already.
         self.continue_handshake(index as u32);
@@ -169,6 +172,12 @@ impl Endpoint {
         match received {
             Received::Frame(hello, descriptors) if hello.kind == Kind::Hello => {
                 failpoint::hit("accept.2-hello-received");
+                // Before they wait for a decision: each is a descriptor of this process.
+                if descriptors.len().saturating_sub(1) > handshake.regions {
+                    drop(descriptors);
+                    let (refusal, counter) = (Refusal::Segment, Counter::RefusedSegment);
+                    return self.turn_away(&handshake.socket, refusal, counter);
+                }
                 let Handshake { socket, credentials, options, .. } = handshake;
                 let incoming = Incoming::new(socket, credentials, hello, descriptors, options);
                 match incoming {

@@ -34,7 +34,10 @@ impl Channel {
     /// Takes note of what the peer has given back. How many parts that was.
     pub(super) fn collect(&mut self) -> usize {
         match self.leases.collect(&mut self.pool) {
-            Ok(parts) => parts,
+            Ok(parts) => {
+                self.collected = self.collected.wrapping_add(parts as u64);
+                parts
+            }
             Err(fault) => {
                 self.poison(fault);
                 0

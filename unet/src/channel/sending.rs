@@ -165,7 +165,9 @@ impl Channel {
     }
 
     /// Hands a message over, own parts and such as other domains lent to this one, with bytes beside
-    /// it in the slot. They are the peer's until it gives them back.
+    /// it in the slot. They are the peer's until it gives them back. Who passes on what came by an
+    /// endpoint holds this channel in the same one ([`crate::Endpoint::connect`]): asleep for the one it
+    /// would not see what comes back here, and the originator would wait for it.
     ///
     /// # Errors
     /// [`SendError`], for good; the message is freed.

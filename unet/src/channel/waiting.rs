@@ -1,5 +1,6 @@
 //! How one channel waits: for a message, for room, or for a buffer.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -224,11 +225,18 @@ impl Channel {
         len: usize,
         timeout: Duration,
     ) -> Result<Option<FbufMut>, AllocError> {
+        // How much had come back at the last attempt. Passing back what is owed to earlier domains
+        // collects too, between the attempt and the sleep, and would leave nothing to be seen.
+        let seen = Cell::new(self.collected);
         self.wait_until(
             Some(timeout),
-            |channel| channel.collect() > 0 || channel.closed().is_some(),
             |channel| {
                 channel.collect();
+                channel.collected != seen.get() || channel.closed().is_some()
+            },
+            |channel| {
+                channel.collect();
+                seen.set(channel.collected);
                 match pool.alloc(len) {
                     Ok(fbuf) => Ok(Some(fbuf)),
                     Err(AllocError::Exhausted) if channel.closed().is_none() => Ok(None),

@@ -10,8 +10,9 @@ use rustix::io::{Errno, pwrite};
 use segment::Incarnation;
 use segment::memory::{AttachError, SEALS};
 use unet::{
-    Channel, Counter, Delivery, Event, Fbuf, Geometry, Message, Offer, Part, Path, Pool, Quota,
-    ReadError, SendError, Wait,
+    Channel, ConnectError, ConnectOptions, Counter, Delivery, Endpoint, EndpointOptions, Event,
+    Fbuf, Geometry, ListenOptions, Message, Offer, Part, Path, Pool, Quota, ReadError, SendError,
+    Wait,
 };
 
 use crate::domains::{Line, PART, connecting, inodes, listening, pool, shared_maps};
@@ -270,6 +271,27 @@ fn a_region_that_is_not_sealed_or_is_none_is_refused() {
     let _asking = ask_along(&address, small(), &[good.as_fd()]).expect("it listens");
     let Event::Incoming(mut incoming) = event(&mut endpoint) else { panic!("a client asks") };
     assert_eq!(incoming.path().expect("it is sealed").regions(), 1);
+}
+
+#[test]
+fn who_offers_more_regions_than_the_other_side_takes_is_refused_at_once() {
+    let address = address("surplus");
+    let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
+    let good = forged(SEALS);
+    let asking = ask_along(&address, small(), &[good.as_fd()]).expect("it listens");
+    assert!(endpoint.recv_timeout(Duration::from_millis(50)).is_none(), "nobody hears of it");
+    assert_eq!(endpoint.counters().get(Counter::RefusedSegment), 1);
+    assert!(asking.welcomed().is_none(), "it is turned away");
+    // The other way: the welcome.
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&address, ConnectOptions::default()));
+        let Event::Incoming(incoming) = event(&mut endpoint) else { panic!("a client asks") };
+        let path = Path::of(&pool()).expect("it is a region");
+        endpoint.accept_along(incoming, b"", &path).expect("it is honest");
+        let outcome = client.join().expect("no panic").err();
+        assert_eq!(outcome, Some(ConnectError::Segment(AttachError::WrongLayout)));
+    });
 }
 
 #[test]

@@ -35,14 +35,14 @@ fn geometry() -> Geometry {
 pub fn listening(address: &Address, wait: Wait) -> Endpoint {
     let options = EndpointOptions { wait, ..EndpointOptions::default() };
     let mut endpoint = Endpoint::new(options).expect("an endpoint");
-    let mut options = ListenOptions::default();
+    let mut options = ListenOptions { regions: 7, ..ListenOptions::default() };
     options.channel.geometry = geometry();
     endpoint.listen(address, options).expect("the name is free");
     endpoint
 }
 
 pub fn connecting(path: Path, wait: Wait, quota: Quota) -> ConnectOptions {
-    let mut options = ConnectOptions { path, ..ConnectOptions::default() };
+    let mut options = ConnectOptions { path, regions: 7, ..ConnectOptions::default() };
     options.channel.geometry = geometry();
     options.channel.wait = wait;
     options.channel.quota = quota;

@@ -18,3 +18,4 @@ mod steady;
 #[path = "../support/mod.rs"]
 mod support;
 mod traffic;
+mod waits;

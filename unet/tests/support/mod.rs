@@ -39,7 +39,7 @@ pub fn small() -> Geometry {
 
 /// How a client with a small segment connects.
 pub fn connect_options(wait: Wait) -> ConnectOptions {
-    let mut options = ConnectOptions::default();
+    let mut options = ConnectOptions { regions: 7, ..ConnectOptions::default() };
     options.channel.geometry = small();
     options.channel.wait = wait;
     options
@@ -47,7 +47,7 @@ pub fn connect_options(wait: Wait) -> ConnectOptions {
 
 /// How a listener with small segments listens.
 pub fn listen_options() -> ListenOptions {
-    let mut options = ListenOptions::default();
+    let mut options = ListenOptions { regions: 7, ..ListenOptions::default() };
     options.channel.geometry = small();
     options
 }

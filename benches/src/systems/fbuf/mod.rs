@@ -287,7 +287,7 @@ impl Listener {
         let options = EndpointOptions { wait: wait(task.wait), ..EndpointOptions::default() };
         let mut endpoint =
             Endpoint::new(options).map_err(|error| failed("making an endpoint", &error))?;
-        let mut options = ListenOptions::default();
+        let mut options = ListenOptions { regions: 7, ..ListenOptions::default() };
         options.channel.geometry = geometry(mode, task.payload);
         endpoint
             .listen(&address(task, task.position)?, options)

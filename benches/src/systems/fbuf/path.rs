@@ -40,7 +40,7 @@ fn pool(task: &Task) -> Result<Pool, Fault> {
 
 /// Connects to the next domain, which maps the path's regions before it accepts.
 pub fn connect(task: &Task, path: Path) -> Result<Channel, Fault> {
-    let mut options = ConnectOptions { path, ..ConnectOptions::default() };
+    let mut options = ConnectOptions { path, regions: 7, ..ConnectOptions::default() };
     options.channel.wait = wait(task.wait);
     Channel::connect(&address(task, task.position + 1)?, options)
         .map_err(|error| failed("connecting", &error))
