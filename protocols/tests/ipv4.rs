@@ -176,6 +176,20 @@ fn udp_sums_are_checked_and_may_be_missing() {
 }
 
 #[test]
+fn an_answer_to_what_was_for_everybody_is_summed_over_the_address_it_comes_from() {
+    for everybody in [[192, 0, 2, 255], [255; 4]] {
+        let mut host = Host::acquainted(2);
+        host.listen(7);
+        let packet = ipv4(THEM4, everybody, 17, &udp(&THEM4, &everybody, (9, 7), b"all?"));
+        host.exchange(&ether(ALL, THEM, 0x0800, &packet));
+        let sent = host.answer(b"one");
+        let [answer] = &sent[..] else { panic!("one, not {sent:?}") };
+        assert_eq!(answer[26..30], US4);
+        assert_eq!(answer[34..], udp(&US4, &THEM4, (7, 9), b"one"));
+    }
+}
+
+#[test]
 fn a_sum_that_comes_out_as_zero_is_sent_as_its_other_form() {
     let mut host = Host::acquainted(2);
     let session = host.open("udp", "192.0.2.1", (0x1000, 0x2000));

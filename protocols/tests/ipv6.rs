@@ -85,6 +85,35 @@ fn discovery_from_beyond_the_link_is_not_believed() {
 }
 
 #[test]
+fn a_solicitation_that_names_a_group_as_its_sender_is_answered_to_its_frame_s_sender_alone() {
+    for group in [ALL, [0x33, 0x33, 0, 0, 0, 1], [3, 0, 0, 0, 0, 1]] {
+        let mut host = Host::new(2);
+        let mut solicitation = bytes(SOLICITED);
+        solicitation[80..].copy_from_slice(&group);
+        solicitation[56..58].fill(0);
+        let (from, to) = (solicitation[22..38].to_vec(), solicitation[38..54].to_vec());
+        let right = summed(&from, &to, 58, 2, &solicitation[54..]);
+        solicitation.splice(54.., right);
+        let sent = host.exchange(&solicitation);
+        assert_eq!(sent.iter().map(|frame| &frame[..6]).collect::<Vec<_>>(), [THEM]);
+    }
+}
+
+#[test]
+fn an_advertisement_of_a_group_s_link_address_is_refused() {
+    let mut host = Host::new(2);
+    let session = host.open("udp", "2001:db8::1", (1000, 2000));
+    host.push(session, b"?");
+    host.sent();
+    let mut lie = advertisement(global(1), ALL, 0x60);
+    lie[6..12].copy_from_slice(&THEM);
+    assert!(host.exchange(&lie).is_empty());
+    assert_eq!(host.count("ipv6", "dropped: Malformed"), 1);
+    let sent = host.exchange(&advertisement(global(1), THEM, 0x60));
+    assert_eq!(sent.iter().map(|frame| &frame[..6]).collect::<Vec<_>>(), [THEM]);
+}
+
+#[test]
 fn who_wants_our_address_hears_that_it_is_taken() {
     let mut host = Host::new(2);
     let mut group = bytes(SOLICITED)[38..54].to_vec();
@@ -166,6 +195,30 @@ fn a_missing_sum_is_refused_and_a_closed_port_told() {
     summed[6..8].fill(0);
     host.exchange(&packet(17, &summed));
     assert_eq!(host.count("udp", "dropped: Checksum"), 1);
+}
+
+#[test]
+fn an_answer_to_what_was_for_a_group_is_summed_over_the_address_it_comes_from() {
+    let mut group = [0; 16];
+    (group[0], group[1], group[15]) = (0xff, 2, 1);
+    let mut host = Host::acquainted(2);
+    host.listen(7);
+    let datagram = udp(&global(1), &group, (9, 7), b"all?");
+    let packet = ipv6(global(1), group, 17, 64, &datagram);
+    host.exchange(&ether([0x33, 0x33, 0, 0, 0, 1], THEM, 0x86dd, &packet));
+    let sent = host.answer(b"one");
+    let [answer] = &sent[..] else { panic!("one, not {sent:?}") };
+    assert_eq!(answer[22..38], global(2));
+    assert!(is_right(answer));
+}
+
+#[test]
+fn a_ping_to_a_group_in_a_frame_to_us_alone_is_not_answered() {
+    let mut group = [0; 16];
+    (group[0], group[1], group[15]) = (0xff, 2, 1);
+    let mut host = Host::acquainted(2);
+    assert!(host.exchange(&ping6(THEM, global(1), group, b"?")).is_empty());
+    assert_eq!(host.count("ipv6", "dropped: NoRoute"), 1);
 }
 
 proptest! {

@@ -339,3 +339,15 @@ fn a_loopback_gives_back_what_went_down() {
     }
     assert_eq!(host.deliveries(), [[0], [1], [2], [3], [4]]);
 }
+
+#[test]
+fn layers_that_wait_hold_at_most_sixty_four_messages_unless_told_otherwise() {
+    for (layer, numbers) in [("sequencing", 1..=200u32), ("generation", 1..=1)] {
+        let mut host = Host::new(&format!("{layer}: wire\nwire = device"), layer);
+        for number in numbers.cycle().take(200) {
+            host.receive(&numbered(number));
+        }
+        assert_eq!(host.drops(layer, Reason::QueueFull), 200 - 64, "{layer}");
+        assert_eq!(host.buffers_in_use(), 64, "{layer}");
+    }
+}

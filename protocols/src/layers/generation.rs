@@ -19,7 +19,8 @@ use crate::{
 /// | 0–3 | the generation, from zero, in network byte order; it wraps around |
 ///
 /// [`Graph::begin_insert`](crate::Graph::begin_insert) and its sisters do the changes. Options:
-/// `held`, how many messages of the next generation wait (1024).
+/// `held`, how many messages of the next generation wait in a session (64): each keeps the
+/// buffers in which it came.
 #[derive(Debug)]
 pub struct Generation {
     limit: usize,
@@ -48,7 +49,7 @@ impl Generation {
     /// [`OptionError`].
     pub fn from_options(options: &Options) -> Result<Self, OptionError> {
         options.only(&["held"])?;
-        let limit = options.get("held", "a number of messages")?.unwrap_or(1024);
+        let limit = options.get("held", "a number of messages")?.unwrap_or(64);
         Ok(Self { limit, sessions: Slots::new(1 << 16) })
     }
 }

@@ -203,6 +203,11 @@ impl Protocol for Ipv4 {
             (Some(remote), _) | (None, Some(IpAddr::V4(remote))) => remote,
             _ => return Verdict::Drop(Reason::NoRoute),
         };
+        // What was summed over another address would not be believed.
+        let ours = IpAddr::V4(self.subnet.address);
+        if context.attributes.local.network.is_some_and(|from| from != ours) {
+            return Verdict::Drop(Reason::NoRoute);
+        }
         self.send(slot, session.protocol, remote, message, context)
     }
 

@@ -183,7 +183,8 @@ impl Protocol for Ipv6 {
         self.mtu = below.max_message;
         self.way_out = slot;
         let remote = self.sessions.get(slot).and_then(|session| session.remote);
-        let local = remote.map(|remote| IpAddr::V6(self.source_for(remote)));
+        let own = remote.map_or(self.subnet.address, |remote| self.source_for(remote));
+        let local = Some(IpAddr::V6(own));
         Below { max_message: LONGEST, headroom: below.headroom + HEADER, local }
     }
 
@@ -208,7 +209,9 @@ impl Protocol for Ipv6 {
         };
         let from = match context.attributes.local.network {
             Some(IpAddr::V6(from)) if self.is_ours(from) => from,
-            _ => self.source_for(remote),
+            // What was summed over another address would not be believed.
+            Some(_) => return Verdict::Drop(Reason::NoRoute),
+            None => self.source_for(remote),
         };
         self.send(slot, session.protocol, from, remote, message, context)
     }

@@ -21,7 +21,7 @@ use crate::{
 /// Both ends begin anew when a session is opened. Options: `first`, the number of its first message, the
 /// same on both sides (0); `window`, how many messages ahead of
 /// the next one are kept (256); `timeout`, how long a gap is waited for (20ms); `held`, how many
-/// messages are kept in all sessions together (4096).
+/// messages are kept in all sessions together (64): each keeps the buffers in which it came.
 ///
 /// A message further ahead than the window is dropped; but if it and its direct successor come one
 /// after the other, the sender is believed to be there, and the sequence goes on from there (so does
@@ -66,7 +66,7 @@ impl Sequencing {
             first: options.get("first", "a number below 4294967296")?.unwrap_or(0),
             window: window.unwrap_or(256),
             timeout: options.duration("timeout")?.unwrap_or(Duration::from_millis(20)),
-            held_limit: options.get("held", "a number of messages")?.unwrap_or(4096),
+            held_limit: options.get("held", "a number of messages")?.unwrap_or(64),
             held: 0,
             sessions: Slots::new(1 << 16),
             skipped: 0,

@@ -32,6 +32,19 @@ struct Key {
 struct Session {
     key: Key,
     local: Option<IpAddr>,
+    /// From where the layer below sends what names no address of its own as its sender.
+    own: Option<IpAddr>,
+}
+
+impl Session {
+    /// From which address a message goes that came with `said` for ours: an answer to what was for
+    /// everybody or for a group does not come from there. Version 4 has one address.
+    fn sender(&self, said: Option<IpAddr>) -> Option<IpAddr> {
+        match said {
+            Some(said) if self.key.version6 && !said.is_multicast() => Some(said),
+            _ => self.own.or(said),
+        }
+    }
 }
 
 /// UDP: finds sessions by port, and checks the sum over every byte.
@@ -78,7 +91,7 @@ impl Udp {
     }
 
     fn insert(&mut self, key: Key, local: Option<IpAddr>) -> Option<Slot> {
-        let slot = self.slots.insert(Session { key, local }).ok()?;
+        let slot = self.slots.insert(Session { key, local, own: None }).ok()?;
         // The caller has looked for the key.
         let _new = self.sessions_of(key).insert(key, slot);
         Some(slot)
@@ -117,10 +130,11 @@ impl Protocol for Udp {
     }
 
     fn opened(&mut self, slot: Slot, below: Below) -> Below {
-        if let Some(session) = self.slots.get_mut(slot)
-            && session.key.remote.is_some()
-        {
-            session.local = session.local.or(below.local);
+        if let Some(session) = self.slots.get_mut(slot) {
+            session.own = below.local;
+            if session.key.remote.is_some() {
+                session.local = session.local.or(below.local);
+            }
         }
         let below = below.under_header(UdpHeader::LEN);
         Below { max_message: below.max_message.min(LONGEST), ..below }
@@ -177,6 +191,8 @@ impl Protocol for Udp {
             attributes.remote.network = Some(network);
             attributes.remote.port = Some(port);
             attributes.local.network = session.local;
+        } else {
+            attributes.local.network = session.sender(attributes.local.network);
         }
         let (Some(from), Some(to), Some(destination_port)) =
             (attributes.local.network, attributes.remote.network, attributes.remote.port)

@@ -118,6 +118,16 @@ impl Host {
         self.graph.push(self.now, session, message).expect("it is open");
     }
 
+    /// Answers what was delivered last to whoever sent it, and tells what goes out.
+    pub fn answer(&mut self, payload: &[u8]) -> Vec<Vec<u8>> {
+        let delivery = self.graph.received().expect("it was delivered");
+        let message = self.message(payload);
+        let pushed =
+            self.graph.push_to(self.now, delivery.session, message, &delivery.participants);
+        pushed.expect("it is open");
+        self.sent()
+    }
+
     /// The payloads that were delivered, with who sent them.
     pub fn delivered(&mut self) -> Vec<(Vec<u8>, Participants)> {
         std::iter::from_fn(|| self.graph.received())

@@ -9,6 +9,7 @@ use etherparse::{EtherType, IpNumber};
 
 use super::header::{Received, to_send};
 use super::{HEADER, Ipv6};
+use crate::layers::addresses::is_group;
 use crate::layers::internet_checksum::InternetChecksum;
 use crate::layers::neighbors::Question;
 use crate::{Context, Message, Participants, Reason, Verdict};
@@ -182,7 +183,9 @@ impl Ipv6 {
         if nobody && (said.link.is_some() || received.to != solicited_node(said.target)) {
             return Verdict::Drop(Reason::Malformed);
         }
-        if !nobody && let Some(link) = said.link {
+        // A group's would have us answer everybody on the link, at one host's word.
+        let said_link = said.link.filter(|link| !is_group(*link));
+        if !nobody && let Some(link) = said_link {
             self.learn(received.from, link, true, context);
         }
         if !self.answers.take(context.now()) {
@@ -195,7 +198,7 @@ impl Ipv6 {
         let (to, link) = if nobody {
             (ALL_NODES, link_of_group(ALL_NODES))
         } else {
-            (received.from, said.link.unwrap_or(sender))
+            (received.from, said_link.unwrap_or(sender))
         };
         self.send_discovery(kind, said.target, said.target, to, link, context);
         Verdict::Taken
@@ -216,6 +219,9 @@ impl Ipv6 {
         let Some(link) = said.link.or(context.attributes.remote.link) else {
             return Verdict::Drop(Reason::Malformed);
         };
+        if is_group(link) {
+            return Verdict::Drop(Reason::Malformed);
+        }
         self.learn(said.target, link, !flags.solicited, context);
         Verdict::Taken
     }
