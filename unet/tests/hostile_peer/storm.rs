@@ -1,6 +1,7 @@
 //! The storm: a process that scribbles at full speed while the honest side works.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fbufs::Descriptor;
@@ -154,7 +155,7 @@ struct Seen {
 
 /// Serves everyone: echoes what the honest client says, and works on every hostile channel, until
 /// the honest client has gone.
-fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen) {
+fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen, enough: &AtomicBool) {
     let mut pages = std::collections::HashMap::new();
     let mut held = Vec::new();
     loop {
@@ -196,6 +197,8 @@ fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen) {
                     seen.others += 1;
                 }
                 seen.counted += faults;
+                let often = seen.accepted > 5 && seen.poisoned > 0 && seen.messages > 100;
+                enough.store(often, Ordering::Relaxed);
             }
         }
     }
@@ -250,10 +253,12 @@ fn storm(wait: Wait) {
     let address = address("storm");
     let mut endpoint = listening(&address, wait);
     let (honest_id, mut honest) = join(&mut endpoint, &address, wait);
+    let enough = AtomicBool::new(false);
     let (before, during, seen) = std::thread::scope(|scope| {
-        let server = scope.spawn(move || {
+        let server = scope.spawn(|| {
+            let mut endpoint = endpoint;
             let mut seen = Seen::default();
-            serve(&mut endpoint, honest_id, &mut seen);
+            serve(&mut endpoint, honest_id, &mut seen, &enough);
             seen
         });
         let mut number = 0;
@@ -263,7 +268,11 @@ fn storm(wait: Wait) {
         let arguments = [address.to_string(), std::process::id().to_string()];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let scribbler = role::spawn("storm::role_scribbler", &arguments);
-        let during = round_trips(&mut honest, 15, &mut number);
+        let mut during = round_trips(&mut honest, 15, &mut number);
+        // Where others need the cores too, the hostile process gets to less in the time.
+        while !enough.load(Ordering::Relaxed) && during.len() < 150 {
+            during.extend(round_trips(&mut honest, 5, &mut number));
+        }
         drop(scribbler);
         drop(honest);
         (before, during, server.join().expect("the server does not panic"))
@@ -285,7 +294,8 @@ fn storm(wait: Wait) {
         best * 10 >= sorted[sorted.len() / 2],
         "the honest channel slowed down: {before:?}, then {during:?}"
     );
-    assert!(during.iter().filter(|trips| **trips > 0).count() > 10, "it stood still: {during:?}");
+    let moving = during.iter().filter(|trips| **trips > 0).count();
+    assert!(moving * 3 > during.len() * 2, "it stood still: {during:?}");
 }
 
 #[test]
