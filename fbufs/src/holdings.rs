@@ -302,7 +302,9 @@ impl PeerFbuf {
     /// secures a message against a hostile originator.
     ///
     /// # Errors
-    /// [`SecureError`].
+    /// [`SecureError`]; where no buffer of the pool is large enough, [`Message::secure`] takes several.
+    ///
+    /// [`Message::secure`]: crate::Message::secure
     ///
     /// # Cost
     /// One copy.

@@ -441,15 +441,36 @@ impl Message {
     /// One copy of the volatile parts.
     pub fn secure(&mut self, pool: &mut Pool) -> Result<usize, SecureError> {
         self.close_window();
-        let mut copied = 0;
-        for part in &mut self.parts {
+        let (mut at, mut copied) = (0, 0);
+        while let Some(part) = self.parts.get_mut(at) {
             if let Part::Peer(fbuf) = part {
-                let secured = fbuf.secure(pool)?;
-                copied += secured.len();
-                *part = Part::Own(secured);
+                copied += fbuf.len();
+                if fbuf.len() > pool.largest() {
+                    at += self.secure_in_parts(at, pool)?;
+                    continue;
+                }
+                *part = Part::Own(fbuf.secure(pool)?);
             }
+            at += 1;
         }
         Ok(copied)
+    }
+
+    /// Replaces a volatile part that no buffer of the pool is large enough for; by how many parts.
+    #[cold]
+    fn secure_in_parts(&mut self, at: usize, pool: &mut Pool) -> Result<usize, SecureError> {
+        let Some(Part::Peer(fbuf)) = self.parts.get(at) else { return Ok(1) };
+        let (mut done, mut read) = (0, Ok(()));
+        let secured = pool.message(0, fbuf.len(), |piece| {
+            read = read.and_then(|()| fbuf.copy_to(done, piece));
+            done += piece.len();
+        })?;
+        read?;
+        pool.count_copy(done);
+        let parts = secured.parts.len();
+        self.parts.remove(at);
+        self.parts.insert_many(at, secured.parts);
+        Ok(parts)
     }
 
     /// A private copy of all bytes.

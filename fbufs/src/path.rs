@@ -35,6 +35,7 @@ pub(crate) struct Place {
     pub index: u16,
     /// Its first byte in the region's memory.
     pub start: u32,
+    /// From there to the end of the buffer, or of the longest run that begins with it.
     pub bytes: u32,
 }
 
@@ -64,18 +65,24 @@ impl PeerRegion {
         }
     }
 
-    /// Its buffers in order, as the `region`th of a list of regions.
+    /// Its buffers in order, as the `region`th of a list of regions. Those of the largest class can be
+    /// handed over in runs.
     pub fn places(&self, region: usize) -> impl Iterator<Item = Place> + '_ {
-        let classes = (0..MAX_CLASSES).flat_map(move |class| {
-            let start = self.geometry.class_offset(class) as u32;
-            let class = self.geometry.classes[class];
-            (0..class.buffers).map(move |number| (start + number * class.buffer_bytes, class))
+        let largest = self.geometry.classes.iter().rposition(|class| class.buffers > 0);
+        let classes = (0..MAX_CLASSES).flat_map(move |number| {
+            let start = self.geometry.class_offset(number) as u32;
+            let class = self.geometry.classes[number];
+            let bytes = class.buffer_bytes;
+            (0..class.buffers).map(move |at| {
+                let run = if largest == Some(number) { class.buffers - at } else { 1 };
+                (start + at * bytes, run * bytes)
+            })
         });
-        classes.enumerate().map(move |(index, (start, class))| Place {
+        classes.enumerate().map(move |(index, (start, bytes))| Place {
             region: region as u8,
             index: index as u16,
             start,
-            bytes: class.buffer_bytes,
+            bytes,
         })
     }
 

@@ -60,7 +60,40 @@ pub(crate) struct Region {
 struct Free {
     buffer_bytes: usize,
     blocks: Arc<Blocks>,
+    /// In the order in which they were freed; of the largest class, runs among them.
     free: Vec<Block>,
+}
+
+impl Free {
+    #[inline(always)]
+    fn take(&mut self) -> Option<Block> {
+        self.blocks.recover(|block| self.free.push(block));
+        let last = self.free.last_mut()?;
+        if last.buffers() > 1 { last.split_to(1) } else { self.free.pop() }
+    }
+
+    /// Takes adjacent buffers: as a rule, the run of so many that was freed last.
+    fn take_run(&mut self, buffers: usize) -> Option<Block> {
+        let fits = |run: &Block| run.buffers() == buffers;
+        if !self.free.last().is_some_and(fits) {
+            self.join();
+            let longer = self.free.iter().enumerate().filter(|(_, run)| run.buffers() >= buffers);
+            let (at, _) = longer.min_by_key(|(_, run)| run.buffers())?;
+            if !fits(&self.free[at]) {
+                return self.free[at].split_to(buffers);
+            }
+            return Some(self.free.remove(at));
+        }
+        self.free.pop()
+    }
+
+    /// Joins what is adjacent.
+    #[cold]
+    fn join(&mut self) {
+        self.blocks.recover(|block| self.free.push(block));
+        self.free.sort_unstable_by_key(Block::index);
+        self.free.dedup_by(|next, run| run.absorb(next));
+    }
 }
 
 /// Buffers of this process, divided into size classes. The buffer that was freed last is taken first,
@@ -175,10 +208,7 @@ impl Pool {
     #[inline(always)]
     fn take(&mut self, bytes: usize, classes: usize) -> Option<Block> {
         let fitting = self.classes.iter_mut().filter(|class| class.buffer_bytes >= bytes);
-        fitting.take(classes).find_map(|class| {
-            class.blocks.recover(|block| class.free.push(block));
-            class.free.pop()
-        })
+        fitting.take(classes).find_map(Free::take)
     }
 
     #[cold]
@@ -191,14 +221,16 @@ impl Pool {
         }
     }
 
-    /// A message of `len` bytes in as many buffers as it takes, the first with room for headers. The
-    /// bytes are what `fill` writes: it is called for each buffer, in order.
+    /// A message of `len` bytes, with room for headers. Beyond the largest class it is one part where
+    /// enough adjacent buffers of it are free, and else a rope of as many as it takes. The bytes are
+    /// what `fill` writes: it is called for each part, in order.
     ///
     /// # Errors
     /// [`AllocError`]; nothing is taken then.
     ///
     /// # Cost
-    /// As [`Pool::alloc`], for each buffer.
+    /// As [`Pool::alloc`], for each part. Buffers that were one part are so again when they are free;
+    /// where such are not at hand, the free ones of the largest class are sorted.
     pub fn message(
         &mut self,
         headroom: usize,
@@ -214,7 +246,10 @@ impl Pool {
             if piece == 0 && message.len() < len {
                 return Err(AllocError::TooLarge { asked: headroom.saturating_add(1), largest });
             }
-            let mut fbuf = self.alloc_with_headroom(headroom, piece)?;
+            let mut fbuf = match self.alloc_run(headroom, len - message.len()) {
+                Some(run) => run,
+                None => self.alloc_with_headroom(headroom, piece)?,
+            };
             fill(&mut fbuf);
             message.append(fbuf.into());
             headroom = 0;
@@ -222,6 +257,17 @@ impl Pool {
                 return Ok(message);
             }
         }
+    }
+
+    /// Adjacent buffers of the largest class, for what does not fit into one.
+    #[inline]
+    fn alloc_run(&mut self, headroom: usize, len: usize) -> Option<FbufMut> {
+        let class = self.classes.last_mut()?;
+        let buffers = headroom.saturating_add(len).div_ceil(class.buffer_bytes);
+        if buffers < 2 || buffers > class.blocks.count() {
+            return None;
+        }
+        class.take_run(buffers).map(|run| FbufMut::new(run, headroom, len))
     }
 
     /// Takes back what was dropped since the last allocation.
@@ -249,7 +295,7 @@ impl Pool {
     /// How many buffers are free.
     pub fn free(&mut self) -> usize {
         self.recover();
-        self.classes.iter().map(|class| class.free.len()).sum()
+        self.classes.iter().flat_map(|class| &class.free).map(Block::buffers).sum()
     }
 
     /// How many buffers there are.

@@ -6,7 +6,7 @@ mod support;
 use fbufs::{Descriptor, Part, Path, PeerFbuf, Quota, ReadError};
 use proptest::prelude::*;
 use segment::Fault;
-use support::{Hop, TOTAL, buffer_bytes, region};
+use support::{Hop, TOTAL, buffer_bytes, reach, region};
 
 /// The lender's segment and one region, of the same classes.
 const BUFFERS: usize = 2 * TOTAL;
@@ -50,7 +50,7 @@ fn expected(descriptor: Descriptor, generation: u32, held: &[Held]) -> Result<()
     if index >= BUFFERS {
         return Err(Fault::BufferIndex);
     }
-    let size = buffer_bytes(index % TOTAL) as u64;
+    let size = reach(index % TOTAL) as u64;
     if u64::from(descriptor.offset) + u64::from(descriptor.len) > size {
         return Err(Fault::BufferRange);
     }
@@ -140,8 +140,11 @@ fn within(held: &Held) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(fbuf.copy_to(len, &mut []), Ok(()));
     let mut expected = vec![0; len];
-    if usize::from(descriptor.index) >= TOTAL && descriptor.offset == 0 && len > 0 {
-        expected[0] = 0xAB;
+    let index = usize::from(descriptor.index);
+    if index >= TOTAL {
+        let size = buffer_bytes(index % TOTAL);
+        let begins = |at: &usize| (descriptor.offset as usize + at).is_multiple_of(size);
+        (0..len).filter(begins).for_each(|at| expected[at] = 0xAB);
     }
     prop_assert_eq!(fbuf.to_vec(), Ok(expected), "the right buffer of the right region");
     Ok(())

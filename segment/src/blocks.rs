@@ -1,17 +1,18 @@
 //! Tokens for the buffers of a region: unique ones that write, shared ones that read.
 //!
-//! A [`Block`] is the right to read and write one buffer. Tokens are made once, one a buffer, and
-//! move; who holds the token owns the bytes. [`Block::share`] turns it into a [`Shared`], which can
-//! be cloned and only reads, until it is the last one. The token, or the last share, that is dropped
-//! leaves its index with the [`Blocks`] of its region, which mint it again.
+//! A [`Block`] is the right to read and write one buffer, or a run of adjacent ones, which is joined
+//! from and split into smaller ones. Tokens are made once, one a buffer, and move; who holds the token
+//! owns the bytes. [`Block::share`] turns it into a [`Shared`], which can be cloned and only reads,
+//! until it is the last one. The token, or the last share, that is dropped leaves its buffers with the
+//! [`Blocks`] of its region, which mint them again, one by one.
 //!
 //! # Invariants
 //!
-//! 1. At any moment a buffer has one `Block`, or some `Shared`s, or one bit in `Blocks::dropped`, and
-//!    never two of the three.
-//! 2. `Blocks::shares` of a buffer, but for the bit `WATCHED`, is the number of its `Shared`s less one,
-//!    and 0 without any. It only grows through a `Shared` that exists, so who holds the only one and
-//!    reads 0 is alone with it.
+//! 1. At any moment a buffer is of one `Block`, or of some `Shared`s of the same run, or has one bit in
+//!    `Blocks::dropped`, and never two of the three. A run lies within the region.
+//! 2. `Blocks::shares` of a run's first buffer, but for the bit `WATCHED`, is the number of its `Shared`s
+//!    less one, and 0 without any, as it is of the others. It only grows through a `Shared` that exists,
+//!    so who holds the only one and reads 0 is alone with it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -35,18 +36,20 @@ pub struct Blocks {
 /// asked; its epoch advances before it is written again.
 const WATCHED: u32 = 1 << 31;
 
-/// Exclusive access to one buffer.
+/// Exclusive access to one buffer, or to a run of adjacent ones.
 #[derive(Debug)]
 pub struct Block {
     region: Arc<Blocks>,
     index: u32,
+    buffers: u32,
 }
 
-/// Shared access to one buffer, which nobody writes while there are several.
+/// Shared access to the same, which nobody writes while there are several.
 #[derive(Debug)]
 pub struct Shared {
     region: Arc<Blocks>,
     index: u32,
+    buffers: u32,
 }
 
 /// Divides a region into buffers of equal size, and mints their tokens. Bytes that do not fill a
@@ -62,7 +65,7 @@ pub fn divide(
     let shares = (0..count).map(|_| AtomicU32::new(0)).collect();
     let region = Arc::new(Blocks { dropped, shares, memory, buffer_bytes, epochs });
     // Highest first, so that a pool that takes from the end begins with the first.
-    let token = |index| Block { region: region.clone(), index: index as u32 };
+    let token = |index| Block { region: region.clone(), index: index as u32, buffers: 1 };
     let tokens = (0..count).rev().map(token).collect();
     (region, tokens)
 }
@@ -88,7 +91,7 @@ impl Blocks {
             while dropped != 0 {
                 let index = word * 64 + dropped.trailing_zeros() as usize;
                 dropped &= dropped - 1;
-                keep(Block { region: self.clone(), index: index as u32 });
+                keep(Block { region: self.clone(), index: index as u32, buffers: 1 });
             }
         }
     }
@@ -120,21 +123,56 @@ impl Blocks {
     }
 
     #[inline(always)]
-    fn base(&self, index: u32) -> *mut u8 {
-        self.memory.at(index as usize * self.buffer_bytes, self.buffer_bytes).as_ptr()
+    fn base(&self, index: u32, buffers: u32) -> (*mut u8, usize) {
+        let len = buffers as usize * self.buffer_bytes;
+        (self.memory.at(index as usize * self.buffer_bytes, len).as_ptr(), len)
     }
 
-    fn let_go(&self, index: u32) {
-        // PAIRS: blocks.drop with `Blocks::mint`.
-        self.dropped[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Release);
+    fn let_go(&self, index: u32, buffers: u32) {
+        for index in index..index + buffers {
+            // PAIRS: blocks.drop with `Blocks::mint`.
+            self.dropped[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Release);
+        }
     }
 }
 
 impl Block {
-    /// Its number within the region.
+    /// Its number within the region, or that of the first one of a run.
     #[inline(always)]
     pub fn index(&self) -> usize {
         self.index as usize
+    }
+
+    /// How many buffers it is.
+    #[inline(always)]
+    pub fn buffers(&self) -> usize {
+        self.buffers as usize
+    }
+
+    /// Takes over the buffers of `next`, and leaves it none, if they are those that follow in the same
+    /// region: whether they are.
+    pub fn absorb(&mut self, next: &mut Block) -> bool {
+        let follows = Arc::ptr_eq(&self.region, &next.region)
+            && next.index == self.index + self.buffers
+            && next.buffers > 0;
+        if follows {
+            self.buffers += std::mem::take(&mut next.buffers);
+        }
+        follows
+    }
+
+    /// Splits the first `buffers` off. `None`, and nothing happens, if none of one side were left.
+    #[inline]
+    #[must_use]
+    pub fn split_to(&mut self, buffers: usize) -> Option<Block> {
+        if buffers == 0 || buffers >= self.buffers() {
+            return None;
+        }
+        let front =
+            Block { region: self.region.clone(), index: self.index, buffers: buffers as u32 };
+        self.index += front.buffers;
+        self.buffers -= front.buffers;
+        Some(front)
     }
 
     /// The region it is of.
@@ -146,16 +184,15 @@ impl Block {
     /// Ends writing: it can be shared from now on.
     #[inline(always)]
     pub fn share(self) -> Shared {
-        let (region, index) = self.into_parts();
-        Shared { region, index }
+        let (region, index, buffers) = self.into_parts();
+        Shared { region, index, buffers }
     }
 
     #[inline(always)]
-    fn into_parts(self) -> (Arc<Blocks>, u32) {
-        let index = self.index;
+    fn into_parts(self) -> (Arc<Blocks>, u32, u32) {
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never used again nor dropped, so that the reference moves out once.
-        (unsafe { std::ptr::read(&raw const this.region) }, index)
+        (unsafe { std::ptr::read(&raw const this.region) }, this.index, this.buffers)
     }
 }
 
@@ -164,32 +201,30 @@ impl Deref for Block {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the buffer lies in the region, which lives as long as this; the token is the only
-        // way to its bytes (invariant 1), and the peer's mapping of them is read-only.
-        unsafe {
-            std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes)
-        }
+        let (base, len) = self.region.base(self.index, self.buffers);
+        // SAFETY: the buffers lie in the region, which lives as long as this; the token is the only
+        // way to their bytes (invariant 1), and the peer's mapping of them is read-only.
+        unsafe { std::slice::from_raw_parts(base, len) }
     }
 }
 
 impl DerefMut for Block {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
+        let (base, len) = self.region.base(self.index, self.buffers);
         // SAFETY: as above, and `&mut self` is the only borrow of the token.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.region.base(self.index), self.region.buffer_bytes)
-        }
+        unsafe { std::slice::from_raw_parts_mut(base, len) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.region.let_go(self.index);
+        self.region.let_go(self.index, self.buffers);
     }
 }
 
 impl Shared {
-    /// Its number within the region.
+    /// Its number within the region, or that of the first one of a run.
     #[inline(always)]
     pub fn index(&self) -> usize {
         self.index as usize
@@ -245,10 +280,10 @@ impl Shared {
         if !self.is_writable() {
             return None;
         }
-        let Blocks { buffer_bytes, .. } = *self.region;
+        let (base, len) = self.region.base(self.index, self.buffers);
         // SAFETY: this is the only share (invariant 2) and there is no token (1); `&mut self` is the
         // only borrow of it.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.region.base(self.index), buffer_bytes) })
+        Some(unsafe { std::slice::from_raw_parts_mut(base, len) })
     }
 
     /// The unique token again.
@@ -260,11 +295,10 @@ impl Shared {
         if !self.is_writable() {
             return Err(self);
         }
-        let index = self.index;
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never used again nor dropped, so that the reference moves out once.
         let region = unsafe { std::ptr::read(&raw const this.region) };
-        Ok(Block { region, index })
+        Ok(Block { region, index: this.index, buffers: this.buffers })
     }
 }
 
@@ -277,7 +311,7 @@ impl Clone for Shared {
         if self.shares().fetch_add(1, Ordering::Relaxed) & !WATCHED > u32::MAX / 4 {
             std::process::abort();
         }
-        Self { region: self.region.clone(), index: self.index }
+        Self { region: self.region.clone(), ..*self }
     }
 }
 
@@ -286,11 +320,10 @@ impl Deref for Shared {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the buffer lies in the region, which lives as long as this; while a share is there
+        let (base, len) = self.region.base(self.index, self.buffers);
+        // SAFETY: the buffers lie in the region, which lives as long as this; while a share is there
         // nobody writes but through `get_mut`, whose borrow excludes this one (invariants 1 and 2).
-        unsafe {
-            std::slice::from_raw_parts(self.region.base(self.index), self.region.buffer_bytes)
-        }
+        unsafe { std::slice::from_raw_parts(base, len) }
     }
 }
 
@@ -311,7 +344,7 @@ impl Drop for Shared {
             self.region.revoke(self.index());
         }
         self.shares().store(0, Ordering::Relaxed);
-        self.region.let_go(self.index);
+        self.region.let_go(self.index, self.buffers);
     }
 }
 
@@ -374,5 +407,34 @@ mod tests {
             block = freed.pop().expect("one");
             assert!(region.shares[0].load(Ordering::Relaxed) == 0);
         }
+    }
+
+    #[test]
+    fn adjacent_buffers_are_joined_and_split_and_freed_one_by_one() {
+        let (region, mut blocks) = region(4);
+        let mut run = blocks.pop().expect("the first");
+        assert!(!run.absorb(&mut blocks[0]), "others are between");
+        for mut next in blocks.into_iter().rev() {
+            assert!(run.absorb(&mut next));
+            assert!(next.is_empty() && !run.absorb(&mut next));
+        }
+        assert!(recovered(&region).is_empty());
+        assert_eq!((run.index(), run.buffers(), run.len()), (0, 4, 256));
+        run.fill(7);
+        run[255] = 9;
+        let shared = run.share();
+        assert_eq!(shared.clone()[255], 9);
+        let mut run = shared.try_unshare().expect("alone");
+        assert!(run.split_to(0).is_none());
+        assert!(run.split_to(4).is_none());
+        let mut front = run.split_to(3).expect("one is left");
+        assert_eq!((front.index(), front.len(), run.index(), run[63]), (0, 192, 3, 9));
+        assert!(!run.absorb(&mut front), "it stands before");
+        drop(front);
+        let front = recovered(&region);
+        assert_eq!(front.iter().map(Block::index).collect::<Vec<_>>(), [0, 1, 2]);
+        drop(run.share());
+        let freed = recovered(&region);
+        assert_eq!((freed.len(), freed[0].index(), freed[0].buffers()), (1, 3, 1));
     }
 }

@@ -49,6 +49,13 @@ pub fn buffer_bytes(index: usize) -> usize {
     panic!("there is no buffer {index}");
 }
 
+/// How much can be handed over from the start of a buffer on: those of the largest class in runs.
+pub fn reach(index: usize) -> usize {
+    let (bytes, buffers) = CLASSES[2];
+    let before = TOTAL - buffers;
+    if index < before { buffer_bytes(index) } else { bytes * (TOTAL - index) }
+}
+
 fn sockets() -> (Socket, Socket) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
