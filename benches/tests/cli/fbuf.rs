@@ -63,7 +63,7 @@ fn rivals_and_layers_answer_too() {
     let layers = records(&["--system", "layers"]);
     assert_eq!(layers.len(), 4);
     assert!(layers.iter().all(|record| number(record, "reference_ns") > 0.0));
-    let guarded = records(&["--system", "fbuf/guarded,fbuf/one-buffer", "--size", "64K,16M"]);
+    let guarded = records(&["--system", "fbuf/guarded,fbuf/rope", "--size", "64K,16M"]);
     assert_eq!(guarded.len(), 2);
 }
 

@@ -38,8 +38,8 @@ const HUGE_PAGE: usize = 2 << 20;
 enum Mode {
     /// Handed over, there and back.
     Volatile,
-    /// The same, a message beyond the default classes in one buffer of a class made for it.
-    OneBuffer,
+    /// The same, a message beyond the default classes as a rope of single buffers.
+    Rope,
     /// Handed over one way, as many under way as there are buffers.
     Stream,
     /// The same, and the last domain reads all bytes.
@@ -66,7 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static dyn System> {
     }
     static ALL: [Fbufs; 7] = [
         one(Mode::Volatile, "fbuf/volatile", "buffers handed over, there and back"),
-        one(Mode::OneBuffer, "fbuf/one-buffer", "the same, of 16 MiB in one buffer, not a rope"),
+        one(Mode::Rope, "fbuf/rope", "the same, of 16 MiB in four parts"),
         one(Mode::Stream, "fbuf/stream", "buffers handed over one way, several under way"),
         one(Mode::Read, "fbuf/read", "the same, all bytes read by the last domain"),
         one(Mode::Secured, "fbuf/secured", "received buffers secured by a copy"),
@@ -99,7 +99,7 @@ impl System for Fbufs {
 
     fn fits(&self, payload: usize) -> bool {
         match self.mode {
-            Mode::OneBuffer => payload > LARGEST,
+            Mode::Rope => payload > LARGEST,
             Mode::Volatile => true,
             Mode::GuardedHuge => (1 << 20..=LARGEST).contains(&payload),
             Mode::Stream | Mode::Read | Mode::Secured | Mode::Guarded => {
@@ -114,13 +114,11 @@ impl System for Fbufs {
     }
 
     fn remark(&self, _: Bench, asked: usize) -> Option<String> {
-        let rope = asked > LARGEST && self.mode != Mode::OneBuffer;
+        let buffers = asked.div_ceil(LARGEST);
         Some(match self.mode {
-            Mode::Volatile if rope => {
-                format!("rope of {} buffers of 4 MiB", asked.div_ceil(LARGEST))
-            }
+            Mode::Volatile if buffers > 1 => format!("{buffers} adjacent buffers of 4 MiB"),
             Mode::Volatile => return None,
-            Mode::OneBuffer => "one buffer, of a class of its size".to_owned(),
+            Mode::Rope => format!("rope of {buffers} buffers of 4 MiB"),
             Mode::Stream | Mode::Read => {
                 format!("at most {} messages under way", stream::window(asked))
             }
@@ -135,7 +133,7 @@ impl System for Fbufs {
             Mode::Volatile => (1, 4),
             Mode::Stream => (2, 4),
             Mode::Read => (2, 4),
-            Mode::OneBuffer | Mode::Secured | Mode::Guarded | Mode::GuardedHuge => (2, 2),
+            Mode::Rope | Mode::Secured | Mode::Guarded | Mode::GuardedHuge => (2, 2),
         }
     }
 
@@ -143,7 +141,7 @@ impl System for Fbufs {
         match self.mode {
             // From the producer's code to the consumer's.
             Mode::Volatile if domains == 1 => 1,
-            Mode::Volatile | Mode::OneBuffer => 2 * (domains - 1),
+            Mode::Volatile | Mode::Rope => 2 * (domains - 1),
             Mode::Stream => domains - 1,
             // What counts is the rate at which messages are read.
             Mode::Read => 1,
@@ -174,7 +172,7 @@ impl System for Fbufs {
         let half = match (self.mode, task.domains) {
             (Mode::Volatile, 1) => ClientHalf::Echo(Box::new(alone::Alone::new(task)?)),
             (Mode::Volatile, 3..) => ClientHalf::Echo(Box::new(path::Source::connect(task)?)),
-            (Mode::Volatile | Mode::OneBuffer | Mode::Guarded | Mode::GuardedHuge, _) => {
+            (Mode::Volatile | Mode::Rope | Mode::Guarded | Mode::GuardedHuge, _) => {
                 ClientHalf::Echo(Box::new(pair::Client::connect(task, self.mode)?))
             }
             (Mode::Stream | Mode::Read, _) => {
@@ -203,7 +201,7 @@ impl System for Fbufs {
             Mode::Volatile if task.domains > 2 => {
                 ServerHalf::Echo(Box::new(path::Relay::accept(listener, task)?))
             }
-            Mode::Volatile | Mode::OneBuffer | Mode::Guarded | Mode::GuardedHuge => {
+            Mode::Volatile | Mode::Rope | Mode::Guarded | Mode::GuardedHuge => {
                 ServerHalf::Echo(Box::new(pair::Mirror::accept(listener, task, self.mode)?))
             }
             Mode::Stream | Mode::Read if last => {
@@ -261,19 +259,15 @@ fn number(delivery: &Delivery) -> u64 {
     delivery.inline().first_chunk().map_or(u64::MAX, |word| u64::from_le_bytes(*word))
 }
 
-/// A geometry whose pool has one class, where it must have one, else the default.
+/// A geometry whose pool has one class, of huge pages, where it must have one, else the default.
 fn geometry(mode: Mode, payload: usize) -> Geometry {
     let mut geometry = Geometry::default();
-    let class = match mode {
-        Mode::OneBuffer => Class { buffer_bytes: payload as u32, buffers: 4 },
-        Mode::GuardedHuge => {
-            Class { buffer_bytes: payload.next_multiple_of(HUGE_PAGE) as u32, buffers: 3 }
-        }
-        _ => return geometry,
-    };
-    geometry.huge_pages = mode == Mode::GuardedHuge;
-    geometry.classes = Default::default();
-    geometry.classes[0] = class;
+    if mode == Mode::GuardedHuge {
+        let buffer_bytes = payload.next_multiple_of(HUGE_PAGE) as u32;
+        geometry.huge_pages = true;
+        geometry.classes = Default::default();
+        geometry.classes[0] = Class { buffer_bytes, buffers: 3 };
+    }
     geometry
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use unet::{AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, SendError};
+use unet::{
+    AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, Pool, SendError,
+};
 
 use super::{
-    END, HUGE_PAGE, Listener, MESSAGE, Mode, Upstream, address, check, closed, failed, geometry,
-    number, unsent,
+    END, HUGE_PAGE, LARGEST, Listener, MESSAGE, Mode, Upstream, address, check, closed, failed,
+    geometry, number, unsent,
 };
 use crate::fault::Fault;
 use crate::measure::halves::{Echo, EchoServer};
@@ -27,41 +29,62 @@ pub fn huge_pages_left(payload: usize) -> bool {
     pages("HugePages_Free:").is_some_and(|free| free >= needed)
 }
 
+/// What messages of one size consist of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// One buffer.
+    Buffer,
+    /// One buffer, guarded while it is away.
+    Guarded,
+    /// Adjacent buffers.
+    Run,
+    /// A part for each buffer.
+    Rope,
+}
+
 /// How messages of one size are handed over.
 struct Parcel {
     bytes: usize,
-    /// Larger than any buffer: a rope.
-    rope: bool,
-    guarded: bool,
+    shape: Shape,
 }
 
 impl Parcel {
     fn new(task: &Task, mode: Mode) -> Self {
         let classes = geometry(mode, task.payload).classes;
-        let rope = classes.iter().all(|class| (class.buffer_bytes as usize) < task.payload);
-        let guarded = matches!(mode, Mode::Guarded | Mode::GuardedHuge);
-        Self { bytes: task.payload, rope, guarded }
+        let fits = classes.iter().any(|class| class.buffer_bytes as usize >= task.payload);
+        let shape = match mode {
+            Mode::Guarded | Mode::GuardedHuge => Shape::Guarded,
+            Mode::Rope => Shape::Rope,
+            _ if fits => Shape::Buffer,
+            _ => Shape::Run,
+        };
+        Self { bytes: task.payload, shape }
     }
 
     #[inline(always)]
     fn send(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
-        if self.rope {
-            return self.send_rope(channel, sequence);
+        if matches!(self.shape, Shape::Run | Shape::Rope) {
+            return self.send_several(channel, sequence);
         }
         let fbuf = match channel.alloc(self.bytes) {
             Ok(fbuf) => fbuf,
             Err(error) => wait_for_buffer(channel, self.bytes, error)?,
         };
-        if self.guarded {
+        if self.shape == Shape::Guarded {
             return send_guarded(channel, fbuf, sequence);
         }
         channel.send_fbuf(MESSAGE, fbuf.freeze(), &sequence.to_le_bytes()).map_err(unsent)
     }
 
     #[inline(never)]
-    fn send_rope(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
+    fn send_several(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
         let message = loop {
-            match channel.pool_mut().message(0, self.bytes, |_| {}) {
+            let pool = channel.pool_mut();
+            let message = match self.shape {
+                Shape::Rope => rope(pool, self.bytes),
+                _ => pool.message(0, self.bytes, |_| {}),
+            };
+            match message {
                 Ok(message) => break message,
                 Err(AllocError::Exhausted) if channel.closed().is_none() => std::hint::spin_loop(),
                 Err(error) => return Err(failed("allocating", &error)),
@@ -69,6 +92,15 @@ impl Parcel {
         };
         send(channel, MESSAGE, message, sequence)
     }
+}
+
+/// A message of single buffers of the largest class.
+fn rope(pool: &mut Pool, bytes: usize) -> Result<Message, AllocError> {
+    let mut message = Message::new();
+    while message.len() < bytes {
+        message.append(pool.alloc((bytes - message.len()).min(LARGEST))?.into());
+    }
+    Ok(message)
 }
 
 /// Sends a message, waiting for room.
@@ -142,7 +174,7 @@ impl Echo for Client {
         self.parcel.send(&mut self.channel, self.sequence)?;
         self.channel.recv_into(&mut self.delivery).map_err(closed)?;
         check(&self.delivery, self.sequence)?;
-        if self.parcel.guarded {
+        if self.parcel.shape == Shape::Guarded {
             // Until it is back and can be written again.
             while self.channel.lent().0 > 0 {
                 std::hint::spin_loop();
@@ -183,7 +215,7 @@ impl EchoServer for Mirror {
         self.upstream.receive(&mut self.delivery)?;
         let (tag, sequence) = (self.delivery.tag(), number(&self.delivery));
         let channel = self.upstream.channel()?;
-        if tag == END || self.parcel.guarded {
+        if tag == END || self.parcel.shape == Shape::Guarded {
             // Only the side that begins guards: the answer is one in a slot.
             drop(self.delivery.take_message());
             send(channel, tag, Message::new(), sequence)?;
