@@ -202,7 +202,15 @@ impl Pool {
     #[inline(always)]
     pub fn is_low(&self, len: usize) -> bool {
         let class = self.classes.iter().find(|class| class.buffer_bytes >= len);
-        class.is_some_and(|class| class.free.len() * 2 < class.blocks.count())
+        match class.or(self.classes.last()) {
+            // One by one, which is not far from right where runs are among them.
+            Some(class) if class.buffer_bytes >= len => class.free.len() * 2 < class.blocks.count(),
+            Some(class) => {
+                let free: usize = class.free.iter().map(Block::buffers).sum();
+                free * 2 < class.blocks.count()
+            }
+            None => false,
+        }
     }
 
     #[inline(always)]

@@ -100,6 +100,19 @@ impl Channel {
         fbuf: Fbuf,
         inline: &[u8],
     ) -> Result<Offer<Fbuf>, SendError> {
+        Ok(match self.try_send_part(tag, Part::Own(fbuf), inline)? {
+            Offer::Full(Part::Own(fbuf)) => Offer::Full(fbuf),
+            Offer::Full(Part::Peer(_)) | Offer::Taken => Offer::Taken,
+        })
+    }
+
+    #[inline(always)]
+    fn try_send_part(
+        &mut self,
+        tag: u16,
+        part: Part,
+        inline: &[u8],
+    ) -> Result<Offer<Part>, SendError> {
         failpoint::hit("handoff.1-buffer-taken");
         if inline.len() > MAX_INLINE_WITH_FBUF {
             self.counters.add(Counter::TooLarge, 1);
@@ -107,15 +120,14 @@ impl Channel {
         }
         // A slot first, so that nothing that is lent has to be taken back.
         if !self.has_slots(1)? {
-            return Ok(Offer::Full(fbuf));
+            return Ok(Offer::Full(part));
         }
-        let descriptor = match self.leases.lend(Part::Own(fbuf)) {
+        let descriptor = match self.leases.lend(part) {
             Ok(descriptor) => descriptor,
-            Err((refusal, Part::Own(fbuf))) => {
+            Err((refusal, part)) => {
                 self.not_lent(refusal)?;
-                return Ok(Offer::Full(fbuf));
+                return Ok(Offer::Full(part));
             }
-            Err((refusal, Part::Peer(_))) => return self.not_lent(refusal).map(|()| Offer::Taken),
         };
         failpoint::hit("handoff.2-lent");
         let mut cell = Cell::new(tag);
@@ -177,6 +189,25 @@ impl Channel {
     pub fn try_send_message(
         &mut self,
         tag: u16,
+        mut message: Message,
+        inline: &[u8],
+    ) -> Result<Offer<Message>, SendError> {
+        self.pass_back();
+        if let [_] = message.parts()
+            && let Some(part) = message.pop_part()
+        {
+            return Ok(match self.try_send_part(tag, part, inline)? {
+                Offer::Full(part) => Offer::Full(part.into()),
+                Offer::Taken => Offer::Taken,
+            });
+        }
+        self.try_send_rope(tag, message, inline)
+    }
+
+    #[inline(never)]
+    fn try_send_rope(
+        &mut self,
+        tag: u16,
         message: Message,
         inline: &[u8],
     ) -> Result<Offer<Message>, SendError> {
@@ -192,7 +223,6 @@ impl Channel {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: message.len() + inline.len(), limit });
         }
-        self.pass_back();
         if !self.has_slots(slots)? {
             return Ok(Offer::Full(message));
         }
@@ -333,6 +363,25 @@ impl Channel {
             Ok(_) => {}
         }
         taken
+    }
+
+    /// A message of `len` bytes in buffers of this side's pool, as [`Pool::message`] makes it.
+    ///
+    /// # Errors
+    /// [`AllocError`]; `Exhausted` is back-pressure.
+    ///
+    /// # Cost
+    /// As [`Channel::alloc`] for each part.
+    pub fn message(
+        &mut self,
+        headroom: usize,
+        len: usize,
+        fill: impl FnMut(&mut [u8]),
+    ) -> Result<Message, AllocError> {
+        if self.pool.is_low(headroom.saturating_add(len)) {
+            self.collect();
+        }
+        self.pool.message(headroom, len, fill)
     }
 
     /// This side's pool: for messages in several buffers, and to secure what is received.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use unet::{
-    AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, Pool, SendError,
-};
+use unet::{AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, SendError};
 
 use super::{
     END, HUGE_PAGE, LARGEST, Listener, MESSAGE, Mode, Upstream, address, check, closed, failed,
@@ -79,10 +77,9 @@ impl Parcel {
     #[inline(never)]
     fn send_several(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
         let message = loop {
-            let pool = channel.pool_mut();
             let message = match self.shape {
-                Shape::Rope => rope(pool, self.bytes),
-                _ => pool.message(0, self.bytes, |_| {}),
+                Shape::Rope => rope(channel, self.bytes),
+                _ => channel.message(0, self.bytes, |_| {}),
             };
             match message {
                 Ok(message) => break message,
@@ -95,10 +92,10 @@ impl Parcel {
 }
 
 /// A message of single buffers of the largest class.
-fn rope(pool: &mut Pool, bytes: usize) -> Result<Message, AllocError> {
+fn rope(channel: &mut Channel, bytes: usize) -> Result<Message, AllocError> {
     let mut message = Message::new();
     while message.len() < bytes {
-        message.append(pool.alloc((bytes - message.len()).min(LARGEST))?.into());
+        message.append(channel.alloc((bytes - message.len()).min(LARGEST))?.into());
     }
     Ok(message)
 }
