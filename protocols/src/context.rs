@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use fbufs::MAX_PARTS;
+
 use crate::{Instant, Message, Participants, Pool, Reason, Slot, Verdict};
 
 /// Of no link.
@@ -60,7 +62,8 @@ impl Context {
     /// Adds a header in front of a message: in its headroom, or in a buffer from the pool.
     ///
     /// # Cost
-    /// A copy of the header; a buffer if there is no headroom.
+    /// A copy of the header; a buffer if there is no headroom, and the message then has one part
+    /// more: one that has [`MAX_PARTS`] already is to be dropped.
     #[inline]
     pub fn push_header(&mut self, message: &mut Message, header: &[u8]) -> Verdict {
         if message.push(header).is_ok() {
@@ -72,6 +75,9 @@ impl Context {
     #[cold]
     #[inline(never)]
     fn push_header_slowly(&mut self, message: &mut Message, header: &[u8]) -> Verdict {
+        if message.parts().len() >= MAX_PARTS {
+            return Verdict::Drop(Reason::TooLarge);
+        }
         match message.push_with(&mut self.pool, header) {
             Ok(()) => Verdict::Pass,
             Err(_) => Verdict::Drop(Reason::NoBuffer),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use etherparse::{IpNumber, icmpv4};
+use fbufs::MAX_PARTS;
 
 use super::addresses::{Subnet, is_group};
 use super::internet_sessions::InternetSessions;
@@ -83,6 +84,7 @@ impl Ipv4 {
                 datagrams: 64,
                 fragments: 64,
                 pieces: 80,
+                parts: MAX_PARTS,
                 bytes: 1 << 20,
                 longest: LONGEST - HEADER,
                 // RFC 1122, section 3.3.2, asks for a minute at least; half of it as Linux has it:

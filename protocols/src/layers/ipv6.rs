@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use etherparse::{EtherType, IpNumber, icmpv6};
+use fbufs::MAX_PARTS;
 
 use super::addresses::{LinkAddress, Subnet};
 use super::internet_sessions::InternetSessions;
@@ -106,6 +107,7 @@ impl Ipv6 {
                 datagrams: 64,
                 fragments: 64,
                 pieces: 80,
+                parts: MAX_PARTS,
                 bytes: 1 << 20,
                 longest: LONGEST,
                 // RFC 8200, section 4.5.
