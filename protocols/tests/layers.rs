@@ -417,6 +417,26 @@ fn a_loopback_gives_back_what_went_down() {
 }
 
 #[test]
+fn messages_of_the_next_generation_wait_no_longer_than_the_timeout() {
+    let mut host = Host::new("generation(timeout=5ms): wire\nwire = device", "generation");
+    host.receive(&numbered(1));
+    host.pass(Duration::from_millis(3));
+    host.receive(&numbered(1));
+    assert_eq!(host.graph.next_wake(), Some(Instant(5_000_000)));
+    host.pass(Duration::from_millis(2));
+    assert_eq!((host.drops("generation", Reason::Generation), host.buffers_in_use()), (1, 1));
+    assert_eq!(host.graph.next_wake(), Some(Instant(8_000_000)));
+    host.pass(Duration::from_millis(3));
+    assert_eq!((host.drops("generation", Reason::Generation), host.buffers_in_use()), (2, 0));
+    assert_eq!(host.graph.next_wake(), None);
+    // Those that come later wait anew.
+    host.receive(&numbered(1));
+    assert_eq!(host.buffers_in_use(), 1);
+    host.graph.close(host.now, host.session);
+    assert_eq!((host.drops("generation", Reason::Closed), host.buffers_in_use()), (1, 0));
+}
+
+#[test]
 fn layers_that_wait_hold_at_most_sixty_four_messages_unless_told_otherwise() {
     for (layer, numbers) in [("sequencing", 1..=200u32), ("generation", 1..=1)] {
         let mut host = Host::new(&format!("{layer}: wire\nwire = device"), layer);
