@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use fbufs::MAX_PARTS;
 
+use crate::random::Random;
 use crate::{Instant, Message, Participants, Pool, Reason, Slot, Verdict};
 
 /// Of no link.
@@ -32,6 +33,7 @@ pub struct Context {
     pub(crate) work: Vec<Work>,
     pub(crate) work_limit: usize,
     pub(crate) pool: Pool,
+    pub(crate) random: Random,
     /// By node.
     pub(crate) wakes: Vec<Instant>,
     pub(crate) drops: Vec<[u64; Reason::ALL.len()]>,
@@ -57,6 +59,14 @@ impl Context {
     #[inline]
     pub fn pool(&mut self) -> &mut Pool {
         &mut self.pool
+    }
+
+    /// Numbers that the graph's seed determines, for where a layer is to begin with one that others do
+    /// not know: see [`Graph::with_seed`](crate::Graph::with_seed). Whoever sees one whole can compute
+    /// the next; no secret is made of them.
+    #[inline]
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 
     /// Adds a header in front of a message: in its headroom, or in a buffer from the pool.

@@ -15,8 +15,8 @@ use super::reassembly::{Bounds, Reassembly};
 use super::token_bucket::TokenBucket;
 use crate::description::OptionError;
 use crate::{
-    Below, Context, Demux, Message, Opened, Options, Participants, Protocol, Reason, Refusal, Slot,
-    Upper, Verdict,
+    Below, Context, Demux, Lower, Message, Opened, Options, Participants, Protocol, Reason,
+    Refusal, Slot, Upper, Verdict,
 };
 use header::Received;
 
@@ -55,6 +55,8 @@ pub struct Ipv4 {
     mtu: usize,
     sessions: InternetSessions<Ipv4Addr>,
     reassembly: Reassembly<DatagramKey>,
+    /// Of the packet sent last. It begins by chance, so that nobody knows it who has seen no packet,
+    /// and counts on, so that it comes again as late as can be (RFC 6864).
     identification: u16,
     /// What [`demux`](Protocol::demux) read, for the [`pop`](Protocol::pop) that follows, and for
     /// quoting it if nobody above wants the message.
@@ -149,6 +151,10 @@ impl Ipv4 {
 }
 
 impl Protocol for Ipv4 {
+    fn start(&mut self, _lowers: &[Lower], context: &mut Context) {
+        self.identification = context.random().below(1 << 16) as u16;
+    }
+
     fn multiplexes(&self) -> bool {
         true
     }

@@ -76,6 +76,8 @@ pub struct Ipv6 {
     sessions: InternetSessions<Ipv6Addr>,
     reassembly: Reassembly<DatagramKey>,
     neighbors: Neighbors<Ipv6Addr>,
+    /// Of the datagram fragmented last. It begins by chance, so that nobody knows it who has seen no
+    /// fragment, and counts on (see RFC 7739).
     identification: u32,
     /// What [`demux`](Protocol::demux) read, for the [`pop`](Protocol::pop) that follows, and for
     /// quoting it if nobody above wants the message.
@@ -149,6 +151,7 @@ impl Ipv6 {
 
 impl Protocol for Ipv6 {
     fn start(&mut self, _lowers: &[Lower], context: &mut Context) {
+        self.identification = context.random().below(1 << 32) as u32;
         for group in self.groups() {
             let mut who = Participants { selector: Some(EtherType::IPV6.0), ..Default::default() };
             who.local.link = Some(discovery::link_of_group(group));
@@ -272,5 +275,6 @@ impl Protocol for Ipv6 {
         tell("answered", self.counts.answered);
         tell("conflicts", self.counts.conflicts);
         tell("neighbors", self.neighbors.len() as u64);
+        tell("waiting", self.neighbors.waiting() as u64);
     }
 }

@@ -19,9 +19,9 @@ use crate::{
 /// | 0–3 | the message's number, in network byte order; compared as RFC 1982 says |
 ///
 /// Both ends begin anew when a session is opened. Options: `first`, the number of its first message, the
-/// same on both sides (0); `window`, how many messages ahead of
-/// the next one are kept (256); `timeout`, how long a gap is waited for, and the next one anew (20ms); `held`, how many
-/// messages are kept in all sessions together (64): each keeps the buffers in which it came.
+/// same on both sides (0); `window`, how far ahead of the next one a message may be that is kept (256);
+/// `timeout`, how long a gap is waited for, and the next one anew (20ms); `held`, how many messages are
+/// kept in all sessions together (64): each keeps the buffers in which it came.
 ///
 /// A message further ahead than the window is dropped; but if it and its direct successor come one
 /// after the other, the sender is believed to be there, and the sequence goes on from there (so does
