@@ -3,7 +3,6 @@
 mod network;
 
 use network::*;
-use protocols::description::NodeDescription;
 use protocols::{Kinds, Reason};
 
 fn datagram(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -19,7 +18,7 @@ fn messages_of_all_sessions_count_against_one_bound() {
             host.exchange(&datagram(port, b"a session each"));
         }
         assert_eq!(host.delivered().len(), 10);
-        let layer = NodeDescription::new(kind).over("udp");
+        let layer = format!("{kind}: udp").parse().expect("it is a node");
         let inserted = host.graph.insert(host.now, None, &layer, &Kinds::standard());
         let node = inserted.expect("it can come");
         for number in 0..100u32 {
@@ -42,7 +41,7 @@ fn a_message_far_ahead_costs_no_memory_for_those_before_it() {
     let mut host = Host::acquainted(2);
     host.listen(7);
     host.exchange(&datagram(7, b"a session"));
-    let layer = NodeDescription::new("sequencing").with("window", 65_536).over("udp");
+    let layer = "sequencing(window=65536): udp".parse().expect("it is a node");
     host.graph.insert(host.now, None, &layer, &Kinds::standard()).expect("it can come");
     let frame = datagram(7, &65_000u32.to_be_bytes());
     let info = allocation_counter::measure(|| drop(host.exchange(&frame)));
