@@ -36,7 +36,7 @@ pub fn graph(text: &str) -> protocols::Graph {
     let pool = fbufs::Pool::new(options).expect("memory is left");
     let description = text.parse().expect("it is a description");
     let (kinds, limits) = (protocols::Kinds::standard(), protocols::Limits::default());
-    protocols::Graph::new(&description, &kinds, pool, limits).expect("it is a graph")
+    protocols::Graph::with_seed(&description, &kinds, pool, limits, 0).expect("it is a graph")
 }
 
 /// A region of the same classes, as its owner offers it.

@@ -53,7 +53,8 @@ impl Host {
     /// A host that listens at port 7.
     pub fn new() -> Self {
         let description: Description = GRAPH.parse().expect("it is a description");
-        let graph = Graph::new(&description, &Kinds::standard(), pool(), Limits::default());
+        let graph =
+            Graph::with_seed(&description, &Kinds::standard(), pool(), Limits::default(), 0);
         let mut graph = graph.expect("it makes a graph");
         let mut who = Participants::default();
         who.local.port = Some(7);

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use fbufs::MAX_PARTS;
+
+use crate::random::Random;
 use crate::{Instant, Message, Participants, Pool, Reason, Slot, Verdict};
 
 /// Of no link.
@@ -30,6 +33,7 @@ pub struct Context {
     pub(crate) work: Vec<Work>,
     pub(crate) work_limit: usize,
     pub(crate) pool: Pool,
+    pub(crate) random: Random,
     /// By node.
     pub(crate) wakes: Vec<Instant>,
     pub(crate) drops: Vec<[u64; Reason::ALL.len()]>,
@@ -57,10 +61,19 @@ impl Context {
         &mut self.pool
     }
 
+    /// Numbers that the graph's seed determines, for where a layer is to begin with one that others do
+    /// not know: see [`Graph::with_seed`](crate::Graph::with_seed). Whoever sees one whole can compute
+    /// the next; no secret is made of them.
+    #[inline]
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
     /// Adds a header in front of a message: in its headroom, or in a buffer from the pool.
     ///
     /// # Cost
-    /// A copy of the header; a buffer if there is no headroom.
+    /// A copy of the header; a buffer if there is no headroom, and the message then has one part
+    /// more: one that has [`MAX_PARTS`] already is to be dropped.
     #[inline]
     pub fn push_header(&mut self, message: &mut Message, header: &[u8]) -> Verdict {
         if message.push(header).is_ok() {
@@ -72,6 +85,9 @@ impl Context {
     #[cold]
     #[inline(never)]
     fn push_header_slowly(&mut self, message: &mut Message, header: &[u8]) -> Verdict {
+        if message.parts().len() >= MAX_PARTS {
+            return Verdict::Drop(Reason::TooLarge);
+        }
         match message.push_with(&mut self.pool, header) {
             Ok(()) => Verdict::Pass,
             Err(_) => Verdict::Drop(Reason::NoBuffer),

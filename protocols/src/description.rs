@@ -14,7 +14,7 @@
 //!
 //! A node whose name is its kind needs no `=`; one without options no parentheses; one without nodes
 //! below no colon. What follows a `#` is a comment. Names and kinds are letters, digits, `-` and `_`;
-//! a value is anything without spaces, commas, parentheses and `#`. The order of the lines has no
+//! a value is anything without white space, commas, parentheses and `#`, and not nothing. The order of the lines has no
 //! meaning, the order of the nodes below one has: a layer knows them by their place.
 
 mod options;
@@ -22,22 +22,22 @@ mod parse;
 
 use std::fmt;
 
+use parse::check_word;
+
 pub use options::{OptionError, Options};
 pub use parse::{ParseError, Problem};
 
 /// The description of one node.
+///
+/// Whatever it is made of can be written: its [`Display`](fmt::Display) is text that parses to the same
+/// description again.
 #[derive(Clone, Debug)]
 pub struct NodeDescription {
-    /// Its name; no other node has it.
-    pub name: String,
-    /// What it is: see [`Kinds`](crate::Kinds).
-    pub kind: String,
-    /// How it is to behave.
-    pub options: Options,
-    /// The names of the nodes below it.
-    pub lowers: Vec<String>,
-    /// The line of the text that describes it, from 1; zero if it was built otherwise.
-    pub line: usize,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) options: Options,
+    pub(crate) lowers: Vec<String>,
+    pub(crate) line: usize,
 }
 
 /// Where it was written makes no difference.
@@ -52,28 +52,67 @@ impl Eq for NodeDescription {}
 
 impl NodeDescription {
     /// A node of its kind's name, without options, over nothing.
-    pub fn new(name: &str) -> Self {
-        let name = name.to_owned();
-        let kind = name.clone();
-        Self { name, kind, options: Options::default(), lowers: Vec::new(), line: 0 }
+    ///
+    /// # Errors
+    /// [`Problem::Name`].
+    pub fn new(name: &str) -> Result<Self, Problem> {
+        check_word(name)?;
+        let (name, kind) = (name.to_owned(), name.to_owned());
+        Ok(Self { name, kind, options: Options::default(), lowers: Vec::new(), line: 0 })
     }
 
     /// Of another kind.
-    pub fn of(mut self, kind: &str) -> Self {
-        self.kind = kind.to_owned();
-        self
+    ///
+    /// # Errors
+    /// [`Problem::Name`].
+    pub fn of(mut self, kind: &str) -> Result<Self, Problem> {
+        check_word(kind)?;
+        kind.clone_into(&mut self.kind);
+        Ok(self)
     }
 
     /// With an option.
-    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
-        self.options.set(name, value.to_string());
-        self
+    ///
+    /// # Errors
+    /// [`Problem::Option`].
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Result<Self, Problem> {
+        self.options.set(name, value.to_string())?;
+        Ok(self)
     }
 
     /// Over one more node.
-    pub fn over(mut self, lower: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`Problem::Name`].
+    pub fn over(mut self, lower: &str) -> Result<Self, Problem> {
+        check_word(lower)?;
         self.lowers.push(lower.to_owned());
-        self
+        Ok(self)
+    }
+
+    /// Its name; no other node has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is: see [`Kinds`](crate::Kinds).
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// How it is to behave.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The names of the nodes below it, in their order.
+    pub fn lowers(&self) -> impl Iterator<Item = &str> {
+        self.lowers.iter().map(String::as_str)
+    }
+
+    /// The line of the text that describes it, from 1; zero if it was built otherwise.
+    pub fn line(&self) -> usize {
+        self.line
     }
 }
 
@@ -95,7 +134,8 @@ impl fmt::Display for NodeDescription {
 
 /// The description of a graph: of its nodes, in the order in which they were named.
 ///
-/// Its [`Display`](fmt::Display) is text that parses to the same description again.
+/// Its [`Display`](fmt::Display) is text that parses to the same description again, unless two nodes
+/// have one name: then neither the text nor the value makes a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// The nodes.
@@ -124,21 +164,30 @@ impl Description {
         use fmt::Write as _;
         let mut dot = String::from("digraph protocols {\n    node [shape=box];\n");
         for node in &self.nodes {
-            let kind =
-                if node.kind == node.name { String::new() } else { format!("\\n{}", node.kind) };
-            let options = node.options.to_string();
-            let options = if options.is_empty() { options } else { format!("\\n{options}") };
+            let mut label = node.name.clone();
+            if node.kind != node.name {
+                label = format!("{label}\n{}", node.kind);
+            }
+            if !node.options.is_empty() {
+                label = format!("{label}\n{}", node.options);
+            }
             // Writing into a string does not fail.
-            let _ = writeln!(dot, "    \"{0}\" [label=\"{0}{kind}{options}\"];", node.name);
+            let _ = writeln!(dot, "    {} [label={}];", quoted(&node.name), quoted(&label));
         }
         for node in &self.nodes {
             for lower in &node.lowers {
-                let _ = writeln!(dot, "    \"{}\" -> \"{lower}\";", node.name);
+                let _ = writeln!(dot, "    {} -> {};", quoted(&node.name), quoted(lower));
             }
         }
         dot.push_str("}\n");
         dot
     }
+}
+
+/// As Graphviz reads a string, whatever is in it.
+fn quoted(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{text}\"")
 }
 
 impl fmt::Display for Description {

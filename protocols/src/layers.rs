@@ -14,6 +14,7 @@ mod internet_checksum;
 mod internet_sessions;
 mod ipv4;
 mod ipv6;
+pub(crate) mod joining;
 mod loopback;
 mod neighbors;
 mod reassembly;

@@ -1,7 +1,8 @@
 //! Random numbers that a seed determines, in every version of this crate.
 
 /// SplitMix64, after Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators* (OOPSLA
-/// 2014). For faults and simulations; nothing that an attacker must not guess.
+/// 2014). For faults, simulations, and numbers that begin somewhere; nothing that an attacker must not
+/// guess.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

@@ -92,6 +92,12 @@ fn pool() -> Result<Pool, SetUpError> {
     Pool::new(options).map_err(|error| SetUpError::Pool(error.to_string()))
 }
 
+/// What the layers of a host choose by. Not drawn from the simulation's own numbers: the faults that a
+/// seed makes do not depend on how many hosts there are.
+fn host_seed(seed: u64, host: usize) -> u64 {
+    Random::new(!seed).word() ^ Random::new(host as u64).word()
+}
+
 impl Sim {
     /// An empty one. Everything by chance comes from `seed`.
     pub fn new(seed: u64) -> Self {
@@ -118,7 +124,8 @@ impl Sim {
     /// [`SetUpError`].
     pub fn host(&mut self, text: &str, kinds: &Kinds) -> Result<HostId, SetUpError> {
         let description: Description = text.parse()?;
-        let graph = Graph::new(&description, kinds, pool()?, Limits::default())?;
+        let seed = host_seed(self.seed, self.hosts.len());
+        let graph = Graph::with_seed(&description, kinds, pool()?, Limits::default(), seed)?;
         self.hosts.push(Host { graph, devices: Vec::new(), received: Vec::new() });
         Ok(HostId(self.hosts.len() - 1))
     }

@@ -71,7 +71,8 @@ impl Pair {
 }
 
 fn node(name: &str, kind: &str, over: &str) -> NodeDescription {
-    NodeDescription::new(name).of(kind).over(over)
+    let node = NodeDescription::new(name).and_then(|node| node.of(kind)?.over(over));
+    node.expect("they are names")
 }
 
 #[test]
@@ -79,7 +80,9 @@ fn layers_without_a_header_come_and_go_on_one_side_and_nothing_is_lost_repeated_
     let mut pair = Pair::new(1, Faults::default());
     let kinds = Kinds::standard();
     // Each holds what passes it for longer than it stays, half of the time.
-    let delay = |name: &str, over: &str| node(name, "fault", over).with("delay", "20us");
+    let delay = |name: &str, over: &str| {
+        node(name, "fault", over).with("delay", "20us").expect("it is an option")
+    };
     let mut there = [[false; 3]; 2];
     let places = [
         ("upper", Some("top"), "place"),
@@ -126,7 +129,7 @@ fn changes_in_step_lose_nothing_over_a_link_that_reorders_and_repeats() {
 fn change_in_step(pair: &mut Pair, messages: u32) -> u32 {
     let kinds = Kinds::standard();
     let header = [
-        node("extra", "tag", "place").with("number", 77),
+        node("extra", "tag", "place").with("number", 77).expect("it is an option"),
         node("extra", "checksum", "place"),
         node("extra", "sequencing", "place"),
         node("extra", "fragment", "place"),
@@ -191,7 +194,8 @@ fn a_change_that_cannot_be_is_refused_and_changes_nothing() {
     };
     assert!(matches!(insert(Some("top"), node("x", "tag", "wire")), ChangeError::NoEdge { .. }));
     assert!(matches!(insert(Some("nobody"), node("x", "tag", "wire")), ChangeError::NoNode(_)));
-    assert!(matches!(insert(Some("top"), NodeDescription::new("tag")), ChangeError::NotLinear(_)));
+    let over_nothing = NodeDescription::new("tag").expect("it is a name");
+    assert!(matches!(insert(Some("top"), over_nothing), ChangeError::NotLinear(_)));
     assert!(matches!(insert(Some("top"), node("x", "nothing", "place")), ChangeError::Build(_)));
     assert!(matches!(insert(Some("top"), node("wire", "tag", "place")), ChangeError::Build(_)));
     assert!(matches!(graph.remove(now, "wire"), Err(ChangeError::NotLinear(_))));

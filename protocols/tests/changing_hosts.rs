@@ -3,7 +3,6 @@
 mod network;
 
 use network::*;
-use protocols::description::NodeDescription;
 use protocols::{Kinds, Session};
 
 /// Carries frames to and fro until nobody has any.
@@ -63,16 +62,15 @@ fn every_edge_can_change_under_sessions_that_share_what_is_below() {
         }
     }
     let description = hosts[0].graph.description();
-    let below = |node: &NodeDescription| node.lowers.clone().into_iter();
     let edges: Vec<(String, String)> = description
         .nodes
         .iter()
-        .flat_map(|node| below(node).map(|lower| (node.name.clone(), lower)))
+        .flat_map(|node| node.lowers().map(|lower| (node.name().to_owned(), lower.to_owned())))
         .collect();
     for round in 0..4 {
         for (place, (upper, lower)) in edges.iter().enumerate() {
             for host in 0..2 {
-                let layer = NodeDescription::new(&format!("extra{place}")).of("fault").over(lower);
+                let layer = format!("extra{place} = fault: {lower}").parse().expect("it is a node");
                 let now = hosts[host].now;
                 hosts[host].graph.insert(now, Some(upper), &layer, &kinds).expect("it can come");
                 exchange(&mut hosts, &sessions);

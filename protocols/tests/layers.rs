@@ -6,12 +6,13 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fbufs::MAX_PARTS;
 use one_host::{Host, graph_of};
 use pcap_file::pcap::PcapReader;
 use proptest::prelude::*;
 use protocols::layers::Tap;
 use protocols::layers::fragment::Header;
-use protocols::{Instant, Kinds, Participants, Reason};
+use protocols::{Instant, Kinds, Message, Participants, Reason};
 
 fn numbered(number: u32) -> Vec<u8> {
     [&number.to_be_bytes()[..], &number.to_le_bytes()].concat()
@@ -156,6 +157,81 @@ fn what_waits_for_its_rest_is_bounded_and_the_oldest_goes_first() {
     }
     assert!(host.number("fragment", "bytes held") <= 3000);
     assert!(host.buffers_in_use() <= 6);
+}
+
+/// A message of `parts` parts of `len` bytes each, without room for a header.
+fn rope(host: &mut Host, parts: usize, len: usize) -> Message {
+    let part = Message::from(host.graph.pool().alloc(len).expect("a buffer is left"));
+    let mut rope = Message::new();
+    (0..parts).for_each(|_| rope.append(part.clone()));
+    rope
+}
+
+#[test]
+fn what_is_put_together_has_no_more_parts_than_a_message_may_have() {
+    let mut host = Host::new("fragment(pieces=1000): wire\nwire = device", "fragment");
+    for (number, parts) in [(0, MAX_PARTS / 2), (1, MAX_PARTS / 2 + 1)] {
+        for offset in [0, parts as u32] {
+            let mut frame = rope(&mut host, parts, 1);
+            let header = Header { message: number, offset, total: 2 * parts as u32 };
+            frame.push_with(host.graph.pool(), &header.encode()).expect("a buffer is left");
+            host.graph.receive(host.now, host.wire, frame);
+        }
+    }
+    let whole = host.graph.received().expect("the first has as many as it may").message;
+    assert_eq!((whole.len(), whole.parts().len() <= MAX_PARTS), (MAX_PARTS, true));
+    drop(whole);
+    assert!(host.graph.received().is_none());
+    assert_eq!(host.drops("fragment", Reason::TooLarge), 1);
+    assert_eq!(host.buffers_in_use(), 0);
+}
+
+#[test]
+fn no_layer_makes_a_message_of_more_parts_than_one_may_have() {
+    for layer in ["fault(corrupt=1)", "checksum"] {
+        let mut host = Host::new(&format!("top = {layer}: wire\nwire = device"), "top");
+        let message = rope(&mut host, MAX_PARTS, 3);
+        host.graph.push(host.now, host.session, message).expect("it is open");
+        assert!(host.frames().is_empty(), "{layer}");
+        assert_eq!(host.drops("top", Reason::TooLarge), 1, "{layer}");
+        let message = rope(&mut host, MAX_PARTS - 2, 3);
+        host.graph.push(host.now, host.session, message).expect("it is open");
+        assert_eq!(host.frames().len(), 1, "{layer}");
+    }
+}
+
+#[test]
+fn a_message_of_more_pieces_than_can_be_put_together_is_not_sent() {
+    let host = Host::new("fragment(pieces=1000): wire\nwire = device(mtu=64)", "fragment");
+    let below = host.graph.below(host.session).expect("it is open");
+    assert_eq!(below.max_message, (64 - Header::LEN) * MAX_PARTS);
+    let mut host = Host::new("fragment(pieces=50): wire\nwire = device(mtu=64)", "fragment");
+    let longest = (64 - Header::LEN) * 50;
+    let below = host.graph.below(host.session).expect("it is open");
+    assert_eq!(below.max_message, longest);
+    host.push(&vec![1; longest]);
+    let frames = host.frames();
+    assert_eq!(frames.len(), 50);
+    frames.iter().for_each(|frame| host.receive(frame));
+    assert_eq!(host.deliveries(), [vec![1; longest]]);
+    host.push(&vec![1; longest + 1]);
+    assert!(host.frames().is_empty());
+    assert_eq!(host.drops("fragment", Reason::TooLarge), 1);
+}
+
+#[test]
+fn the_pieces_of_all_messages_together_are_bounded() {
+    for (text, pieces) in [("fragment(pieces=8)", 8), ("fragment", 128)] {
+        let mut host = Host::new(&format!("{text}: wire\nwire = device"), "fragment");
+        for number in 0..60 {
+            for offset in 0..4 {
+                host.receive(&piece(number, offset * 2, 1000, b"x"));
+                assert!(host.buffers_in_use() <= pieces);
+            }
+        }
+        assert_eq!(host.drops("fragment", Reason::QueueFull), 60 - pieces as u64 / 4);
+        assert_eq!(host.number("fragment", "pieces held"), pieces as u64);
+    }
 }
 
 proptest! {
@@ -338,6 +414,26 @@ fn a_loopback_gives_back_what_went_down() {
         host.push(&[number]);
     }
     assert_eq!(host.deliveries(), [[0], [1], [2], [3], [4]]);
+}
+
+#[test]
+fn messages_of_the_next_generation_wait_no_longer_than_the_timeout() {
+    let mut host = Host::new("generation(timeout=5ms): wire\nwire = device", "generation");
+    host.receive(&numbered(1));
+    host.pass(Duration::from_millis(3));
+    host.receive(&numbered(1));
+    assert_eq!(host.graph.next_wake(), Some(Instant(5_000_000)));
+    host.pass(Duration::from_millis(2));
+    assert_eq!((host.drops("generation", Reason::Generation), host.buffers_in_use()), (1, 1));
+    assert_eq!(host.graph.next_wake(), Some(Instant(8_000_000)));
+    host.pass(Duration::from_millis(3));
+    assert_eq!((host.drops("generation", Reason::Generation), host.buffers_in_use()), (2, 0));
+    assert_eq!(host.graph.next_wake(), None);
+    // Those that come later wait anew.
+    host.receive(&numbered(1));
+    assert_eq!(host.buffers_in_use(), 1);
+    host.graph.close(host.now, host.session);
+    assert_eq!((host.drops("generation", Reason::Closed), host.buffers_in_use()), (1, 0));
 }
 
 #[test]

@@ -12,8 +12,9 @@ pub enum Fault {
     /// A slot says that it carries more bytes than it has.
     #[error("a slot claims more bytes than fit into it")]
     SlotLength,
-    /// A slot carries more buffer descriptors than this version knows.
-    #[error("a slot carries an unknown number of buffer descriptors")]
+    /// A slot counts more buffer descriptors than fit into it, or none where a message goes on, or
+    /// has not the bytes for them; or a message has more of them than one may have.
+    #[error("a slot or a message counts buffer descriptors that it cannot have")]
     DescriptorCount,
     /// A descriptor names a buffer that does not exist.
     #[error("a descriptor names a buffer outside the pool")]

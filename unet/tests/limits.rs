@@ -672,7 +672,7 @@ fn resident(channel: &Channel) -> u64 {
 fn an_idle_channel_costs_no_more_than_64_kib() {
     let address = address("idle");
     let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
-    // The default layout, with 16 MiB buffers.
+    // The default layout, with buffers of up to 4 MiB.
     endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
     let (id, client) = std::thread::scope(|scope| {
         let client =

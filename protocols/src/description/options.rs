@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Problem;
+use super::parse::check_word;
+
 /// The options of a node, by name, in the order in which they were written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options(Vec<(String, String)>);
@@ -48,11 +51,19 @@ fn choices(known: &[&str]) -> String {
 
 impl Options {
     /// Sets an option, also if it was set before.
-    pub fn set(&mut self, name: &str, value: String) {
+    ///
+    /// # Errors
+    /// [`Problem::Option`] if that cannot be written in a description; nothing is set then.
+    pub fn set(&mut self, name: &str, value: String) -> Result<(), Problem> {
+        let bad = |c: char| c.is_whitespace() || "(),#".contains(c);
+        if check_word(name).is_err() || value.is_empty() || value.contains(bad) {
+            return Err(Problem::Option(format!("{name}={value}")));
+        }
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some(option) => option.1 = value,
             None => self.0.push((name.to_owned(), value)),
         }
+        Ok(())
     }
 
     /// Whether there are none.

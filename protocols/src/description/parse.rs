@@ -16,7 +16,7 @@ pub enum Problem {
     Parenthesis,
     /// An option is not `name=value`.
     #[error(
-        "`{0}` is no option: write `name=value`, without spaces, `(`, `)` and `#` in the value"
+        "`{0}` is no option: write `name=value`, without spaces, `,`, `(`, `)` and `#` in the value"
     )]
     Option(String),
     /// An option is there twice.
@@ -97,23 +97,23 @@ impl FromStr for NodeDescription {
 
 fn word(text: &str) -> Result<String, Problem> {
     let text = text.trim();
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if text.is_empty() || !text.chars().all(good) {
-        return Err(Problem::Name(text.to_owned()));
-    }
+    check_word(text)?;
     Ok(text.to_owned())
+}
+
+/// Whether that can be a name or a kind.
+pub(super) fn check_word(text: &str) -> Result<(), Problem> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let is_word = !text.is_empty() && text.chars().all(good);
+    if is_word { Ok(()) } else { Err(Problem::Name(text.to_owned())) }
 }
 
 fn add_option(options: &mut Options, text: &str) -> Result<(), Problem> {
     let wrong = || Problem::Option(text.to_owned());
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
     let (name, value) = (word(name).map_err(|_| wrong())?, value.trim());
-    if value.is_empty() || value.contains(|c: char| c.is_whitespace() || "()".contains(c)) {
-        return Err(wrong());
-    }
     if options.text(&name).is_some() {
         return Err(Problem::OptionTwice(name));
     }
-    options.set(&name, value.to_owned());
-    Ok(())
+    options.set(&name, value.to_owned()).map_err(|_| wrong())
 }

@@ -1,8 +1,11 @@
 //! From a description to a graph.
 
+use std::hash::{BuildHasher, RandomState};
+
 use super::*;
 use crate::Lower;
 use crate::description::OptionError;
+use crate::random::Random;
 
 /// Why a description makes no graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +84,9 @@ impl std::fmt::Display for Place {
 }
 
 impl Graph {
-    /// Makes the graph of a description, of layers of these kinds, with buffers from `pool`.
+    /// Makes the graph of a description, of layers of these kinds, with buffers from `pool`. What its
+    /// layers choose by chance is another time something else: the standard library has the seed from
+    /// the system, as for its hash tables.
     ///
     /// # Errors
     /// [`BuildError`].
@@ -91,7 +96,22 @@ impl Graph {
         pool: Pool,
         limits: Limits,
     ) -> Result<Self, BuildError> {
-        let mut graph = Self::empty(pool, limits);
+        let seed = RandomState::new().hash_one(0);
+        Self::with_seed(description, kinds, pool, limits, seed)
+    }
+
+    /// Makes a graph whose layers choose by this seed, and so the same again.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn with_seed(
+        description: &Description,
+        kinds: &Kinds,
+        pool: Pool,
+        limits: Limits,
+        seed: u64,
+    ) -> Result<Self, BuildError> {
+        let mut graph = Self::empty(pool, limits, Random::new(seed));
         for node in &description.nodes {
             graph.add(node, kinds)?;
         }
@@ -105,7 +125,7 @@ impl Graph {
         Ok(graph)
     }
 
-    fn empty(pool: Pool, limits: Limits) -> Self {
+    fn empty(pool: Pool, limits: Limits, random: Random) -> Self {
         let context = Context {
             now: Instant::default(),
             node: 0,
@@ -114,6 +134,7 @@ impl Graph {
             work: Vec::with_capacity(limits.work.min(64)),
             work_limit: limits.work,
             pool,
+            random,
             wakes: Vec::new(),
             drops: Vec::new(),
             links: Vec::new(),

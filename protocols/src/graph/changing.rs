@@ -13,7 +13,8 @@
 //! message that comes back makes the first side change its receiving. If the layers below keep the
 //! order of messages, none is lost, repeated or overtaken by the change. If they do not, those that
 //! are overtaken by one of the next generation are dropped and counted as
-//! [`Reason::Generation`](crate::Reason::Generation): put `sequencing` below `generation`.
+//! [`Reason::Generation`](crate::Reason::Generation): put `sequencing` below `generation`. So are
+//! those that wait in `generation` for a change that is not made within its `timeout`.
 //!
 //! A change is complete when both ways have changed; until then the next one at that place is
 //! refused. Sessions that are opened meanwhile use the old stack, and keep it; open none while one side

@@ -257,5 +257,6 @@ impl Protocol for Arp {
         tell("answered", self.answered);
         tell("conflicts", self.conflicts);
         tell("neighbors", self.neighbors.len() as u64);
+        tell("waiting", self.neighbors.waiting() as u64);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use plan::{Chances, Held, Loss};
 
+use super::joining;
 use crate::description::OptionError;
 use crate::random::Random;
 use crate::{
@@ -37,7 +38,8 @@ use crate::{
 /// | `held` | how many may be under way (1024); more are dropped |
 ///
 /// Losses and bursts are those of Gilbert, *Capacity of a Burst-Noise Channel* (1960), and Elliott
-/// (1963). A corrupted message shares all but one byte with the original, which stays as it is.
+/// (1963). A corrupted message shares all but one byte with the original, which stays as it is;
+/// one that would have too many parts thereby is dropped.
 #[derive(Debug)]
 pub struct Fault {
     random: Random,
@@ -163,8 +165,8 @@ impl Fault {
         byte[0] ^= 1 << bit;
         let mut wrong = context.pool().alloc(1).map_err(|_| Reason::NoBuffer)?;
         wrong.copy_from_slice(&byte);
-        front.append(wrong.into());
-        front.append(rest);
+        joining::append(&mut front, wrong.into())?;
+        joining::append(&mut front, rest)?;
         *message = front;
         self.counts.corrupted += 1;
         Ok(())

@@ -6,8 +6,10 @@ mod reassembly;
 use std::mem;
 use std::time::Duration;
 
+use fbufs::MAX_PARTS;
+
 pub use header::{Header, Invalid};
-use reassembly::{Outcome, Reassembly};
+use reassembly::{Limits, Outcome, Reassembly};
 
 use crate::description::OptionError;
 use crate::{
@@ -24,11 +26,18 @@ use crate::{
 /// place or the length of the whole, drops the whole message (as RFC 5722 does).
 ///
 /// Options: `max`, the longest message (1048576 bytes); `memory`, how much the pieces that wait may
-/// take up (4194304 bytes, each piece counted with 512 more); `messages`, how many incomplete
-/// messages may wait (64), after which the oldest is dropped; `timeout`, how long one waits (100ms).
+/// take up (4194304 bytes, each piece counted with 512 more; at least twice `max`); `pieces`, how many
+/// pieces may wait (128; each part of one counts, for each keeps the buffer in which it came);
+/// `messages`, how many incomplete messages may wait (64); `timeout`, how long one waits (100ms). If
+/// there is more, the oldest message is dropped.
+///
+/// A message is sent in no more than `pieces` pieces, nor than [`MAX_PARTS`], which is also how many
+/// parts it is put together of at most: a longer one is refused.
 #[derive(Debug)]
 pub struct Fragment {
     max: usize,
+    /// Of one message.
+    pieces: usize,
     sessions: Slots<Session>,
     reassembly: Reassembly,
     fragments: u64,
@@ -39,6 +48,8 @@ struct Session {
     next: u32,
     /// How many bytes of a message fit into one piece.
     piece: usize,
+    /// How many bytes a message may have.
+    longest: usize,
 }
 
 impl Fragment {
@@ -47,14 +58,19 @@ impl Fragment {
     /// # Errors
     /// [`OptionError`].
     pub fn from_options(options: &Options) -> Result<Self, OptionError> {
-        options.only(&["max", "memory", "messages", "timeout"])?;
+        options.only(&["max", "memory", "messages", "pieces", "timeout"])?;
         let bytes = "a number of bytes, at most 4294967295";
         let max = options.within("max", 1..=u32::MAX as usize, bytes)?.unwrap_or(1 << 20);
-        let memory = options.get("memory", "a number of bytes")?.unwrap_or(4 << 20);
-        let messages = options.within("messages", 1..=1 << 16, "a number from 1 to 65536")?;
-        let timeout = options.duration("timeout")?.unwrap_or(Duration::from_millis(100));
-        let reassembly = Reassembly::new(max, memory, messages.unwrap_or(64), timeout);
-        Ok(Self { max, sessions: Slots::new(1 << 16), reassembly, fragments: 0 })
+        let memory: usize = options.get("memory", "a number of bytes")?.unwrap_or(4 << 20);
+        let number = "a number from 1 to 65536";
+        let limits = Limits {
+            memory: memory.max(max.saturating_mul(2)),
+            messages: options.within("messages", 1..=1 << 16, number)?.unwrap_or(64),
+            parts: options.within("pieces", 1..=1 << 16, number)?.unwrap_or(128),
+            timeout: options.duration("timeout")?.unwrap_or(Duration::from_millis(100)),
+        };
+        let (pieces, reassembly) = (limits.parts.min(MAX_PARTS), Reassembly::new(limits));
+        Ok(Self { max, pieces, sessions: Slots::new(1 << 16), reassembly, fragments: 0 })
     }
 
     #[cold]
@@ -86,17 +102,18 @@ impl Fragment {
 
 impl Protocol for Fragment {
     fn open(&mut self, _who: &mut Participants, _context: &mut Context) -> Result<Opened, Refusal> {
-        let session = Session { next: 0, piece: 0 };
+        let session = Session { next: 0, piece: 0, longest: 0 };
         let slot = self.sessions.insert(session).map_err(|_| Refusal::Limit)?;
         Ok(Opened { slot, lower: 0 })
     }
 
     fn opened(&mut self, slot: Slot, below: Below) -> Below {
         let under = below.under_header(Header::LEN);
+        let longest = self.max.min(under.max_message.saturating_mul(self.pieces));
         if let Some(session) = self.sessions.get_mut(slot) {
-            session.piece = under.max_message;
+            (session.piece, session.longest) = (under.max_message, longest);
         }
-        Below { max_message: self.max, ..under }
+        Below { max_message: longest, ..under }
     }
 
     fn push(&mut self, slot: Slot, message: &mut Message, context: &mut Context) -> Verdict {
@@ -104,7 +121,7 @@ impl Protocol for Fragment {
             return Verdict::Drop(Reason::NoSession);
         };
         let total = message.len();
-        if total > self.max || session.piece == 0 {
+        if total > session.longest || session.piece == 0 {
             return Verdict::Drop(Reason::TooLarge);
         }
         let header = Header { message: session.next, offset: 0, total: total as u32 };
@@ -154,5 +171,6 @@ impl Protocol for Fragment {
         tell("fragments", self.fragments);
         tell("reassembled", self.reassembly.completed);
         tell("bytes held", self.reassembly.held as u64);
+        tell("pieces held", self.reassembly.parts as u64);
     }
 }

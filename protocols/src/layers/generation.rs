@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use crate::description::OptionError;
 use crate::{
-    Answer, Below, Context, Message, Opened, Options, Participants, Protocol, Reason, Refusal,
-    Request, Slot, Slots, Verdict,
+    Answer, Below, Context, Instant, Message, Opened, Options, Participants, Protocol, Reason,
+    Refusal, Request, Slot, Slots, Verdict,
 };
 
 /// Below the place where layers come and go while messages pass, on both sides: each message says to
@@ -19,11 +20,14 @@ use crate::{
 /// | 0–3 | the generation, from zero, in network byte order; it wraps around |
 ///
 /// [`Graph::begin_insert`](crate::Graph::begin_insert) and its sisters do the changes. Options:
-/// `held`, how many messages of the next generation wait in a session (64): each keeps the
-/// buffers in which it came.
+/// `held`, how many messages of the next generation wait in all sessions together (64): each keeps
+/// the buffers in which it came; `timeout`, how long one waits (1s), after which it is dropped and
+/// counted like those that came too late.
 #[derive(Debug)]
 pub struct Generation {
-    limit: usize,
+    held_limit: usize,
+    held: usize,
+    timeout: Duration,
     sessions: Slots<Session>,
 }
 
@@ -32,7 +36,15 @@ struct Session {
     sending: u32,
     receiving: u32,
     /// Of the next generation, in the order of their arrival.
-    ahead: VecDeque<(Message, Participants)>,
+    ahead: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// When it is given up.
+    until: Instant,
+    message: Message,
+    attributes: Participants,
 }
 
 const HEADER: usize = 4;
@@ -48,9 +60,13 @@ impl Generation {
     /// # Errors
     /// [`OptionError`].
     pub fn from_options(options: &Options) -> Result<Self, OptionError> {
-        options.only(&["held"])?;
-        let limit = options.get("held", "a number of messages")?.unwrap_or(64);
-        Ok(Self { limit, sessions: Slots::new(1 << 16) })
+        options.only(&["held", "timeout"])?;
+        Ok(Self {
+            held_limit: options.get("held", "a number of messages")?.unwrap_or(64),
+            held: 0,
+            timeout: options.duration("timeout")?.unwrap_or(Duration::from_secs(1)),
+            sessions: Slots::new(1 << 16),
+        })
     }
 }
 
@@ -81,13 +97,33 @@ impl Protocol for Generation {
         };
         match u32::from_be_bytes(header).wrapping_sub(session.receiving) {
             0 => Verdict::Pass,
-            1 if session.ahead.len() >= self.limit => Verdict::Drop(Reason::QueueFull),
+            1 if self.held >= self.held_limit => Verdict::Drop(Reason::QueueFull),
             1 => {
-                session.ahead.push_back((mem::take(message), context.attributes));
+                let until = context.now() + self.timeout;
+                let (message, attributes) = (mem::take(message), context.attributes);
+                session.ahead.push_back(Waiting { until, message, attributes });
+                self.held += 1;
+                context.wake_at(until);
                 context.stack_is_behind();
                 Verdict::Taken
             }
             _ => Verdict::Drop(Reason::Generation),
+        }
+    }
+
+    /// Gives up what has waited too long.
+    fn wake(&mut self, context: &mut Context) {
+        let now = context.now();
+        for (_, session) in self.sessions.iter_mut() {
+            while let Some(first) = session.ahead.front() {
+                if first.until > now {
+                    context.wake_at(first.until);
+                    break;
+                }
+                session.ahead.pop_front();
+                self.held -= 1;
+                context.count(Reason::Generation);
+            }
         }
     }
 
@@ -99,7 +135,8 @@ impl Protocol for Generation {
             return;
         }
         let attributes = context.attributes;
-        for (message, attributes) in session.ahead.drain(..) {
+        self.held -= session.ahead.len();
+        for Waiting { message, attributes, .. } in session.ahead.drain(..) {
             context.attributes = attributes;
             context.emit_up(slot, message);
         }
@@ -108,8 +145,13 @@ impl Protocol for Generation {
 
     fn close(&mut self, slot: Slot, context: &mut Context) {
         for _ in self.sessions.remove(slot).into_iter().flat_map(|session| session.ahead) {
+            self.held -= 1;
             context.count(Reason::Closed);
         }
+    }
+
+    fn statistics(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        tell("held", self.held as u64);
     }
 
     fn control(&mut self, slot: Slot, request: Request<'_>) -> Option<Answer> {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use etherparse::{IpNumber, icmpv4};
+use fbufs::MAX_PARTS;
 
 use super::addresses::{Subnet, is_group};
 use super::internet_sessions::InternetSessions;
@@ -14,8 +15,8 @@ use super::reassembly::{Bounds, Reassembly};
 use super::token_bucket::TokenBucket;
 use crate::description::OptionError;
 use crate::{
-    Below, Context, Demux, Message, Opened, Options, Participants, Protocol, Reason, Refusal, Slot,
-    Upper, Verdict,
+    Below, Context, Demux, Lower, Message, Opened, Options, Participants, Protocol, Reason,
+    Refusal, Slot, Upper, Verdict,
 };
 use header::Received;
 
@@ -54,6 +55,8 @@ pub struct Ipv4 {
     mtu: usize,
     sessions: InternetSessions<Ipv4Addr>,
     reassembly: Reassembly<DatagramKey>,
+    /// Of the packet sent last. It begins by chance, so that nobody knows it who has seen no packet,
+    /// and counts on, so that it comes again as late as can be (RFC 6864).
     identification: u16,
     /// What [`demux`](Protocol::demux) read, for the [`pop`](Protocol::pop) that follows, and for
     /// quoting it if nobody above wants the message.
@@ -83,6 +86,7 @@ impl Ipv4 {
                 datagrams: 64,
                 fragments: 64,
                 pieces: 80,
+                parts: MAX_PARTS,
                 bytes: 1 << 20,
                 longest: LONGEST - HEADER,
                 // RFC 1122, section 3.3.2, asks for a minute at least; half of it as Linux has it:
@@ -147,6 +151,10 @@ impl Ipv4 {
 }
 
 impl Protocol for Ipv4 {
+    fn start(&mut self, _lowers: &[Lower], context: &mut Context) {
+        self.identification = context.random().below(1 << 16) as u16;
+    }
+
     fn multiplexes(&self) -> bool {
         true
     }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use etherparse::{EtherType, IpNumber, icmpv6};
+use fbufs::MAX_PARTS;
 
 use super::addresses::{LinkAddress, Subnet};
 use super::internet_sessions::InternetSessions;
@@ -75,6 +76,8 @@ pub struct Ipv6 {
     sessions: InternetSessions<Ipv6Addr>,
     reassembly: Reassembly<DatagramKey>,
     neighbors: Neighbors<Ipv6Addr>,
+    /// Of the datagram fragmented last. It begins by chance, so that nobody knows it who has seen no
+    /// fragment, and counts on (see RFC 7739).
     identification: u32,
     /// What [`demux`](Protocol::demux) read, for the [`pop`](Protocol::pop) that follows, and for
     /// quoting it if nobody above wants the message.
@@ -106,6 +109,7 @@ impl Ipv6 {
                 datagrams: 64,
                 fragments: 64,
                 pieces: 80,
+                parts: MAX_PARTS,
                 bytes: 1 << 20,
                 longest: LONGEST,
                 // RFC 8200, section 4.5.
@@ -147,6 +151,7 @@ impl Ipv6 {
 
 impl Protocol for Ipv6 {
     fn start(&mut self, _lowers: &[Lower], context: &mut Context) {
+        self.identification = context.random().below(1 << 32) as u32;
         for group in self.groups() {
             let mut who = Participants { selector: Some(EtherType::IPV6.0), ..Default::default() };
             who.local.link = Some(discovery::link_of_group(group));
@@ -270,5 +275,6 @@ impl Protocol for Ipv6 {
         tell("answered", self.counts.answered);
         tell("conflicts", self.counts.conflicts);
         tell("neighbors", self.neighbors.len() as u64);
+        tell("waiting", self.neighbors.waiting() as u64);
     }
 }

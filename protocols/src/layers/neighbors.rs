@@ -248,6 +248,11 @@ impl<A: Copy + Eq> Neighbors<A> {
         self.all.len()
     }
 
+    /// How many messages wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     fn find(&self, address: A) -> Option<usize> {
         self.all.iter().position(|neighbor| neighbor.address == address)
     }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use fbufs::MAX_PARTS;
+
+use super::joining;
 use crate::{Context, Instant, Message, Reason};
 
 /// What may be held at once, and for how long.
@@ -14,6 +17,9 @@ pub(super) struct Bounds {
     /// Fragments of all datagrams: each keeps a whole buffer of the device's. If more come, the
     /// oldest datagrams are given up.
     pub pieces: usize,
+    /// Parts of all fragments, for one may be a rope itself. If more come, the oldest datagrams are
+    /// given up. One datagram has [`MAX_PARTS`] at most.
+    pub parts: usize,
     /// Bytes of all fragments. If more come, the oldest datagrams are given up.
     pub bytes: usize,
     /// The longest payload that can be put together.
@@ -62,6 +68,8 @@ struct Unfinished<K> {
     deadline: Instant,
     /// By offset, none overlapping another.
     pieces: Vec<Piece>,
+    /// Parts of all pieces.
+    parts: usize,
     /// Bytes of all pieces.
     held: usize,
     /// Known from the last fragment on.
@@ -73,7 +81,8 @@ struct Unfinished<K> {
 /// Unfinished datagrams, by what tells them apart.
 ///
 /// Payload stays where it is: a fragment is a message, and the whole is a rope of them. Bounded in
-/// number, bytes and time by [`Bounds`], whatever comes. Fragments that overlap discredit their
+/// number, bytes and time by [`Bounds`], whatever comes;
+/// so is the number of parts of the whole. Fragments that overlap discredit their
 /// datagram, as RFC 5722 rules for version 6; we do the same for version 4, where putting either
 /// one first has let attacks pass filters. An exact copy of a place is merely dropped, since
 /// networks do duplicate (RFC 8200, section 4.5).
@@ -84,6 +93,7 @@ pub(super) struct Reassembly<K> {
     unfinished: Vec<Unfinished<K>>,
     held: usize,
     pieces: usize,
+    parts: usize,
     /// Empty lists with their room, for the next ones.
     spare: Vec<Vec<Piece>>,
 }
@@ -96,6 +106,7 @@ impl<K: Copy + Eq> Reassembly<K> {
             unfinished: Vec::with_capacity(bounds.datagrams),
             held: 0,
             pieces: 0,
+            parts: 0,
             spare: Vec::with_capacity(bounds.datagrams),
         }
     }
@@ -111,7 +122,7 @@ impl<K: Copy + Eq> Reassembly<K> {
         &mut self,
         key: K,
         place: Place,
-        message: Message,
+        mut message: Message,
         now: Instant,
         count: &mut impl Count,
     ) -> Result<Option<Message>, Reason> {
@@ -122,12 +133,12 @@ impl<K: Copy + Eq> Reassembly<K> {
         if len == 0 || (place.more && !len.is_multiple_of(8)) {
             return Err(Reason::Malformed);
         }
-        if end > self.bounds.longest {
+        joining::give_back_headroom(&mut message);
+        let parts = message.parts().len();
+        if end > self.bounds.longest || parts > self.bounds.parts {
             return Err(Reason::TooLarge);
         }
-        while (self.held + len > self.bounds.bytes || self.pieces >= self.bounds.pieces)
-            && !self.unfinished.is_empty()
-        {
+        while self.is_too_much(len, parts) && !self.unfinished.is_empty() {
             self.give_up(0, count);
         }
         let index = match self.unfinished.iter().position(|unfinished| unfinished.key == key) {
@@ -140,18 +151,27 @@ impl<K: Copy + Eq> Reassembly<K> {
             Ok(()) => {
                 self.held += len;
                 self.pieces += 1;
+                self.parts += parts;
             }
             Err(Reason::Duplicate) => return Err(Reason::Duplicate),
             Err(reason) => {
                 self.pieces -= unfinished.pieces.len();
-                self.held -= unfinished.discredit(count);
+                self.parts -= unfinished.parts;
+                self.held -= unfinished.discredit(reason, count);
                 return Err(reason);
             }
         }
         if unfinished.total == Some(unfinished.held) {
-            return Ok(Some(self.finish(index)));
+            return self.finish(index).map(Some);
         }
         Ok(None)
+    }
+
+    /// Whether one more fragment of so many bytes and parts would be more than may be held.
+    fn is_too_much(&self, len: usize, parts: usize) -> bool {
+        self.held + len > self.bounds.bytes
+            || self.pieces >= self.bounds.pieces
+            || self.parts + parts > self.bounds.parts
     }
 
     /// Gives up what is not complete in time, and counts it; the beginnings, where they have come,
@@ -188,6 +208,7 @@ impl<K: Copy + Eq> Reassembly<K> {
             key,
             deadline: now + self.bounds.time,
             pieces: self.spare.pop().unwrap_or_else(|| Vec::with_capacity(fragments)),
+            parts: 0,
             held: 0,
             total: None,
             refused: false,
@@ -200,6 +221,7 @@ impl<K: Copy + Eq> Reassembly<K> {
         let mut gone = self.unfinished.remove(index);
         self.held -= gone.held;
         self.pieces -= gone.pieces.len();
+        self.parts -= gone.parts;
         let mut first = None;
         for piece in gone.pieces.drain(..) {
             count.count(Reason::Incomplete);
@@ -211,20 +233,17 @@ impl<K: Copy + Eq> Reassembly<K> {
         first
     }
 
-    fn finish(&mut self, index: usize) -> Message {
+    fn finish(&mut self, index: usize) -> Result<Message, Reason> {
         let mut done = self.unfinished.remove(index);
         self.held -= done.held;
         self.pieces -= done.pieces.len();
+        self.parts -= done.parts;
         let mut whole = Message::new();
-        for piece in done.pieces.drain(..) {
-            if whole.is_empty() {
-                whole = piece.message;
-            } else {
-                whole.append(piece.message);
-            }
-        }
+        let mut pieces = done.pieces.drain(..);
+        let joined = pieces.try_for_each(|piece| joining::append(&mut whole, piece.message));
+        drop(pieces);
         self.spare.push(done.pieces);
-        whole
+        joined.map(|()| whole)
     }
 }
 
@@ -257,20 +276,23 @@ impl<K> Unfinished<K> {
         {
             return Err(Reason::Overlap);
         }
-        if self.pieces.len() >= fragments {
+        let parts = self.parts + piece.message.parts().len();
+        if self.pieces.len() >= fragments || parts > MAX_PARTS {
             return Err(Reason::TooLarge);
         }
         self.total = total;
+        self.parts = parts;
         self.held += piece.len;
         self.pieces.insert(at, piece);
         Ok(())
     }
 
     /// Drops what is held, and refuses what is still to come; answers how much was held.
-    fn discredit(&mut self, count: &mut impl Count) -> usize {
+    fn discredit(&mut self, reason: Reason, count: &mut impl Count) -> usize {
         self.refused = true;
         self.total = None;
-        self.pieces.drain(..).for_each(|_| count.count(Reason::Overlap));
+        self.parts = 0;
+        self.pieces.drain(..).for_each(|_| count.count(reason));
         std::mem::take(&mut self.held)
     }
 }

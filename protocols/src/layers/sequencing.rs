@@ -19,9 +19,9 @@ use crate::{
 /// | 0–3 | the message's number, in network byte order; compared as RFC 1982 says |
 ///
 /// Both ends begin anew when a session is opened. Options: `first`, the number of its first message, the
-/// same on both sides (0); `window`, how many messages ahead of
-/// the next one are kept (256); `timeout`, how long a gap is waited for (20ms); `held`, how many
-/// messages are kept in all sessions together (64): each keeps the buffers in which it came.
+/// same on both sides (0); `window`, how far ahead of the next one a message may be that is kept (256);
+/// `timeout`, how long a gap is waited for, and the next one anew (20ms); `held`, how many messages are
+/// kept in all sessions together (64): each keeps the buffers in which it came.
 ///
 /// A message further ahead than the window is dropped; but if it and its direct successor come one
 /// after the other, the sender is believed to be there, and the sequence goes on from there (so does
@@ -43,12 +43,19 @@ struct Session {
     next: u32,
     /// The number of the next message to deliver.
     expected: u32,
-    /// What came too early: the first place is for the one after the expected one.
-    ahead: VecDeque<Option<(Message, Participants)>>,
+    /// What came too early, by number from the expected one on: no two have the same.
+    ahead: VecDeque<Early>,
     /// When the gap before the first of them is given up.
     give_up: Instant,
     /// What a sender that has jumped will send next.
     after_jump: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Early {
+    number: u32,
+    message: Message,
+    attributes: Participants,
 }
 
 const HEADER: usize = 4;
@@ -96,10 +103,11 @@ impl Sequencing {
             self.release_all(slot, context);
             return self.resume_at(slot, number, message, context);
         }
-        let place = distance as usize - 1;
-        if matches!(session.ahead.get(place), Some(Some(_))) {
+        let expected = session.expected;
+        let far = |early: &Early| early.number.wrapping_sub(expected);
+        let Err(place) = session.ahead.binary_search_by_key(&distance, far) else {
             return Verdict::Drop(Reason::Duplicate);
-        }
+        };
         if self.held >= self.held_limit {
             return Verdict::Drop(Reason::QueueFull);
         }
@@ -107,10 +115,8 @@ impl Sequencing {
             session.give_up = context.now() + self.timeout;
             context.wake_at(session.give_up);
         }
-        while session.ahead.len() <= place {
-            session.ahead.push_back(None);
-        }
-        session.ahead[place] = Some((mem::take(message), context.attributes));
+        let (message, attributes) = (mem::take(message), context.attributes);
+        session.ahead.insert(place, Early { number, message, attributes });
         self.held += 1;
         Verdict::Taken
     }
@@ -132,18 +138,14 @@ impl Sequencing {
         Verdict::Taken
     }
 
-    /// Emits what follows the last one delivered without a gap. The place in front is that of the
-    /// expected one.
+    /// Emits what follows the last one delivered without a gap.
     #[cold]
     fn release(&mut self, slot: Slot, context: &mut Context) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let attributes = context.attributes;
-        while let Some(place) = session.ahead.pop_front() {
-            let Some((message, attributes)) = place else {
-                // A further gap, which is waited for anew.
-                session.give_up = context.now() + self.timeout;
-                break;
-            };
+        while session.ahead.front().is_some_and(|early| early.number == session.expected)
+            && let Some(Early { message, attributes, .. }) = session.ahead.pop_front()
+        {
             session.expected = session.expected.wrapping_add(1);
             self.held -= 1;
             context.attributes = attributes;
@@ -151,6 +153,8 @@ impl Sequencing {
         }
         context.attributes = attributes;
         if !session.ahead.is_empty() {
+            // A further gap, which is waited for anew.
+            session.give_up = context.now() + self.timeout;
             context.wake_at(session.give_up);
         }
     }
@@ -158,16 +162,14 @@ impl Sequencing {
     /// Gives up the gap in front.
     fn skip_gap(&mut self, slot: Slot, context: &mut Context) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let missing = session.ahead.iter().take_while(|place| place.is_none()).count();
-        session.ahead.drain(..missing);
-        let skipped = missing as u32 + 1;
-        session.expected = session.expected.wrapping_add(skipped);
-        self.skipped += u64::from(skipped);
+        let Some(first) = session.ahead.front() else { return };
+        self.skipped += u64::from(first.number.wrapping_sub(session.expected));
+        session.expected = first.number;
         self.release(slot, context);
     }
 
     fn release_all(&mut self, slot: Slot, context: &mut Context) {
-        // Each time at least one is released; there are no empty places behind the last.
+        // Each time at least one is released.
         while self.sessions.get(slot).is_some_and(|session| !session.ahead.is_empty()) {
             self.skip_gap(slot, context);
         }
@@ -245,7 +247,7 @@ impl Protocol for Sequencing {
 
     fn close(&mut self, slot: Slot, context: &mut Context) {
         if let Some(session) = self.sessions.remove(slot) {
-            for _ in session.ahead.iter().flatten() {
+            for _ in session.ahead {
                 self.held -= 1;
                 context.count(Reason::Closed);
             }

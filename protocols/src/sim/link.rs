@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use crate::layers::joining;
 use crate::random::Random;
 use crate::{Instant, Message, NodeId, Pool};
 
@@ -83,7 +84,8 @@ impl Link {
         now + self.faults.delay + Duration::from_nanos(self.random.below(jitter))
     }
 
-    /// The frame with a bit turned over, in a byte that takes the original one's place.
+    /// The frame with a bit turned over, in a byte that takes the original one's place. Without a
+    /// buffer for that, or with too many parts, it is lost.
     fn corrupt(&mut self, mut frame: Message, pool: &mut Pool) -> Option<Message> {
         let at = self.random.below(frame.len() as u64) as usize;
         let bit = self.random.below(8);
@@ -95,8 +97,8 @@ impl Link {
         frame.pop(&mut byte).ok()?;
         let mut buffer = pool.alloc(1).ok()?;
         buffer[0] = byte[0] ^ (1 << bit);
-        wrong.append(buffer.into());
-        wrong.append(frame);
+        joining::append(&mut wrong, buffer.into()).ok()?;
+        joining::append(&mut wrong, frame).ok()?;
         Some(wrong)
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use fbufs::PoolOptions;
 use protocols::{
-    Description, Graph, Instant, Kinds, Limits, Message, NodeId, Participants, Pool, Session,
+    BuildError, Description, Graph, Instant, Kinds, Limits, Message, NodeId, Participants, Pool,
+    Session,
 };
 
 /// The host under test, and the other one.
@@ -34,6 +35,20 @@ pub struct Host {
 impl Host {
     /// Number 2 is `US`, number 1 is `THEM`.
     pub fn new(number: u8) -> Self {
+        Self::make(number, Graph::new)
+    }
+
+    /// One that chooses by this seed.
+    pub fn with_seed(number: u8, seed: u64) -> Self {
+        Self::make(number, |text, kinds, pool, limits| {
+            Graph::with_seed(text, kinds, pool, limits, seed)
+        })
+    }
+
+    fn make(
+        number: u8,
+        graph: impl FnOnce(&Description, &Kinds, Pool, Limits) -> Result<Graph, BuildError>,
+    ) -> Self {
         let text = format!(
             "udp: ipv4 ipv6
              icmp: ipv4 ipv6
@@ -45,7 +60,7 @@ impl Host {
         );
         let description: Description = text.parse().expect("it is a description");
         let pool = || Pool::new(PoolOptions::default()).expect("memory is left");
-        let graph = Graph::new(&description, &Kinds::standard(), pool(), Limits::default());
+        let graph = graph(&description, &Kinds::standard(), pool(), Limits::default());
         let graph = graph.expect("it makes a graph");
         let device = graph.node("tap").expect("it is there");
         Self { graph, device, now: Instant(1_000_000_000), pool: pool() }
@@ -53,13 +68,18 @@ impl Host {
 
     /// One that knows the other's link addresses already.
     pub fn acquainted(number: u8) -> Self {
-        let mut host = Self::new(number);
+        Self::new(number).meet()
+    }
+
+    /// The same host, once it knows them.
+    pub fn meet(mut self) -> Self {
+        let host = &mut self;
         host.exchange(&ether(US, THEM, 0x0800, &ipv4(THEM4, US4, 1, &echo(8, b"?"))));
         host.exchange(&arp(2, THEM, THEM4, US, US4));
         let request = ping6(THEM, global(1), global(2), b"?");
         host.exchange(&request);
         host.exchange(&advertisement(global(1), THEM, 0x60));
-        host
+        self
     }
 
     pub fn message(&mut self, bytes: &[u8]) -> Message {

@@ -112,7 +112,7 @@ fn a_slot_longer_than_a_slot_poisons() {
 }
 
 #[test]
-fn an_unknown_number_of_descriptors_poisons() {
+fn an_impossible_number_of_descriptors_poisons() {
     let few = [(1, 0), (1, 15), (2, 31), (3, 47), (MORE | 1, 15), (MORE | 3, 47)];
     let none_or_many = [(4, 56), (127, 56), (MORE, 0), (MORE, 56), (MORE | 4, 56), (255, 56)];
     for (descriptors, len) in few.into_iter().chain(none_or_many) {

@@ -8,6 +8,7 @@ const BOUNDS: Bounds = Bounds {
     datagrams: 4,
     fragments: 16,
     pieces: 24,
+    parts: 320,
     bytes: 4096,
     longest: 2048,
     time: Duration::from_secs(30),
@@ -55,6 +56,9 @@ impl World {
         let unfinished = &self.reassembly.unfinished;
         let pieces: usize = unfinished.iter().map(|unfinished| unfinished.pieces.len()).sum();
         assert_eq!(pieces, self.reassembly.pieces);
+        let parts: usize = unfinished.iter().map(|unfinished| unfinished.parts).sum();
+        assert_eq!(parts, self.reassembly.parts);
+        assert!(parts <= BOUNDS.parts);
         assert!(pieces <= BOUNDS.pieces);
         assert!(datagrams <= BOUNDS.datagrams && held <= BOUNDS.bytes);
         Ok(whole.map(|whole| whole.to_vec().expect("it is ours")))
@@ -131,6 +135,29 @@ fn many_small_pieces_make_the_oldest_go() {
     }
     assert_eq!(world.take(3, 0, &[1; 8], true), Ok(false));
     assert_eq!(world.counted.0, [Reason::Incomplete; 12]);
+}
+
+#[test]
+fn fragments_that_are_ropes_make_no_message_of_too_many_parts() {
+    let mut world = World::new();
+    let part = Message::from(world.pool.alloc(4).expect("a buffer is left"));
+    let mut send = |key: u8, offset: usize, parts: usize, more: bool| {
+        let mut rope = Message::new();
+        (0..parts).for_each(|_| rope.append(part.clone()));
+        let World { reassembly, counted, now, .. } = &mut world;
+        let place = Place { offset, more };
+        let whole = reassembly.take(key, place, rope, *now, counted);
+        assert!(reassembly.parts <= BOUNDS.parts);
+        whole.map(|whole| whole.map(|whole| whole.parts().len()))
+    };
+    assert_eq!(send(1, 0, 128, true), Ok(None));
+    assert_eq!(send(1, 512, 128, false), Ok(Some(MAX_PARTS)));
+    assert_eq!(send(2, 0, 128, true), Ok(None));
+    assert_eq!(send(2, 512, 129, false), Err(Reason::TooLarge));
+    assert_eq!(send(3, 0, 200, true), Ok(None));
+    assert_eq!(send(4, 0, 200, true), Ok(None));
+    assert_eq!(world.counted.0, [Reason::TooLarge, Reason::Incomplete], "the oldest made room");
+    assert_eq!(world.reassembly.holds().0, 1);
 }
 
 proptest! {
