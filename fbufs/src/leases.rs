@@ -15,7 +15,6 @@ use segment::guard::{GuardError, Secured};
 
 use crate::descriptor::GENERATION;
 use crate::path::{Hop, PeerRegion};
-use crate::pool::Region;
 use crate::{Descriptor, Fbuf, Part, Path, Pool};
 
 /// How many buffers a receiver can hold at most: as many as its free queue has words, so that each can
@@ -96,8 +95,10 @@ impl Lent {
 
 /// Buffers that the receiver may be sent, as they are numbered in descriptors.
 enum Export {
-    Own { blocks: Arc<Blocks>, region: Arc<Region>, first: usize, base: usize },
-    Peer { region: Arc<PeerRegion>, base: usize },
+    /// A class: the number of its first buffer, and whether its pool outlives the channel.
+    Own { blocks: Arc<Blocks>, first: usize, lives_on: bool },
+    /// A region: the number of its first buffer.
+    Peer { region: Arc<PeerRegion>, first: usize },
 }
 
 #[derive(Default)]
@@ -111,6 +112,8 @@ struct Lease {
 /// A channel's lending side. Owned by the thread that owns the channel.
 pub struct Leases {
     exports: Vec<Export>,
+    /// Of them, where the last part was found: the next is there too, as a rule.
+    last: usize,
     /// Those that were ever in use: memory for all of them is set aside, and touched when needed.
     leases: Vec<Lease>,
     vacant: Vec<u8>,
@@ -133,15 +136,18 @@ impl Leases {
         for hop in std::iter::once(&own).chain(&path.hops) {
             match hop {
                 Hop::Own(region) => exports.extend(region.classes.iter().map(|(blocks, first)| {
-                    let (blocks, region) = (blocks.clone(), region.clone());
-                    Export::Own { blocks, region, first: *first, base }
+                    let lives_on = region.segment.is_some();
+                    Export::Own { blocks: blocks.clone(), first: base + first, lives_on }
                 })),
-                Hop::Peer(region) => exports.push(Export::Peer { region: region.clone(), base }),
+                Hop::Peer(region) => {
+                    exports.push(Export::Peer { region: region.clone(), first: base });
+                }
             }
             base += hop.buffers();
         }
         Self {
             exports,
+            last: 0,
             leases: Vec::with_capacity(MAX_LEASES),
             vacant: Vec::with_capacity(MAX_LEASES),
             generation: 0,
@@ -153,39 +159,44 @@ impl Leases {
         }
     }
 
-    /// The region of one of this process's buffers, its number there, and that of the region's first
-    /// buffer in descriptors.
+    /// Finds what a part is of: what `of` makes of the export is some.
     #[inline(always)]
-    fn own(&self, fbuf: &Fbuf) -> Option<(&Region, usize, usize)> {
-        self.export(fbuf.block().region(), fbuf.block().index())
+    fn find<T>(&mut self, of: impl Fn(&Export) -> Option<T>) -> Option<T> {
+        if let Some(found) = self.exports.get(self.last).and_then(&of) {
+            return Some(found);
+        }
+        let mut exports = self.exports.iter().enumerate();
+        let (at, found) = exports.find_map(|(at, export)| of(export).map(|found| (at, found)))?;
+        self.last = at;
+        Some(found)
     }
 
+    /// The number in descriptors of the first buffer of a class.
     #[inline(always)]
-    fn export(&self, of: &Arc<Blocks>, block: usize) -> Option<(&Region, usize, usize)> {
-        self.exports.iter().find_map(|export| match export {
-            Export::Own { blocks, region, first, base } if Arc::ptr_eq(of, blocks) => {
-                Some((&**region, first + block, *base))
-            }
+    fn own(&mut self, of: &Arc<Blocks>) -> Option<usize> {
+        self.find(|export| match export {
+            Export::Own { blocks, first, .. } if Arc::ptr_eq(of, blocks) => Some(*first),
             _ => None,
         })
     }
 
     /// The number of a part's buffer in descriptors, and its epoch.
     #[inline(always)]
-    fn number(&self, part: &Part) -> Option<(u16, u16)> {
+    fn number(&mut self, part: &Part) -> Option<(u16, u16)> {
         match part {
             Part::Own(fbuf) => {
-                let (_, index, base) = self.own(fbuf)?;
                 let block = fbuf.block();
-                Some(((base + index) as u16, block.region().epoch(block.index())))
+                let first = self.own(block.region())?;
+                Some(((first + block.index()) as u16, block.region().epoch(block.index())))
             }
-            Part::Peer(fbuf) => self.exports.iter().find_map(|export| match export {
-                Export::Peer { region, base } => {
-                    let (of, index) = fbuf.buffer()?;
-                    Arc::ptr_eq(of, region).then(|| ((base + index) as u16, fbuf.epoch(index)))
-                }
-                Export::Own { .. } => None,
-            }),
+            Part::Peer(fbuf) => {
+                let (of, index) = fbuf.buffer()?;
+                let first = self.find(|export| match export {
+                    Export::Peer { region, first } if Arc::ptr_eq(of, region) => Some(*first),
+                    _ => None,
+                })?;
+                Some(((first + index) as u16, fbuf.epoch(index)))
+            }
         }
     }
 
@@ -288,7 +299,7 @@ impl Leases {
         if let Err(refusal) = self.within_quota(1, len.into()) {
             return Err((refusal, fbuf));
         }
-        let Some((_, at, base)) = self.own(&fbuf) else {
+        let Some(first) = self.own(fbuf.block().region()) else {
             return Err((LendError::Foreign, fbuf));
         };
         let block = match fbuf.into_block().try_unshare() {
@@ -296,7 +307,8 @@ impl Leases {
             Err(block) => return Err((LendError::Shared, Fbuf::of(block, offset, len))),
         };
         // Not before: it may have had to be revoked first.
-        let (index, epoch) = ((base + at) as u16, block.region().epoch(block.index()));
+        let epoch = block.region().epoch(block.index());
+        let index = (first + block.index()) as u16;
         let Some(lease) = self.take_vacant() else {
             return Err((LendError::Quota, Fbuf::of(block.share(), offset, len)));
         };

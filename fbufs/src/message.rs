@@ -8,14 +8,24 @@ use smallvec::SmallVec;
 
 use crate::{AllocError, Fbuf, FbufMut, PeerFbuf, Pool, ReadError, SecureError};
 
-/// The longest header that is pushed, and the longest that is popped without being counted as a copy
-/// of payload.
+/// The longest header that is popped or peeked at without being counted as a copy of payload, and the
+/// most headroom of a buffer that [`Message::push_with`] takes for a header. Longer ones are pushed too:
+/// what bounds them is the headroom, or the pool's largest buffer.
 pub const MAX_HEADER: usize = 256;
 /// How many parts a message has at most, so that one cannot be made of crumbs without end.
 pub const MAX_PARTS: usize = 256;
 
 /// Bytes of a volatile part that are read at a time.
 const WINDOW: usize = 1024;
+
+/// Parts for which a message needs no memory of its own: as many as a slot names.
+const INLINE: usize = 3;
+
+/// The beginning of a volatile part, copied out.
+struct Window {
+    len: usize,
+    bytes: [u8; WINDOW],
+}
 
 /// Why a header was not pushed in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,10 +114,10 @@ impl Part {
 /// After Hutchinson and Peterson, *The x-Kernel* (IEEE TSE 1991), section 3.3.
 #[derive(Default)]
 pub struct Message {
-    parts: SmallVec<[Part; 4]>,
+    parts: SmallVec<[Part; INLINE]>,
     len: usize,
     /// What [`Buf::chunk`] shows of a volatile part in front.
-    window: OnceCell<Box<[u8]>>,
+    window: OnceCell<Box<Window>>,
 }
 
 impl Message {
@@ -369,7 +379,9 @@ impl Message {
     /// Becomes the message of this part alone; an empty one is kept, to be given back by who got it.
     #[inline(always)]
     pub fn begin_with(&mut self, part: Part) {
-        self.clear();
+        if !self.parts.is_empty() {
+            self.clear();
+        }
         self.len = part.len();
         self.parts.push(part);
     }
@@ -495,13 +507,15 @@ impl Message {
 
     #[cold]
     fn open_window(&self, fbuf: &PeerFbuf) -> &[u8] {
-        self.window.get_or_init(|| {
-            let mut window = vec![0; fbuf.len().min(WINDOW)].into_boxed_slice();
-            if fbuf.copy_to(0, &mut window).is_err() {
-                window.fill(0);
+        let window = self.window.get_or_init(|| {
+            let mut window = Box::new(Window { len: fbuf.len().min(WINDOW), bytes: [0; WINDOW] });
+            let len = window.len;
+            if fbuf.copy_to(0, &mut window.bytes[..len]).is_err() {
+                window.bytes.fill(0);
             }
             window
-        })
+        });
+        &window.bytes[..window.len]
     }
 }
 

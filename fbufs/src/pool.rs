@@ -9,7 +9,7 @@ use segment::epochs::Epochs;
 use segment::geometry::{Class, DEFAULT_CLASSES, Geometry, MAX_CLASSES, OwnSegment};
 use segment::memory::CreateError;
 
-use crate::{Fbuf, FbufMut, Message};
+use crate::{Fbuf, FbufMut, Message, Part};
 
 /// Why no buffer was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -239,32 +239,45 @@ impl Pool {
     /// # Cost
     /// As [`Pool::alloc`], for each part. Buffers that were one part are so again when they are free;
     /// where such are not at hand, the free ones of the largest class are sorted.
+    #[inline]
     pub fn message(
         &mut self,
         headroom: usize,
         len: usize,
         mut fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
+        let mut first = match self.alloc_run(headroom, len) {
+            Some(run) => run,
+            None if headroom.saturating_add(len) > self.largest() => {
+                return self.rope(headroom, len, fill);
+            }
+            None => self.alloc_with_headroom(headroom, len)?,
+        };
+        fill(&mut first);
+        Ok(first.into())
+    }
+
+    /// A message of more than one part.
+    #[cold]
+    fn rope(
+        &mut self,
+        headroom: usize,
+        len: usize,
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> Result<Message, AllocError> {
         let largest = self.largest();
+        if headroom >= largest {
+            return Err(AllocError::TooLarge { asked: headroom.saturating_add(1), largest });
+        }
         let mut message = Message::new();
         let mut headroom = headroom;
-        loop {
-            let room = largest.saturating_sub(headroom);
-            let piece = (len - message.len()).min(room);
-            if piece == 0 && message.len() < len {
-                return Err(AllocError::TooLarge { asked: headroom.saturating_add(1), largest });
-            }
-            let mut fbuf = match self.alloc_run(headroom, len - message.len()) {
-                Some(run) => run,
-                None => self.alloc_with_headroom(headroom, piece)?,
-            };
+        while message.len() < len {
+            let piece = (len - message.len()).min(largest - headroom);
+            let mut fbuf = self.alloc_with_headroom(std::mem::take(&mut headroom), piece)?;
             fill(&mut fbuf);
-            message.append(fbuf.into());
-            headroom = 0;
-            if message.len() == len {
-                return Ok(message);
-            }
+            message.append_part(Part::Own(fbuf.freeze()));
         }
+        Ok(message)
     }
 
     /// Adjacent buffers of the largest class, for what does not fit into one.

@@ -23,6 +23,7 @@ const ROWS: &[(&str, &str, Option<&str>)] = &[
     ("send", "U-Net send, 8 B", None),
     ("message", "U-Net receive by an endpoint, 8 B", Some("send")),
     ("hand-off", "4 KiB buffer: allocate, send, receive, give back, take back", None),
+    ("adjacent", "16 MiB in four adjacent buffers: the same", None),
     ("null-call", "null LRPC, both sides", None),
     ("call-32", "LRPC with 32 B in and out, both sides", None),
 ];

@@ -37,9 +37,10 @@ fn main() -> ExitCode {
         "send" => send(count),
         "message" => message(count),
         "hand-off" => hand_off(count),
+        "adjacent" => adjacent(count),
         "null-call" => null_call(count),
         "call-32" => call_32(count),
-        _ => Err("there are send, message, hand-off, null-call and call-32".into()),
+        _ => Err("there are send, message, hand-off, adjacent, null-call and call-32".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,6 +113,21 @@ fn hand_off(count: u32) -> Done {
         endpoint.recv_into(&mut message);
         let buffer = message.take_fbuf();
         buffer.map(drop).ok_or_else(|| "a message without a buffer came".into())
+    })
+}
+
+/// The same with a message of adjacent buffers, and the last delivery given back by the next.
+fn adjacent(count: u32) -> Done {
+    let (mut endpoint, _, mut channel) = join()?;
+    let mut delivery = Delivery::default();
+    measured(count, |number| {
+        let message = channel.message(0, 16 << 20, |_| {})?;
+        if !matches!(channel.try_send_message(0, message, &number.to_ne_bytes())?, Offer::Taken) {
+            return Err("the queue is full".into());
+        }
+        endpoint.recv_into(&mut delivery);
+        let whole = delivery.message().len() == 16 << 20;
+        if whole { Ok(()) } else { Err("another message came".into()) }
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use segment::Fault;
 use segment::blocks::Blocks;
 
-use super::{LEFT_BEHIND, Leases, Lent, MAX_LEASES};
+use super::{Export, LEFT_BEHIND, Leases, Lent, MAX_LEASES};
 use crate::{Part, Pool};
 
 impl Leases {
@@ -121,7 +121,10 @@ impl Leases {
 
     /// Whether buffers are of a pool of their own, which outlives the channel.
     fn lives_on(&self, blocks: &Arc<Blocks>) -> bool {
-        self.export(blocks, 0).is_some_and(|(region, ..)| region.segment.is_some())
+        self.exports.iter().any(|export| match export {
+            Export::Own { blocks: own, lives_on, .. } => *lives_on && Arc::ptr_eq(own, blocks),
+            Export::Peer { .. } => false,
+        })
     }
 
     /// Whether something was given back that another domain waits for.

@@ -186,6 +186,7 @@ impl Channel {
     ///
     /// # Cost
     /// One cache line for every three parts, whatever the size.
+    #[inline]
     pub fn try_send_message(
         &mut self,
         tag: u16,
@@ -372,6 +373,7 @@ impl Channel {
     ///
     /// # Cost
     /// As [`Channel::alloc`] for each part.
+    #[inline]
     pub fn message(
         &mut self,
         headroom: usize,

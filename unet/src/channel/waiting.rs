@@ -159,19 +159,29 @@ impl Channel {
     ///
     /// # Cost
     /// As [`Channel::try_send_message`], and the wait.
+    #[inline]
     pub fn send_message(
         &mut self,
         tag: u16,
         message: Message,
         inline: &[u8],
     ) -> Result<(), SendError> {
-        let mut message = match self.try_send_message(tag, message, inline)? {
-            Offer::Taken => return Ok(()),
-            Offer::Full(message) => Some(message),
-        };
-        let (slots, parts, bytes) = message.as_ref().map_or((0, 0, 0), |message| {
-            (slots_of(message), message.parts().len(), message.len() as u64)
-        });
+        match self.try_send_message(tag, message, inline)? {
+            Offer::Taken => Ok(()),
+            Offer::Full(message) => self.send_message_waiting(tag, message, inline),
+        }
+    }
+
+    #[cold]
+    fn send_message_waiting(
+        &mut self,
+        tag: u16,
+        message: Message,
+        inline: &[u8],
+    ) -> Result<(), SendError> {
+        let (slots, parts) = (slots_of(&message), message.parts().len());
+        let bytes = message.len() as u64;
+        let mut message = Some(message);
         let ready =
             move |channel: &mut Self| channel.has_room(slots) && channel.has_leases(parts, bytes);
         self.wait_until(None, ready, |channel| {
