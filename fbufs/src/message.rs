@@ -163,6 +163,15 @@ impl Message {
         Some(part)
     }
 
+    /// Takes the last part out.
+    #[inline]
+    pub fn pop_last_part(&mut self) -> Option<Part> {
+        self.close_window();
+        let part = self.parts.pop()?;
+        self.len -= part.len();
+        Some(part)
+    }
+
     /// How many bytes can be pushed in place.
     #[inline]
     pub fn headroom(&self) -> usize {

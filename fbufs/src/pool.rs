@@ -246,15 +246,15 @@ impl Pool {
         len: usize,
         mut fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
-        let mut first = match self.alloc_run(headroom, len) {
-            Some(run) => run,
-            None if headroom.saturating_add(len) > self.largest() => {
-                return self.rope(headroom, len, fill);
-            }
-            None => self.alloc_with_headroom(headroom, len)?,
+        let mut whole = if headroom.saturating_add(len) <= self.largest() {
+            self.alloc_with_headroom(headroom, len)?
+        } else if let Some(run) = self.alloc_run(headroom, len) {
+            run
+        } else {
+            return self.rope(headroom, len, fill);
         };
-        fill(&mut first);
-        Ok(first.into())
+        fill(&mut whole);
+        Ok(whole.into())
     }
 
     /// A message of more than one part.
@@ -285,7 +285,7 @@ impl Pool {
     fn alloc_run(&mut self, headroom: usize, len: usize) -> Option<FbufMut> {
         let class = self.classes.last_mut()?;
         let buffers = headroom.saturating_add(len).div_ceil(class.buffer_bytes);
-        if buffers < 2 || buffers > class.blocks.count() {
+        if buffers > class.blocks.count() {
             return None;
         }
         class.take_run(buffers).map(|run| FbufMut::new(run, headroom, len))

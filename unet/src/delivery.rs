@@ -115,17 +115,22 @@ impl Delivery {
     }
 
     /// Takes the first buffer out, to keep it longer than the delivery.
-    #[inline(always)]
+    #[inline]
     pub fn take_fbuf(&mut self) -> Option<PeerFbuf> {
-        if self.message.parts().is_empty() {
-            return None;
+        match self.message.pop_part() {
+            Some(Part::Peer(fbuf)) => Some(fbuf),
+            _ => None,
         }
-        self.take_first()
     }
 
-    #[inline]
-    fn take_first(&mut self) -> Option<PeerFbuf> {
-        match self.message.pop_part() {
+    #[inline(always)]
+    pub(crate) fn has_fbufs(&self) -> bool {
+        !self.message.parts().is_empty()
+    }
+
+    #[inline(always)]
+    pub(crate) fn take_last_fbuf(&mut self) -> Option<PeerFbuf> {
+        match self.message.pop_last_part() {
             Some(Part::Peer(fbuf)) => Some(fbuf),
             _ => None,
         }

@@ -93,7 +93,7 @@ impl Channel {
     ///
     /// # Cost
     /// One cache line, whatever the size.
-    #[inline]
+    #[inline(always)]
     pub fn try_send_fbuf(
         &mut self,
         tag: u16,

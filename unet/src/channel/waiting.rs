@@ -132,24 +132,12 @@ impl Channel {
     ///
     /// # Cost
     /// As [`Channel::try_send_fbuf`], and the wait.
+    #[inline(always)]
     pub fn send_fbuf(&mut self, tag: u16, fbuf: Fbuf, inline: &[u8]) -> Result<(), SendError> {
-        let mut fbuf = match self.try_send_fbuf(tag, fbuf, inline)? {
-            Offer::Taken => return Ok(()),
-            Offer::Full(fbuf) => Some(fbuf),
-        };
-        let len = fbuf.as_ref().map_or(0, |fbuf| fbuf.len() as u64);
-        let ready = move |channel: &mut Self| channel.has_room(1) && channel.has_leases(1, len);
-        self.wait_until(None, ready, |channel| {
-            let Some(waiting) = fbuf.take() else { return Ok(Some(())) };
-            match channel.try_send_fbuf(tag, waiting, inline)? {
-                Offer::Taken => Ok(Some(())),
-                Offer::Full(back) => {
-                    fbuf = Some(back);
-                    Ok::<_, SendError>(None)
-                }
-            }
-        })?
-        .ok_or(SendError::TimedOut)
+        match self.try_send_fbuf(tag, fbuf, inline)? {
+            Offer::Taken => Ok(()),
+            Offer::Full(fbuf) => self.send_message_waiting(tag, fbuf.into(), inline),
+        }
     }
 
     /// Hands a message over; waits for room.

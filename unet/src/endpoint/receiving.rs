@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fbufs::PeerFbuf;
 use segment::wait::{LOOKS, Step, Waiter};
 
 use super::{Arrival, ChannelId, Endpoint, Event, GLANCES, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
@@ -32,8 +31,8 @@ impl Endpoint {
     #[inline(always)]
     pub fn try_recv_into(&mut self, message: &mut Delivery) -> Option<Arrival> {
         // Before the look, so that nothing stands between a message and its answer.
-        while let Some(fbuf) = message.take_fbuf() {
-            self.give_back(fbuf);
+        if message.has_fbufs() {
+            self.give_back_all(message);
         }
         if let Some(arrival) = self.look(message) {
             return Some(arrival);
@@ -213,12 +212,12 @@ impl Endpoint {
         channel.is_some_and(|channel| channel.cores.shared())
     }
 
-    /// Gives back the buffer of an earlier message: most likely the last one's channel knows it.
+    /// Gives back the buffers of an earlier message: most likely the last one's channel knows them.
     #[inline]
-    fn give_back(&mut self, fbuf: PeerFbuf) {
+    fn give_back_all(&mut self, message: &mut Delivery) {
         match self.entries.get_mut(self.last).and_then(|entry| entry.channel.as_mut()) {
-            Some(channel) => channel.give_back(fbuf),
-            None => drop(fbuf),
+            Some(channel) => channel.give_back_all(message),
+            None => drop(message.take_message()),
         }
     }
 

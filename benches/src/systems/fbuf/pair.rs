@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use unet::{AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, SendError};
+use unet::{
+    AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, Pool, SendError,
+};
 
 use super::{
     END, HUGE_PAGE, LARGEST, Listener, MESSAGE, Mode, Upstream, address, check, closed, failed,
@@ -78,7 +80,7 @@ impl Parcel {
     fn send_several(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
         let message = loop {
             let message = match self.shape {
-                Shape::Rope => rope(channel, self.bytes),
+                Shape::Rope => rope(channel.pool_mut(), self.bytes),
                 _ => channel.message(0, self.bytes, |_| {}),
             };
             match message {
@@ -92,10 +94,10 @@ impl Parcel {
 }
 
 /// A message of single buffers of the largest class.
-fn rope(channel: &mut Channel, bytes: usize) -> Result<Message, AllocError> {
+fn rope(pool: &mut Pool, bytes: usize) -> Result<Message, AllocError> {
     let mut message = Message::new();
     while message.len() < bytes {
-        message.append(channel.alloc((bytes - message.len()).min(LARGEST))?.into());
+        message.append(pool.alloc((bytes - message.len()).min(LARGEST))?.into());
     }
     Ok(message)
 }
