@@ -83,7 +83,7 @@ fn around(samples: &[f64]) -> f64 {
 }
 
 /// The time for one sample of what a measurement is compared with.
-const RIVAL_TIME: Duration = Duration::from_millis(40);
+const RIVAL_TIME: Duration = Duration::from_millis(100);
 
 /// Between phases of the machine a cache line's way gets several times longer, within one not.
 const STRADDLES: f64 = 2.0;
