@@ -137,6 +137,20 @@ impl Fbuf {
         if self.block.is_unique() { self.start as usize } else { 0 }
     }
 
+    /// Copies a header out of its first bytes, and drops them. `false`, and nothing dropped, if there
+    /// are not as many.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, header: &mut [u8]) -> bool {
+        let (start, end) = (self.start as usize, self.start as usize + header.len());
+        if end > self.end as usize {
+            return false;
+        }
+        let Some(bytes) = self.block.get(start..end) else { return false };
+        header.copy_from_slice(bytes);
+        self.start = end as u32;
+        true
+    }
+
     /// Writes a header before it, in place. `false`, and nothing written, without headroom.
     #[inline(always)]
     pub(crate) fn push(&mut self, header: &[u8]) -> bool {

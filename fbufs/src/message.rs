@@ -243,16 +243,16 @@ impl Message {
     #[inline(always)]
     pub fn pop(&mut self, header: &mut [u8]) -> Result<(), ReadError> {
         if let Some(Part::Own(fbuf)) = self.parts.first_mut()
-            && fbuf.len_fast() >= header.len()
+            && fbuf.pop(header)
         {
-            header.copy_from_slice(&fbuf[..header.len()]);
-            fbuf.advance(header.len());
             self.len -= header.len();
             return Ok(());
         }
         self.pop_slowly(header)
     }
 
+    #[cold]
+    #[inline(never)]
     fn pop_slowly(&mut self, header: &mut [u8]) -> Result<(), ReadError> {
         self.peek(0, header)?;
         self.skip(header.len());

@@ -124,8 +124,11 @@ impl Blocks {
 
     #[inline(always)]
     fn base(&self, index: u32, buffers: u32) -> (*mut u8, usize) {
-        let len = buffers as usize * self.buffer_bytes;
-        (self.memory.at(index as usize * self.buffer_bytes, len).as_ptr(), len)
+        debug_assert!(index as usize + buffers as usize <= self.count(), "a run of the region");
+        let (offset, len) = (index as usize, buffers as usize);
+        // SAFETY: called for a token's run, which lies within the region (invariant 1).
+        let base = unsafe { self.memory.base().add(offset * self.buffer_bytes) };
+        (base.as_ptr(), len * self.buffer_bytes)
     }
 
     fn let_go(&self, index: u32, buffers: u32) {
@@ -238,7 +241,8 @@ impl Shared {
 
     #[inline(always)]
     fn shares(&self) -> &AtomicU32 {
-        &self.region.shares[self.index as usize]
+        // SAFETY: a word for each buffer, and the run's first one is one of them (invariant 1).
+        unsafe { self.region.shares.get_unchecked(self.index as usize) }
     }
 
     /// Whether no other share of the buffer is there.

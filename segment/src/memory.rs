@@ -243,12 +243,10 @@ unsafe impl Send for OwnBytes {}
 unsafe impl Sync for OwnBytes {}
 
 impl OwnBytes {
-    /// The address of a part, for [`crate::blocks`], which divides the range among its tokens.
-    #[inline]
-    pub(crate) fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
-        assert!(offset <= self.len && len <= self.len - offset, "a part lies within the whole");
-        // SAFETY: within the range (just asserted; invariant 5).
-        unsafe { self.base.add(offset) }
+    /// Its address, for [`crate::blocks`], which divides the range among its tokens.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
     }
 
     /// How many bytes there are.

@@ -24,6 +24,8 @@ const ROWS: &[(&str, &str, Option<&str>)] = &[
     ("message", "U-Net receive by an endpoint, 8 B", Some("send")),
     ("hand-off", "4 KiB buffer: allocate, send, receive, give back, take back", None),
     ("adjacent", "16 MiB in four adjacent buffers: the same", None),
+    ("no-layers", "a message into a graph, out of its device, and back", None),
+    ("ten-layers", "ten layers with a header of 8 B, down and up", Some("no-layers")),
     ("null-call", "null LRPC, both sides", None),
     ("call-32", "LRPC with 32 B in and out, both sides", None),
 ];

@@ -6,9 +6,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use lrpc::{BindOptions, Binding, ExportOptions, Server};
+use protocols::{Graph, Instant, Kinds, Limits, Participants};
 use unet::{
     Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
-    ListenOptions, Offer, Wait,
+    ListenOptions, Offer, Pool, PoolOptions, Wait,
 };
 
 type Done = Result<(), Box<dyn Error>>;
@@ -38,9 +39,11 @@ fn main() -> ExitCode {
         "message" => message(count),
         "hand-off" => hand_off(count),
         "adjacent" => adjacent(count),
+        "no-layers" => layers(0, count),
+        "ten-layers" => layers(10, count),
         "null-call" => null_call(count),
         "call-32" => call_32(count),
-        _ => Err("there are send, message, hand-off, adjacent, null-call and call-32".into()),
+        _ => Err("there is no such operation: see the program's text".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,6 +131,26 @@ fn adjacent(count: u32) -> Done {
         endpoint.recv_into(&mut delivery);
         let whole = delivery.message().len() == 16 << 20;
         if whole { Ok(()) } else { Err("another message came".into()) }
+    })
+}
+
+/// A message down through so many layers with a header of eight bytes, and up again.
+fn layers(layers: u32, count: u32) -> Done {
+    let mut text = String::from("tag0 = device\n");
+    for layer in 1..=layers {
+        text.push_str(&format!("tag{layer} = tag: tag{}\n", layer - 1));
+    }
+    let pool = Pool::new(PoolOptions::default())?;
+    let mut graph = Graph::new(&text.parse()?, &Kinds::standard(), pool, Limits::default())?;
+    let session = graph.open(&format!("tag{layers}"), Participants::default())?;
+    let device = graph.node("tag0").ok_or("the device is there")?;
+    let mut message = graph.pool().message(128, 64, |_| {})?;
+    measured(count, |_| {
+        graph.push(Instant(1), session, std::mem::take(&mut message))?;
+        let frame = graph.transmitted(device).ok_or("nothing was sent")?;
+        graph.receive(Instant(1), device, frame);
+        message = graph.received().ok_or("nothing came")?.message;
+        Ok(())
     })
 }
 

@@ -128,11 +128,10 @@ impl Graph {
             if self.context.emitted {
                 mark = self.next_first(mark);
             }
-            match verdict {
-                Verdict::Pass => at = down,
-                Verdict::Taken => return,
-                Verdict::Drop(reason) => return self.context.count(reason),
+            if !matches!(verdict, Verdict::Pass) {
+                return self.ended(verdict);
             }
+            at = down;
         }
         // The lowest layer passed it on: nothing is below.
         self.context.count(Reason::NoRoute);
@@ -149,10 +148,8 @@ impl Graph {
             if self.context.emitted {
                 mark = self.next_first(mark);
             }
-            match verdict {
-                Verdict::Pass => {}
-                Verdict::Taken => return,
-                Verdict::Drop(reason) => return self.context.count(reason),
+            if !matches!(verdict, Verdict::Pass) {
+                return self.ended(verdict);
             }
             at = match up {
                 Up::Link(above) => above,
@@ -161,6 +158,14 @@ impl Graph {
                     None => return,
                 },
             };
+        }
+    }
+
+    /// What a layer did not pass on has an end.
+    #[inline]
+    fn ended(&mut self, verdict: Verdict) {
+        if let Verdict::Drop(reason) = verdict {
+            self.context.count(reason);
         }
     }
 
