@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use segment::Incarnation;
-use segment::blocks::{Block, Blocks, Shared, divide};
+use segment::blocks::{Block, Blocks, Shared, divide, join};
 use segment::epochs::Epochs;
 use segment::geometry::{Class, DEFAULT_CLASSES, Geometry, MAX_CLASSES, OwnSegment};
 use segment::memory::CreateError;
@@ -91,8 +91,7 @@ impl Free {
     #[cold]
     fn join(&mut self) {
         self.blocks.recover(|block| self.free.push(block));
-        self.free.sort_unstable_by_key(Block::index);
-        self.free.dedup_by(|next, run| run.absorb(next));
+        join(&mut self.free);
     }
 }
 
