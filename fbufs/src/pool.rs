@@ -15,8 +15,11 @@ use crate::{Fbuf, FbufMut, Message, Part};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllocError {
-    /// No class has buffers of that size.
-    #[error("{asked} bytes are more than the largest buffer ({largest}): configure larger classes")]
+    /// No class has buffers of that size; or a message takes more of them than there are.
+    #[error(
+        "{asked} bytes are more than there are buffers for, of at most {largest}: configure larger \
+         classes, or more buffers"
+    )]
     TooLarge {
         /// What was asked for.
         asked: usize,
@@ -196,8 +199,8 @@ impl Pool {
         self.take(len, 1).map(|block| FbufMut::new(block, 0, len))
     }
 
-    /// Whether less than half of the buffers that fit `len` bytes best are free: time to see whether
-    /// some have come back.
+    /// Whether less than half of the buffers that fit `len` bytes best are free, or not as many as that
+    /// takes: time to see whether some have come back.
     #[inline(always)]
     pub fn is_low(&self, len: usize) -> bool {
         let class = self.classes.iter().find(|class| class.buffer_bytes >= len);
@@ -206,7 +209,7 @@ impl Pool {
             Some(class) if class.buffer_bytes >= len => class.free.len() * 2 < class.blocks.count(),
             Some(class) => {
                 let free: usize = class.free.iter().map(Block::buffers).sum();
-                free * 2 < class.blocks.count()
+                free * 2 < class.blocks.count() || free * class.buffer_bytes < len
             }
             None => false,
         }
@@ -265,8 +268,12 @@ impl Pool {
         mut fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
         let largest = self.largest();
+        if !self.can_hold(headroom, len) {
+            return Err(AllocError::TooLarge { asked: headroom.saturating_add(len), largest });
+        }
         if headroom >= largest {
-            return Err(AllocError::TooLarge { asked: headroom.saturating_add(1), largest });
+            // A run only, and no rope.
+            return Err(AllocError::Exhausted);
         }
         let mut message = Message::new();
         let mut headroom = headroom;
@@ -277,6 +284,19 @@ impl Pool {
             message.append_part(Part::Own(fbuf.freeze()));
         }
         Ok(message)
+    }
+
+    /// Whether a message longer than the largest buffer can be had when all buffers are free: as a run,
+    /// or as a rope whose end lies in a smaller one.
+    fn can_hold(&self, headroom: usize, len: usize) -> bool {
+        let Some((last, smaller)) = self.classes.split_last() else { return false };
+        let all = last.buffer_bytes * last.blocks.count();
+        let end = if headroom < last.buffer_bytes {
+            smaller.last().map_or(0, |class| class.buffer_bytes)
+        } else {
+            0
+        };
+        headroom.saturating_add(len) <= all + end
     }
 
     /// Adjacent buffers of the largest class, for what does not fit into one.
