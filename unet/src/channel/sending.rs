@@ -7,7 +7,7 @@ use segment::failpoint;
 use segment::ring::{Cell, PushRefusal};
 
 use super::{Channel, CloseReason, Offer, SendError};
-use crate::delivery::{DESCRIPTORS, MAX_INLINE, MAX_INLINE_WITH_FBUF, MORE};
+use crate::delivery::{DESCRIPTORS, MAX_INLINE, MAX_INLINE_WITH_FBUF, MAX_MESSAGE, MORE};
 
 /// From this size on, a buffer that the peer gave back last is still in a cache worth having.
 const WARM: usize = 64 << 10;
@@ -223,6 +223,10 @@ impl Channel {
         if parts > MAX_PARTS || slots > self.producer.largest_room() || inline.len() > limit {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: message.len() + inline.len(), limit });
+        }
+        if message.len() > MAX_MESSAGE {
+            self.counters.add(Counter::TooLarge, 1);
+            return Err(SendError::TooLarge { len: message.len(), limit: MAX_MESSAGE });
         }
         if !self.has_slots(slots)? {
             return Ok(Offer::Full(message));
