@@ -3,7 +3,8 @@
 mod support;
 
 use fbufs::{
-    AllocError, FbufMut, Message, Part, PeerFbuf, Pool, PoolOptions, ReadError, SecureError,
+    AllocError, Descriptor, FbufMut, Message, Part, PeerFbuf, Pool, PoolOptions, ReadError,
+    SecureError,
 };
 use support::{CLASSES, Hop, TOTAL, region};
 
@@ -153,6 +154,25 @@ fn a_run_is_revoked_as_a_whole_and_its_buffers_are_lent_again_one_by_one() {
         assert_eq!(fbuf.to_vec(), Ok(count(LARGEST.0)));
     }
     assert!(received.is_revoked() && second.is_revoked());
+}
+
+#[test]
+fn a_run_is_revoked_by_the_name_of_each_of_its_buffers() {
+    // Who passes a run on may name it by a buffer within, honest or not.
+    for guarded in [false, true] {
+        let mut hop = Hop::bare();
+        let message = counting(&mut hop.pool, 0, TWO).expect("they are free");
+        let Part::Own(fbuf) = part(message) else { panic!("its own") };
+        let whole = match guarded {
+            true => hop.leases.lend_guarded(fbuf).expect("whole pages"),
+            false => hop.leases.lend(Part::Own(fbuf)).expect("it may be lent"),
+        };
+        let second = Descriptor { index: whole.index + 1, len: LARGEST.0 as u32, ..whole };
+        let second = hop.holdings.accept(second).expect("it is within");
+        assert_eq!(second.to_vec(), Ok(count(TWO)[LARGEST.0..].to_vec()));
+        assert_eq!(hop.leases.revoke(&mut hop.pool), 1);
+        assert_eq!(second.to_vec(), Err(ReadError::Revoked));
+    }
 }
 
 #[test]

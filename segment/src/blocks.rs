@@ -111,11 +111,12 @@ impl Blocks {
         self.epochs.as_ref().map_or(0, |(epochs, first)| epochs.of(first + index))
     }
 
-    /// Revokes a buffer: whoever reads it from now on in another domain learns it.
+    /// Revokes the buffers of a run: whoever reads one from now on in another domain learns it, by the
+    /// name of whichever it holds them.
     #[cold]
-    pub fn revoke(&self, index: usize) {
+    fn revoke(&self, index: u32, buffers: u32) {
         if let Some((epochs, first)) = &self.epochs {
-            epochs.advance(first + index);
+            (index..index + buffers).for_each(|index| epochs.advance(first + index as usize));
         }
     }
 
@@ -188,6 +189,11 @@ impl Block {
     #[inline(always)]
     pub fn region(&self) -> &Arc<Blocks> {
         &self.region
+    }
+
+    /// Revokes it: whoever reads it from now on in another domain learns it.
+    pub fn revoke(&self) {
+        self.region.revoke(self.index, self.buffers);
     }
 
     /// Ends writing: it can be shared from now on.
@@ -274,7 +280,7 @@ impl Shared {
     fn becomes_writable(&mut self) -> bool {
         let alone = self.is_unique();
         if alone {
-            self.region.revoke(self.index());
+            self.region.revoke(self.index, self.buffers);
             self.shares().store(0, Ordering::Relaxed);
         }
         alone
@@ -350,7 +356,7 @@ impl Drop for Shared {
         }
         // Alone: no other can come, and where the others went just now the count has wrapped.
         if shares != 0 {
-            self.region.revoke(self.index());
+            self.region.revoke(self.index, self.buffers);
         }
         self.shares().store(0, Ordering::Relaxed);
         self.region.let_go(self.index, self.buffers);
