@@ -29,7 +29,8 @@ pub(crate) const LEFT_BEHIND: u16 = 0x8000;
 /// given back enough, so that the sender is not woken for a crumb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Buffers at most: up to [`MAX_LEASES`].
+    /// Buffers at most, or parts of messages, for each counts, however many adjacent buffers it is: up to
+    /// [`MAX_LEASES`].
     pub buffers: usize,
     /// Bytes of payload at most.
     pub bytes: u64,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use segment::Incarnation;
-use segment::blocks::{Block, Blocks, Shared, divide};
+use segment::blocks::{Block, Blocks, Shared, divide, join};
 use segment::epochs::Epochs;
 use segment::geometry::{Class, DEFAULT_CLASSES, Geometry, MAX_CLASSES, OwnSegment};
 use segment::memory::CreateError;
@@ -15,8 +15,11 @@ use crate::{Fbuf, FbufMut, Message, Part};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllocError {
-    /// No class has buffers of that size.
-    #[error("{asked} bytes are more than the largest buffer ({largest}): configure larger classes")]
+    /// No class has buffers of that size; or a message takes more of them than there are.
+    #[error(
+        "{asked} bytes are more than there are buffers for, of at most {largest}: configure larger \
+         classes, or more buffers"
+    )]
     TooLarge {
         /// What was asked for.
         asked: usize,
@@ -91,8 +94,7 @@ impl Free {
     #[cold]
     fn join(&mut self) {
         self.blocks.recover(|block| self.free.push(block));
-        self.free.sort_unstable_by_key(Block::index);
-        self.free.dedup_by(|next, run| run.absorb(next));
+        join(&mut self.free);
     }
 }
 
@@ -197,8 +199,8 @@ impl Pool {
         self.take(len, 1).map(|block| FbufMut::new(block, 0, len))
     }
 
-    /// Whether less than half of the buffers that fit `len` bytes best are free: time to see whether
-    /// some have come back.
+    /// Whether less than half of the buffers that fit `len` bytes best are free, or not as many as that
+    /// takes: time to see whether some have come back.
     #[inline(always)]
     pub fn is_low(&self, len: usize) -> bool {
         let class = self.classes.iter().find(|class| class.buffer_bytes >= len);
@@ -207,7 +209,7 @@ impl Pool {
             Some(class) if class.buffer_bytes >= len => class.free.len() * 2 < class.blocks.count(),
             Some(class) => {
                 let free: usize = class.free.iter().map(Block::buffers).sum();
-                free * 2 < class.blocks.count()
+                free * 2 < class.blocks.count() || free * class.buffer_bytes < len
             }
             None => false,
         }
@@ -266,8 +268,12 @@ impl Pool {
         mut fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
         let largest = self.largest();
+        if !self.can_hold(headroom, len) {
+            return Err(AllocError::TooLarge { asked: headroom.saturating_add(len), largest });
+        }
         if headroom >= largest {
-            return Err(AllocError::TooLarge { asked: headroom.saturating_add(1), largest });
+            // A run only, and no rope.
+            return Err(AllocError::Exhausted);
         }
         let mut message = Message::new();
         let mut headroom = headroom;
@@ -278,6 +284,19 @@ impl Pool {
             message.append_part(Part::Own(fbuf.freeze()));
         }
         Ok(message)
+    }
+
+    /// Whether a message longer than the largest buffer can be had when all buffers are free: as a run,
+    /// or as a rope whose end lies in a smaller one.
+    fn can_hold(&self, headroom: usize, len: usize) -> bool {
+        let Some((last, smaller)) = self.classes.split_last() else { return false };
+        let all = last.buffer_bytes * last.blocks.count();
+        let end = if headroom < last.buffer_bytes {
+            smaller.last().map_or(0, |class| class.buffer_bytes)
+        } else {
+            0
+        };
+        headroom.saturating_add(len) <= all + end
     }
 
     /// Adjacent buffers of the largest class, for what does not fit into one.

@@ -2,7 +2,10 @@
 
 mod support;
 
-use fbufs::{AllocError, FbufMut, Message, Part, PeerFbuf, Pool, ReadError};
+use fbufs::{
+    AllocError, Descriptor, FbufMut, Message, Part, PeerFbuf, Pool, PoolOptions, ReadError,
+    SecureError,
+};
 use support::{CLASSES, Hop, TOTAL, region};
 
 /// Bytes of a buffer of the largest class, and how many there are.
@@ -18,6 +21,10 @@ fn counting(pool: &mut Pool, headroom: usize, len: usize) -> Result<Message, All
             (*byte, next) = (next, next.wrapping_add(1));
         }
     })
+}
+
+fn too_large(asked: usize) -> AllocError {
+    AllocError::TooLarge { asked, largest: LARGEST.0 }
 }
 
 fn count(len: usize) -> Vec<u8> {
@@ -47,8 +54,44 @@ fn what_is_larger_than_a_buffer_is_one_part_and_frees_all_its_buffers() {
         drop(message);
         assert_eq!(pool.free(), TOTAL);
     }
-    let more = pool.message(0, 2 * ALL, |_| {}).expect_err("there are no more");
-    assert_eq!((more, pool.free()), (AllocError::Exhausted, TOTAL));
+    let asked = 2 * ALL;
+    let more = pool.message(0, asked, |_| {}).expect_err("there are no more");
+    assert_eq!(more, too_large(asked));
+    assert_eq!(pool.free(), TOTAL);
+}
+
+#[test]
+fn what_can_never_be_had_is_too_large_and_what_is_in_use_is_exhausted() {
+    let mut pool = region();
+    let refused = |pool: &mut Pool, headroom, len| {
+        let mut filled = false;
+        let refusal = pool.message(headroom, len, |_| filled = true).err();
+        assert!(!filled || refusal != Some(too_large(headroom + len)));
+        refusal
+    };
+    // The end of a rope may lie in a smaller buffer, a run and the headroom may not.
+    assert_eq!(refused(&mut pool, 0, ALL + 256), None);
+    assert_eq!(refused(&mut pool, 64, ALL + 192), None);
+    assert_eq!(refused(&mut pool, 0, ALL + 257), Some(too_large(ALL + 257)));
+    assert_eq!(refused(&mut pool, LARGEST.0, ALL), Some(too_large(ALL + LARGEST.0)));
+    assert_eq!(refused(&mut pool, LARGEST.0 + 1, 10), None);
+    let mut pool = region();
+    let all: Vec<FbufMut> = (0..LARGEST.1).map(|_| pool.alloc(LARGEST.0).expect("free")).collect();
+    let mut all = all.into_iter().map(Some).collect::<Vec<_>>();
+    (all[0], all[2]) = (None, None);
+    assert_eq!(refused(&mut pool, LARGEST.0 + 1, 10), Some(AllocError::Exhausted), "not adjacent");
+    assert_eq!(refused(&mut pool, 0, ALL), Some(AllocError::Exhausted));
+}
+
+#[test]
+fn a_part_that_no_pool_as_small_can_hold_is_not_secured_for_good() {
+    let mut hop = Hop::bare();
+    let mut classes = support::classes();
+    classes[2].buffers = 1;
+    let mut small = Pool::new(PoolOptions { classes, ..PoolOptions::default() }).expect("memory");
+    let mut message = Message::from(hand_over(&mut hop, ALL));
+    assert_eq!(message.secure(&mut small), Err(SecureError::Alloc(too_large(ALL))));
+    assert!(message.is_volatile() && small.free() == small.total());
 }
 
 #[test]
@@ -111,6 +154,25 @@ fn a_run_is_revoked_as_a_whole_and_its_buffers_are_lent_again_one_by_one() {
         assert_eq!(fbuf.to_vec(), Ok(count(LARGEST.0)));
     }
     assert!(received.is_revoked() && second.is_revoked());
+}
+
+#[test]
+fn a_run_is_revoked_by_the_name_of_each_of_its_buffers() {
+    // Who passes a run on may name it by a buffer within, honest or not.
+    for guarded in [false, true] {
+        let mut hop = Hop::bare();
+        let message = counting(&mut hop.pool, 0, TWO).expect("they are free");
+        let Part::Own(fbuf) = part(message) else { panic!("its own") };
+        let whole = match guarded {
+            true => hop.leases.lend_guarded(fbuf).expect("whole pages"),
+            false => hop.leases.lend(Part::Own(fbuf)).expect("it may be lent"),
+        };
+        let second = Descriptor { index: whole.index + 1, len: LARGEST.0 as u32, ..whole };
+        let second = hop.holdings.accept(second).expect("it is within");
+        assert_eq!(second.to_vec(), Ok(count(TWO)[LARGEST.0..].to_vec()));
+        assert_eq!(hop.leases.revoke(&mut hop.pool), 1);
+        assert_eq!(second.to_vec(), Err(ReadError::Revoked));
+    }
 }
 
 #[test]

@@ -70,6 +70,15 @@ pub fn divide(
     (region, tokens)
 }
 
+/// Joins what is adjacent, and sorts it.
+///
+/// # Cost
+/// A sort.
+pub fn join(blocks: &mut Vec<Block>) {
+    blocks.sort_unstable_by_key(Block::index);
+    blocks.dedup_by(|next, run| run.absorb(next));
+}
+
 impl Blocks {
     /// Mints the tokens that were dropped and passes each to `keep`.
     ///
@@ -102,11 +111,12 @@ impl Blocks {
         self.epochs.as_ref().map_or(0, |(epochs, first)| epochs.of(first + index))
     }
 
-    /// Revokes a buffer: whoever reads it from now on in another domain learns it.
+    /// Revokes the buffers of a run: whoever reads one from now on in another domain learns it, by the
+    /// name of whichever it holds them.
     #[cold]
-    pub fn revoke(&self, index: usize) {
+    fn revoke(&self, index: u32, buffers: u32) {
         if let Some((epochs, first)) = &self.epochs {
-            epochs.advance(first + index);
+            (index..index + buffers).for_each(|index| epochs.advance(first + index as usize));
         }
     }
 
@@ -152,12 +162,12 @@ impl Block {
         self.buffers as usize
     }
 
-    /// Takes over the buffers of `next`, and leaves it none, if they are those that follow in the same
-    /// region: whether they are.
-    pub fn absorb(&mut self, next: &mut Block) -> bool {
-        let follows = Arc::ptr_eq(&self.region, &next.region)
-            && next.index == self.index + self.buffers
-            && next.buffers > 0;
+    /// Takes over the buffers of `next` if they are those that follow in the same region: whether they
+    /// are. `next` is to be dropped then: it has none, and shares of it would be counted with those of
+    /// the buffer that was its first (invariant 2).
+    fn absorb(&mut self, next: &mut Block) -> bool {
+        let follows =
+            Arc::ptr_eq(&self.region, &next.region) && next.index == self.index + self.buffers;
         if follows {
             self.buffers += std::mem::take(&mut next.buffers);
         }
@@ -182,6 +192,11 @@ impl Block {
     #[inline(always)]
     pub fn region(&self) -> &Arc<Blocks> {
         &self.region
+    }
+
+    /// Revokes it: whoever reads it from now on in another domain learns it.
+    pub fn revoke(&self) {
+        self.region.revoke(self.index, self.buffers);
     }
 
     /// Ends writing: it can be shared from now on.
@@ -269,7 +284,7 @@ impl Shared {
     fn becomes_writable(&mut self) -> bool {
         let alone = self.is_unique();
         if alone {
-            self.region.revoke(self.index());
+            self.region.revoke(self.index, self.buffers);
             self.shares().store(0, Ordering::Relaxed);
         }
         alone
@@ -345,7 +360,7 @@ impl Drop for Shared {
         }
         // Alone: no other can come, and where the others went just now the count has wrapped.
         if shares != 0 {
-            self.region.revoke(self.index());
+            self.region.revoke(self.index, self.buffers);
         }
         self.shares().store(0, Ordering::Relaxed);
         self.region.let_go(self.index, self.buffers);
@@ -416,12 +431,13 @@ mod tests {
     #[test]
     fn adjacent_buffers_are_joined_and_split_and_freed_one_by_one() {
         let (region, mut blocks) = region(4);
-        let mut run = blocks.pop().expect("the first");
-        assert!(!run.absorb(&mut blocks[0]), "others are between");
-        for mut next in blocks.into_iter().rev() {
-            assert!(run.absorb(&mut next));
-            assert!(next.is_empty() && !run.absorb(&mut next));
-        }
+        let between = blocks.remove(2);
+        join(&mut blocks);
+        assert_eq!(blocks.iter().map(Block::buffers).collect::<Vec<_>>(), [1, 2]);
+        blocks.push(between);
+        join(&mut blocks);
+        assert_eq!(blocks.len(), 1, "what was absorbed is no token any more");
+        let mut run = blocks.pop().expect("all four");
         assert!(recovered(&region).is_empty());
         assert_eq!((run.index(), run.buffers(), run.len()), (0, 4, 256));
         run.fill(7);
@@ -431,9 +447,8 @@ mod tests {
         let mut run = shared.try_unshare().expect("alone");
         assert!(run.split_to(0).is_none());
         assert!(run.split_to(4).is_none());
-        let mut front = run.split_to(3).expect("one is left");
+        let front = run.split_to(3).expect("one is left");
         assert_eq!((front.index(), front.len(), run.index(), run[63]), (0, 192, 3, 9));
-        assert!(!run.absorb(&mut front), "it stands before");
         drop(front);
         let front = recovered(&region);
         assert_eq!(front.iter().map(Block::index).collect::<Vec<_>>(), [0, 1, 2]);

@@ -19,7 +19,8 @@ pub enum Fault {
     /// A descriptor names a buffer that does not exist.
     #[error("a descriptor names a buffer outside the pool")]
     BufferIndex,
-    /// A descriptor's offset and length leave its buffer; of the largest class, the class.
+    /// A descriptor's offset and length leave its buffer; of the largest class, the class. Or a message
+    /// is longer than one may be.
     #[error("a descriptor's range leaves its buffer")]
     BufferRange,
     /// A descriptor's generation is not the current one.

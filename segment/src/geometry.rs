@@ -78,7 +78,7 @@ pub struct Geometry {
     pub huge_pages: bool,
 }
 
-/// A pool's classes where none are chosen: from 2 KiB to 4 MiB. Larger messages are ropes.
+/// A pool's classes where none are chosen: from 2 KiB to 4 MiB. Larger messages take several buffers.
 pub const DEFAULT_CLASSES: [Class; MAX_CLASSES] = [
     Class { buffer_bytes: 2 << 10, buffers: 64 },
     Class { buffer_bytes: 4 << 10, buffers: 32 },

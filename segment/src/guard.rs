@@ -109,6 +109,11 @@ impl Secured {
         }
     }
 
+    /// Revokes it: whoever reads it from now on in another domain learns it.
+    pub fn revoke(&self) {
+        self.block.revoke();
+    }
+
     /// The region it is of.
     pub fn region(&self) -> &Arc<Blocks> {
         self.block.region()

@@ -2,6 +2,7 @@
 
 use fbufs::{Descriptor, Holdings, MAX_PARTS, Message, Part, PeerFbuf, ReadError};
 use segment::Fault;
+use segment::geometry::MAX_BUFFER_BYTES;
 use segment::ring::{Cell, SLOT_PAYLOAD};
 
 /// The most bytes that travel in a slot.
@@ -10,6 +11,9 @@ pub const MAX_INLINE: usize = SLOT_PAYLOAD;
 pub const MAX_INLINE_WITH_FBUF: usize = SLOT_PAYLOAD - Descriptor::BYTES;
 /// How many descriptors fit into a slot.
 pub(crate) const DESCRIPTORS: usize = SLOT_PAYLOAD / Descriptor::BYTES;
+/// The most bytes of a message in buffers: as if each part were one buffer, the largest there can be. Runs
+/// are longer, and a peer can name one many times.
+pub(crate) const MAX_MESSAGE: usize = MAX_PARTS * MAX_BUFFER_BYTES;
 /// In a slot's count of descriptors: further ones follow in the next slot.
 pub(crate) const MORE: u8 = 0x80;
 
@@ -68,6 +72,9 @@ impl Delivery {
         for words in self.cell.words().as_chunks().0.iter().take(count) {
             let fbuf = holdings.accept(Descriptor::from_words(*words))?;
             partial.message.append_part(Part::Peer(fbuf));
+            if partial.message.len() > MAX_MESSAGE {
+                return Err(Fault::BufferRange);
+            }
         }
         partial.descriptors += count;
         if !more {

@@ -16,9 +16,9 @@ use support::{
     listening, small,
 };
 use unet::{
-    Address, AllocError, Channel, CloseReason, ConnectError, ConnectOptions, Counter, Endpoint,
-    EndpointError, EndpointOptions, Event, Geometry, ListenError, ListenOptions, Offer, Policy,
-    Refusal, SendError, Snapshot, Wait,
+    Address, AllocError, Channel, Class, CloseReason, ConnectError, ConnectOptions, Counter,
+    Endpoint, EndpointError, EndpointOptions, Event, Geometry, ListenError, ListenOptions, Offer,
+    Policy, Refusal, SendError, Snapshot, Wait,
 };
 
 /// A user that every system has, and that is not root.
@@ -356,6 +356,32 @@ fn a_channel_without_buffers_carries_what_fits_into_a_slot() {
     });
     assert_eq!(client.try_send(&[1; 56]), Ok(Offer::Taken));
     assert_eq!(client.try_send(&[1; 57]), Err(SendError::TooLarge { len: 57, limit: 56 }));
+}
+
+#[test]
+fn a_long_message_finds_the_buffers_that_came_back() {
+    let address = address("come-back");
+    let mut endpoint = listening(&address, Wait::Park);
+    let mut options = connect_options(Wait::Park);
+    options.channel.geometry.classes = Default::default();
+    options.channel.geometry.classes[0] = Class { buffer_bytes: 4096, buffers: 8 };
+    let mut client = std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&address, options));
+        accept(&mut endpoint);
+        client.join().expect("no panic").expect("connected")
+    });
+    // Half of the buffers are with the peer, and come back; who only sends takes no note of that.
+    let half = client.message(0, 4 * 4096, |_| {}).expect("all are free");
+    client.send_message(0, half, b"").expect("the peer is there");
+    let Event::Message(_, delivery) = event(&mut endpoint) else { panic!("it was sent") };
+    drop(delivery);
+    let five = client.message(0, 5 * 4096, |_| {}).expect("they are back");
+    assert_eq!((five.parts().len(), client.lent().0), (1, 0));
+    assert_eq!(client.message(0, 5 * 4096, |_| {}).err(), Some(AllocError::Exhausted));
+    assert_eq!(client.counters().get(Counter::NoBuffer), 1);
+    let never = client.message(0, 9 * 4096, |_| {}).err();
+    assert_eq!(never, Some(AllocError::TooLarge { asked: 9 * 4096, largest: 4096 }));
+    assert_eq!(client.counters().get(Counter::TooLarge), 1);
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Leases {
     fn take_away(&self, lent: Lent, pool: &mut Pool) {
         match &lent {
             Lent::Part(Part::Own(fbuf)) => fbuf.block().revoke_before_reuse(),
-            Lent::Guarded(secured, _) => secured.region().revoke(secured.index()),
+            Lent::Guarded(secured, _) => secured.revoke(),
             Lent::Part(Part::Peer(_)) => {}
         }
         match lent {
@@ -162,7 +162,7 @@ impl Drop for Leases {
                 }
                 Lent::Guarded(secured, _) => {
                     if self.lives_on(secured.region()) {
-                        secured.region().revoke(secured.index());
+                        secured.revoke();
                     }
                 }
             }

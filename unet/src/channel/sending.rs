@@ -7,7 +7,7 @@ use segment::failpoint;
 use segment::ring::{Cell, PushRefusal};
 
 use super::{Channel, CloseReason, Offer, SendError};
-use crate::delivery::{DESCRIPTORS, MAX_INLINE, MAX_INLINE_WITH_FBUF, MORE};
+use crate::delivery::{DESCRIPTORS, MAX_INLINE, MAX_INLINE_WITH_FBUF, MAX_MESSAGE, MORE};
 
 /// From this size on, a buffer that the peer gave back last is still in a cache worth having.
 const WARM: usize = 64 << 10;
@@ -224,6 +224,10 @@ impl Channel {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: message.len() + inline.len(), limit });
         }
+        if message.len() > MAX_MESSAGE {
+            self.counters.add(Counter::TooLarge, 1);
+            return Err(SendError::TooLarge { len: message.len(), limit: MAX_MESSAGE });
+        }
         if !self.has_slots(slots)? {
             return Ok(Offer::Full(message));
         }
@@ -358,12 +362,18 @@ impl Channel {
     fn alloc_slowly(&mut self, len: usize) -> Result<FbufMut, AllocError> {
         self.collect();
         let taken = self.pool.alloc(len);
-        match taken {
-            Err(AllocError::TooLarge { .. }) => self.counters.add(Counter::TooLarge, 1),
-            Err(_) => self.counters.add(Counter::NoBuffer, 1),
-            Ok(_) => {}
+        if let Err(refusal) = taken {
+            self.not_allocated(refusal);
         }
         taken
+    }
+
+    #[cold]
+    fn not_allocated(&self, refusal: AllocError) {
+        match refusal {
+            AllocError::TooLarge { .. } => self.counters.add(Counter::TooLarge, 1),
+            _ => self.counters.add(Counter::NoBuffer, 1),
+        }
     }
 
     /// A message of `len` bytes in buffers of this side's pool, as [`Pool::message`] makes it.
@@ -383,7 +393,13 @@ impl Channel {
         if self.pool.is_low(headroom.saturating_add(len)) {
             self.collect();
         }
-        self.pool.message(headroom, len, fill)
+        let message = self.pool.message(headroom, len, fill);
+        if let Err(refusal) = message {
+            self.not_allocated(refusal);
+            // Of what came back, more may be adjacent: what is asked next is asked anew.
+            self.collect();
+        }
+        message
     }
 
     /// This side's pool: for messages in several buffers, and to secure what is received.

@@ -7,13 +7,13 @@ use fbufs::Descriptor;
 use segment::control::{Kind, Sent};
 use segment::geometry::{EPOCHS, SEND_QUEUE};
 use unet::{
-    AllocError, Channel, ChannelId, CloseReason, Counter, Endpoint, Event, Fault, Offer, ReadError,
-    SendError, Snapshot, Wait,
+    AllocError, Channel, ChannelId, Class, CloseReason, Counter, Endpoint, Event, Fault, Offer,
+    ReadError, SendError, Snapshot, Wait,
 };
 
 use crate::hostile_in;
-use crate::support::hostile::Hostile;
-use crate::support::{self, PATIENCE, Random, address, event, join, listening};
+use crate::support::hostile::{Hostile, ask_with};
+use crate::support::{self, PATIENCE, Random, accept, address, event, join, listening};
 
 /// In a slot's count of descriptors: further ones follow in the next slot.
 const MORE: u8 = 0x80;
@@ -169,6 +169,30 @@ fn a_message_that_never_ends_poisons() {
                 }
             }
         });
+    }
+}
+
+#[test]
+fn a_message_of_the_same_bytes_again_and_again_poisons() {
+    let address = address("again");
+    let mut endpoint = listening(&address, Wait::Park);
+    let mut geometry = support::small();
+    geometry.classes = Default::default();
+    geometry.classes[0] = Class { buffer_bytes: 16 << 20, buffers: 60 };
+    let asking = ask_with(&address, geometry).expect("the listener is there");
+    let id = accept(&mut endpoint);
+    let mut hostile = asking.welcomed().expect("accepted");
+    // All of the pool is one run. What is read of a message is set aside by its length.
+    for slot in 0..2 {
+        let parts: [Descriptor; 3] =
+            std::array::from_fn(|at| hostile.descriptor(slot * 3 + at as u8, 0, 960 << 20));
+        hostile.send_descriptors(if slot == 1 { 0 } else { MORE }, &parts);
+    }
+    match event(&mut endpoint) {
+        Event::Closed(closed, reason) => {
+            assert_eq!((closed, reason), (id, CloseReason::Poisoned(Fault::BufferRange)));
+        }
+        other => panic!("it has almost 6 GiB: {other:?}"),
     }
 }
 
