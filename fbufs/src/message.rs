@@ -150,6 +150,27 @@ impl Message {
         std::mem::take(&mut self.parts).into_iter()
     }
 
+    /// Becomes its only part.
+    ///
+    /// # Errors
+    /// Itself, if it has not one part.
+    #[inline(always)]
+    pub fn into_part(mut self) -> Result<Part, Self> {
+        if self.parts.len() != 1 {
+            return Err(self);
+        }
+        self.close_window();
+        match self.parts.pop() {
+            Some(part) if !self.parts.spilled() => {
+                // Nothing is left in it that would have to be dropped.
+                std::mem::forget(self);
+                Ok(part)
+            }
+            Some(part) => Ok(part),
+            None => Err(self),
+        }
+    }
+
     /// Takes the first part out.
     #[inline]
     pub fn pop_part(&mut self) -> Option<Part> {

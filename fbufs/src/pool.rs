@@ -75,19 +75,23 @@ impl Free {
         if last.buffers() > 1 { last.split_to(1) } else { self.free.pop() }
     }
 
-    /// Takes adjacent buffers: as a rule, the run of so many that was freed last.
-    fn take_run(&mut self, buffers: usize) -> Option<Block> {
-        let fits = |run: &Block| run.buffers() == buffers;
-        if !self.free.last().is_some_and(fits) {
-            self.join();
-            let longer = self.free.iter().enumerate().filter(|(_, run)| run.buffers() >= buffers);
-            let (at, _) = longer.min_by_key(|(_, run)| run.buffers())?;
-            if !fits(&self.free[at]) {
-                return self.free[at].split_to(buffers);
-            }
-            return Some(self.free.remove(at));
-        }
-        self.free.pop()
+    /// Takes adjacent buffers for so many bytes: as a rule, the run of as many that was freed last.
+    #[inline(always)]
+    fn take_run(&mut self, bytes: usize) -> Option<Block> {
+        let fits = |run: &Block| {
+            let len = run.buffers() * self.buffer_bytes;
+            len >= bytes && len - bytes < self.buffer_bytes
+        };
+        if self.free.last().is_some_and(fits) { self.free.pop() } else { self.find_run(bytes) }
+    }
+
+    #[cold]
+    fn find_run(&mut self, bytes: usize) -> Option<Block> {
+        let buffers = bytes.div_ceil(self.buffer_bytes);
+        self.join();
+        let runs = self.free.iter().map(Block::buffers).enumerate();
+        let (at, found) = runs.filter(|(_, run)| *run >= buffers).min_by_key(|(_, run)| *run)?;
+        if found > buffers { self.free[at].split_to(buffers) } else { Some(self.free.remove(at)) }
     }
 
     /// Joins what is adjacent.
@@ -299,15 +303,21 @@ impl Pool {
         headroom.saturating_add(len) <= all + end
     }
 
-    /// Adjacent buffers of the largest class, for what does not fit into one.
-    #[inline]
+    /// Takes adjacent buffers of the largest class as one, for what fits into no single one. `None` where
+    /// no adjacent ones are free, or there are not as many: [`Pool::message`] makes a rope then.
+    ///
+    /// # Cost
+    /// As [`Pool::alloc`] where a run of the same length was freed last; else the free buffers of that
+    /// class are sorted.
+    #[inline(always)]
+    pub fn alloc_adjacent(&mut self, len: usize) -> Option<FbufMut> {
+        self.alloc_run(0, len)
+    }
+
+    #[inline(always)]
     fn alloc_run(&mut self, headroom: usize, len: usize) -> Option<FbufMut> {
-        let class = self.classes.last_mut()?;
-        let buffers = headroom.saturating_add(len).div_ceil(class.buffer_bytes);
-        if buffers > class.blocks.count() {
-            return None;
-        }
-        class.take_run(buffers).map(|run| FbufMut::new(run, headroom, len))
+        let run = self.classes.last_mut()?.take_run(headroom.saturating_add(len))?;
+        Some(FbufMut::new(run, headroom, len))
     }
 
     /// Takes back what was dropped since the last allocation.

@@ -193,3 +193,17 @@ fn a_run_is_secured_in_as_many_parts_as_there_is_room_for() {
     drop((between, message));
     assert_eq!(pool.free(), TOTAL);
 }
+
+#[test]
+fn adjacent_buffers_are_one_that_is_written_and_shared() {
+    let mut pool = region();
+    let mut fbuf = pool.alloc_adjacent(TWO).expect("they are free");
+    fbuf.copy_from_slice(&count(TWO));
+    let fbuf = fbuf.freeze();
+    assert_eq!(fbuf.slice(LARGEST.0 - 1..TWO).expect("within")[..], count(TWO)[LARGEST.0 - 1..]);
+    assert!(pool.alloc_adjacent(TWO).is_none(), "one is left");
+    assert!(pool.alloc_adjacent(2 * ALL).is_none());
+    drop(fbuf);
+    assert_eq!(pool.free(), TOTAL);
+    assert_eq!(pool.alloc_adjacent(10).expect("they are free").len(), 10);
+}

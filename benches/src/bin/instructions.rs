@@ -119,13 +119,13 @@ fn hand_off(count: u32) -> Done {
     })
 }
 
-/// The same with a message of adjacent buffers, and the last delivery given back by the next.
+/// The same with adjacent buffers, given back by receiving the next.
 fn adjacent(count: u32) -> Done {
     let (mut endpoint, _, mut channel) = join()?;
     let mut delivery = Delivery::default();
     measured(count, |number| {
-        let message = channel.message(0, 16 << 20, |_| {})?;
-        if !matches!(channel.try_send_message(0, message, &number.to_ne_bytes())?, Offer::Taken) {
+        let fbuf = channel.alloc_adjacent(16 << 20).ok_or("no buffers are free")?.freeze();
+        if !matches!(channel.try_send_fbuf(0, fbuf, &number.to_ne_bytes())?, Offer::Taken) {
             return Err("the queue is full".into());
         }
         endpoint.recv_into(&mut delivery);

@@ -190,19 +190,17 @@ impl Channel {
     pub fn try_send_message(
         &mut self,
         tag: u16,
-        mut message: Message,
+        message: Message,
         inline: &[u8],
     ) -> Result<Offer<Message>, SendError> {
         self.pass_back();
-        if let [_] = message.parts()
-            && let Some(part) = message.pop_part()
-        {
-            return Ok(match self.try_send_part(tag, part, inline)? {
+        match message.into_part() {
+            Ok(part) => Ok(match self.try_send_part(tag, part, inline)? {
                 Offer::Full(part) => Offer::Full(part.into()),
                 Offer::Taken => Offer::Taken,
-            });
+            }),
+            Err(rope) => self.try_send_rope(tag, rope, inline),
         }
-        self.try_send_rope(tag, message, inline)
     }
 
     #[inline(never)]
@@ -374,6 +372,18 @@ impl Channel {
             AllocError::TooLarge { .. } => self.counters.add(Counter::TooLarge, 1),
             _ => self.counters.add(Counter::NoBuffer, 1),
         }
+    }
+
+    /// Takes adjacent buffers of this side's pool as one, as [`Pool::alloc_adjacent`] does.
+    ///
+    /// # Cost
+    /// As [`Channel::alloc`].
+    #[inline(always)]
+    pub fn alloc_adjacent(&mut self, len: usize) -> Option<FbufMut> {
+        if self.pool.is_low(len) {
+            self.collect();
+        }
+        self.pool.alloc_adjacent(len)
     }
 
     /// A message of `len` bytes in buffers of this side's pool, as [`Pool::message`] makes it.

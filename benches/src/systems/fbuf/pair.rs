@@ -1,6 +1,6 @@
 //! Two domains: each hands the other a buffer of its own, and gives the other's back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use unet::{
     AllocError, Channel, ConnectOptions, Delivery, FbufMut, Message, Offer, Pool, SendError,
@@ -63,12 +63,16 @@ impl Parcel {
 
     #[inline(always)]
     fn send(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
-        if matches!(self.shape, Shape::Run | Shape::Rope) {
-            return self.send_several(channel, sequence);
-        }
-        let fbuf = match channel.alloc(self.bytes) {
-            Ok(fbuf) => fbuf,
-            Err(error) => wait_for_buffer(channel, self.bytes, error)?,
+        let fbuf = match self.shape {
+            Shape::Rope => return self.send_rope(channel, sequence),
+            Shape::Run => match channel.alloc_adjacent(self.bytes) {
+                Some(fbuf) => fbuf,
+                None => wait_for_run(channel, self.bytes)?,
+            },
+            Shape::Buffer | Shape::Guarded => match channel.alloc(self.bytes) {
+                Ok(fbuf) => fbuf,
+                Err(error) => wait_for_buffer(channel, self.bytes, error)?,
+            },
         };
         if self.shape == Shape::Guarded {
             return send_guarded(channel, fbuf, sequence);
@@ -77,13 +81,9 @@ impl Parcel {
     }
 
     #[inline(never)]
-    fn send_several(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
+    fn send_rope(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
         let message = loop {
-            let message = match self.shape {
-                Shape::Rope => rope(channel.pool_mut(), self.bytes),
-                _ => channel.message(0, self.bytes, |_| {}),
-            };
-            match message {
+            match rope(channel.pool_mut(), self.bytes) {
                 Ok(message) => break message,
                 Err(AllocError::Exhausted) if channel.closed().is_none() => std::hint::spin_loop(),
                 Err(error) => return Err(failed("allocating", &error)),
@@ -116,6 +116,18 @@ fn send_guarded(channel: &mut Channel, fbuf: FbufMut, sequence: u64) -> Result<(
         Err(SendError::Closed(reason)) => Err(closed(reason)),
         Err(error) => Err(failed("guarding", &error)),
     }
+}
+
+#[cold]
+fn wait_for_run(channel: &mut Channel, bytes: usize) -> Result<FbufMut, Fault> {
+    let deadline = Instant::now() + PATIENCE;
+    while channel.closed().is_none() && Instant::now() < deadline {
+        channel.lent();
+        if let Some(fbuf) = channel.alloc_adjacent(bytes) {
+            return Ok(fbuf);
+        }
+    }
+    channel.closed().map_or(Err(Fault::Silent), |reason| Err(closed(reason)))
 }
 
 #[cold]
