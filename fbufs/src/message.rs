@@ -12,7 +12,8 @@ use crate::{AllocError, Fbuf, FbufMut, PeerFbuf, Pool, ReadError, SecureError};
 /// most headroom of a buffer that [`Message::push_with`] takes for a header. Longer ones are pushed too:
 /// what bounds them is the headroom, or the pool's largest buffer.
 pub const MAX_HEADER: usize = 256;
-/// How many parts a message has at most, so that one cannot be made of crumbs without end.
+/// How many parts a message that is handed over has at most, so that nobody receives one of crumbs
+/// without end.
 pub const MAX_PARTS: usize = 256;
 
 /// Bytes of a volatile part that are read at a time.
