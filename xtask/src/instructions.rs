@@ -57,26 +57,12 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 }
 
 /// The instructions of a whole run.
-///
-/// valgrind takes the vDSO out of the program's memory but not out of what the kernel told it, and
-/// rustix looks there: one run in four or so ends at its start. It is begun again.
 fn count(program: &Path, what: &str, operations: u32) -> Result<u64> {
-    const ATTEMPTS: u32 = 12;
-    let run = || {
-        let mut valgrind = Command::new("valgrind");
-        valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--log-fd=1"]);
-        valgrind.arg(format!("--toggle-collect={LOOP}"));
-        valgrind.arg(program).args([what, &operations.to_string()]);
-        collected(&process::capture(&mut valgrind, LIMIT)?.stdout)
-    };
-    let mut counted = run();
-    for _ in 1..ATTEMPTS {
-        if counted.is_ok() {
-            break;
-        }
-        counted = run();
-    }
-    counted
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--log-fd=1"]);
+    valgrind.arg(format!("--toggle-collect={LOOP}"));
+    valgrind.arg(program).args([what, &operations.to_string()]);
+    collected(&process::capture(&mut valgrind, LIMIT)?.stdout)
 }
 
 /// Reads callgrind's last words: `==123== Collected : 4567`.
