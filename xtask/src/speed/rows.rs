@@ -75,6 +75,21 @@ pub struct Row {
     pub must: Bound,
 }
 
+/// A hop that costs what one of 4 KiB does, whatever its size.
+const fn flat(what: &'static str, system: &'static str, bytes: u64) -> Row {
+    let figure =
+        Figure::Means(payload("hop", system, bytes), payload("hop", "fbuf/volatile", 4 << 10));
+    let limit = Bound::AtMost(1.2);
+    Row { what, figure, unit: "× hop of 4 KiB", aim: limit, must: limit }
+}
+
+/// A hop that costs little more than one of a message in a slot.
+const fn near(what: &'static str, system: &'static str, bytes: u64) -> Row {
+    let figure = Figure::Means(payload("hop", system, bytes), payload("hop", "unet", 8));
+    let limit = Bound::AtMost(1.5);
+    Row { what, figure, unit: "× half of 8 B", aim: limit, must: limit }
+}
+
 const FLOORS: &str = "× floor";
 
 pub const ROWS: &[Row] = &[
@@ -156,77 +171,15 @@ pub const ROWS: &[Row] = &[
         aim: Bound::AtMost(2.0),
         must: Bound::Explain,
     },
-    Row {
-        what: "hop of 64 KiB",
-        figure: Figure::Means(
-            payload("hop", "fbuf/volatile", 65536),
-            payload("hop", "fbuf/volatile", 4096),
-        ),
-        unit: "× hop of 4 KiB",
-        aim: Bound::AtMost(1.2),
-        must: Bound::AtMost(1.2),
-    },
-    Row {
-        what: "hop of 1 MiB",
-        figure: Figure::Means(
-            payload("hop", "fbuf/volatile", 1048576),
-            payload("hop", "fbuf/volatile", 4096),
-        ),
-        unit: "× hop of 4 KiB",
-        aim: Bound::AtMost(1.2),
-        must: Bound::AtMost(1.2),
-    },
-    Row {
-        what: "hop of 4 MiB",
-        figure: Figure::Means(
-            payload("hop", "fbuf/volatile", 4194304),
-            payload("hop", "fbuf/volatile", 4096),
-        ),
-        unit: "× hop of 4 KiB",
-        aim: Bound::AtMost(1.2),
-        must: Bound::AtMost(1.2),
-    },
-    Row {
-        what: "hop of 16 MiB",
-        figure: Figure::Means(
-            payload("hop", "fbuf/volatile", 16777216),
-            payload("hop", "fbuf/volatile", 4096),
-        ),
-        unit: "× hop of 4 KiB",
-        aim: Bound::AtMost(1.2),
-        must: Bound::AtMost(1.2),
-    },
-    Row {
-        what: "hop of 16 MiB in four parts",
-        figure: Figure::Means(
-            payload("hop", "fbuf/rope", 16777216),
-            payload("hop", "fbuf/volatile", 4096),
-        ),
-        unit: "× hop of 4 KiB",
-        aim: Bound::AtMost(1.2),
-        must: Bound::Explain,
-    },
-    Row {
-        what: "hop of 4 KiB",
-        figure: Figure::Means(payload("hop", "fbuf/volatile", 4096), payload("hop", "unet", 8)),
-        unit: "× half of 8 B",
-        aim: Bound::AtMost(1.5),
-        must: Bound::AtMost(1.5),
-    },
-    Row {
-        what: "hop of 1 MiB",
-        figure: Figure::Means(payload("hop", "fbuf/volatile", 1048576), payload("hop", "unet", 8)),
-        unit: "× half of 8 B",
-        aim: Bound::AtMost(1.5),
-        must: Bound::AtMost(1.5),
-    },
-    Row {
-        what: "hop of 16 MiB",
-        figure: Figure::Means(payload("hop", "fbuf/volatile", 16777216), payload("hop", "unet", 8)),
-        unit: "× half of 8 B",
-        aim: Bound::AtMost(1.5),
-        must: Bound::AtMost(1.5),
-    },
+    flat("hop of 64 KiB", "fbuf/volatile", 64 << 10),
+    flat("hop of 1 MiB", "fbuf/volatile", 1 << 20),
+    flat("hop of 4 MiB", "fbuf/volatile", 4 << 20),
+    flat("hop of 16 MiB, adjacent buffers", "fbuf/volatile", 16 << 20),
+    flat("hop of 16 MiB, rope", "fbuf/rope", 16 << 20),
+    near("hop of 4 KiB", "fbuf/volatile", 4 << 10),
+    near("hop of 1 MiB", "fbuf/volatile", 1 << 20),
+    near("hop of 16 MiB, adjacent buffers", "fbuf/volatile", 16 << 20),
+    near("hop of 16 MiB, rope", "fbuf/rope", 16 << 20),
     Row {
         what: "copies per hop, 1 MiB",
         figure: Figure::Copied(payload("hop", "fbuf/volatile", 1048576)),
