@@ -1,12 +1,16 @@
 //! A message: a rope of buffer parts to which layers push and from which they pop headers.
 
-use std::cell::OnceCell;
-use std::io::IoSlice;
+mod part;
+mod reading;
 
-use bytes::Buf;
+use std::cell::OnceCell;
+
 use smallvec::SmallVec;
 
-use crate::{AllocError, Fbuf, FbufMut, PeerFbuf, Pool, ReadError, SecureError};
+pub use part::Part;
+use reading::Window;
+
+use crate::{AllocError, Fbuf, FbufMut, PeerFbuf, Pool, ReadError};
 
 /// The longest header that is popped or peeked at without being counted as a copy of payload, and the
 /// most headroom of a buffer that [`Message::push_with`] takes for a header. Longer ones are pushed too:
@@ -16,93 +20,13 @@ pub const MAX_HEADER: usize = 256;
 /// without end.
 pub const MAX_PARTS: usize = 256;
 
-/// Bytes of a volatile part that are read at a time.
-const WINDOW: usize = 1024;
-
 /// Parts for which a message needs no memory of its own: as many as a slot names.
 const INLINE: usize = 3;
-
-/// The beginning of a volatile part, copied out.
-struct Window {
-    len: usize,
-    bytes: [u8; WINDOW],
-}
 
 /// Why a header was not pushed in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no headroom: allocate the message with more, or push with a pool")]
 pub struct NoHeadroom;
-
-/// A part of a message: of this process's own buffers, or of another domain's.
-#[derive(Clone, Debug)]
-pub enum Part {
-    /// Nobody else can change it.
-    Own(Fbuf),
-    /// Volatile.
-    Peer(PeerFbuf),
-}
-
-impl Part {
-    /// How many bytes it has.
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Own(fbuf) => fbuf.len_fast(),
-            Self::Peer(fbuf) => fbuf.len(),
-        }
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    #[inline(always)]
-    pub(crate) fn place(&self) -> (u32, u32) {
-        match self {
-            Self::Own(fbuf) => fbuf.place(),
-            Self::Peer(fbuf) => fbuf.place(),
-        }
-    }
-
-    #[inline(always)]
-    fn advance(&mut self, count: usize) {
-        match self {
-            Self::Own(fbuf) => fbuf.advance(count),
-            Self::Peer(fbuf) => fbuf.advance(count),
-        }
-    }
-
-    /// Whether nothing is left of it once so many bytes are skipped. What is left of an own part is its
-    /// headroom.
-    #[inline(always)]
-    fn is_used_up_by(&self, count: usize) -> bool {
-        match self {
-            Self::Own(fbuf) => fbuf.len_fast() < count,
-            Self::Peer(fbuf) => fbuf.len() <= count,
-        }
-    }
-
-    #[inline(always)]
-    fn keep(&mut self, len: usize) {
-        match self {
-            Self::Own(fbuf) => fbuf.keep(len),
-            Self::Peer(fbuf) => fbuf.keep(len),
-        }
-    }
-
-    #[inline(always)]
-    fn copy_to(&self, offset: usize, to: &mut [u8]) -> Result<(), ReadError> {
-        match self {
-            Self::Own(fbuf) => {
-                let bytes = fbuf.get(offset..).and_then(|rest| rest.get(..to.len()));
-                to.copy_from_slice(bytes.ok_or(ReadError::OutOfRange)?);
-                Ok(())
-            }
-            Self::Peer(fbuf) => fbuf.copy_to(offset, to),
-        }
-    }
-}
 
 /// A rope of buffer parts. Headers are pushed and popped, pieces split off and appended, all without
 /// moving payload; clones share the buffers.
@@ -117,7 +41,7 @@ impl Part {
 pub struct Message {
     parts: SmallVec<[Part; INLINE]>,
     len: usize,
-    /// What [`Buf::chunk`] shows of a volatile part in front.
+    /// What [`bytes::Buf::chunk`] shows of a volatile part in front.
     window: OnceCell<Box<Window>>,
 }
 
@@ -424,130 +348,6 @@ impl Message {
         self.parts.clear();
         self.len = 0;
     }
-
-    /// Passes all bytes to `each`, in order and in pieces: own parts as they stand, volatile ones by
-    /// way of a private window of 1 KiB. What `each` made of them is not to be used if this fails.
-    ///
-    /// # Errors
-    /// [`ReadError::Revoked`].
-    ///
-    /// # Cost
-    /// For volatile parts, a copy into memory that is in the first cache; it is no copy of the payload
-    /// that anybody keeps, and is not counted as one.
-    pub fn for_each_chunk(&self, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
-        for part in &self.parts {
-            match part {
-                Part::Own(fbuf) => each(fbuf),
-                Part::Peer(fbuf) => {
-                    let mut window = [0u8; WINDOW];
-                    let mut at = 0;
-                    while at < fbuf.len() {
-                        let piece = (fbuf.len() - at).min(WINDOW);
-                        fbuf.copy_to(at, &mut window[..piece])?;
-                        each(&window[..piece]);
-                        at += piece;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Its bytes as slices for vectored output; `None` where a part is volatile: secure it first.
-    pub fn io_slices(&self) -> Option<impl Iterator<Item = IoSlice<'_>>> {
-        let slice = |part: &'_ Part| matches!(part, Part::Own(_));
-        self.parts.iter().all(slice).then(|| {
-            self.parts.iter().filter_map(|part| match part {
-                Part::Own(fbuf) => Some(IoSlice::new(fbuf)),
-                Part::Peer(_) => None,
-            })
-        })
-    }
-
-    /// Whether a part of it may be changed by another domain.
-    pub fn is_volatile(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Peer(_)))
-    }
-
-    /// Whether the originator of a part has taken it back.
-    pub fn is_revoked(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Peer(fbuf) if fbuf.is_revoked()))
-    }
-
-    /// Replaces volatile parts by copies in buffers of this process, which nobody else can change; what
-    /// is given back is how many bytes that were.
-    ///
-    /// # Errors
-    /// [`SecureError`]; the parts that were not copied are still volatile.
-    ///
-    /// # Cost
-    /// One copy of the volatile parts.
-    pub fn secure(&mut self, pool: &mut Pool) -> Result<usize, SecureError> {
-        self.close_window();
-        let (mut at, mut copied) = (0, 0);
-        while let Some(part) = self.parts.get_mut(at) {
-            if let Part::Peer(fbuf) = part {
-                copied += fbuf.len();
-                if fbuf.len() > pool.largest() {
-                    at += self.secure_in_parts(at, pool)?;
-                    continue;
-                }
-                *part = Part::Own(fbuf.secure(pool)?);
-            }
-            at += 1;
-        }
-        Ok(copied)
-    }
-
-    /// Replaces a volatile part that no buffer of the pool is large enough for; by how many parts.
-    #[cold]
-    fn secure_in_parts(&mut self, at: usize, pool: &mut Pool) -> Result<usize, SecureError> {
-        let Some(Part::Peer(fbuf)) = self.parts.get(at) else { return Ok(1) };
-        let (mut done, mut read) = (0, Ok(()));
-        let secured = pool.message(0, fbuf.len(), |piece| {
-            read = read.and_then(|()| fbuf.copy_to(done, piece));
-            done += piece.len();
-        })?;
-        read?;
-        pool.count_copy(done);
-        let parts = secured.parts.len();
-        self.parts.remove(at);
-        self.parts.insert_many(at, secured.parts);
-        Ok(parts)
-    }
-
-    /// A private copy of all bytes.
-    ///
-    /// # Errors
-    /// [`ReadError::Revoked`].
-    ///
-    /// # Cost
-    /// One allocation and one copy.
-    pub fn to_vec(&self) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = vec![0; self.len];
-        self.peek(0, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    #[inline(always)]
-    fn close_window(&mut self) {
-        if self.window.get().is_some() {
-            self.window.take();
-        }
-    }
-
-    #[cold]
-    fn open_window(&self, fbuf: &PeerFbuf) -> &[u8] {
-        let window = self.window.get_or_init(|| {
-            let mut window = Box::new(Window { len: fbuf.len().min(WINDOW), bytes: [0; WINDOW] });
-            let len = window.len;
-            if fbuf.copy_to(0, &mut window.bytes[..len]).is_err() {
-                window.bytes.fill(0);
-            }
-            window
-        });
-        &window.bytes[..window.len]
-    }
 }
 
 impl Clone for Message {
@@ -588,41 +388,5 @@ impl From<Fbuf> for Message {
 impl From<PeerFbuf> for Message {
     fn from(fbuf: PeerFbuf) -> Self {
         Part::Peer(fbuf).into()
-    }
-}
-
-impl Buf for Message {
-    fn remaining(&self) -> usize {
-        self.len
-    }
-
-    fn chunk(&self) -> &[u8] {
-        match self.parts.iter().find(|part| !part.is_empty()) {
-            None => &[],
-            Some(Part::Own(fbuf)) => fbuf,
-            Some(Part::Peer(fbuf)) => self.open_window(fbuf),
-        }
-    }
-
-    fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
-        let stable = self.parts.iter().map_while(|part| match part {
-            Part::Own(fbuf) => Some(&**fbuf),
-            Part::Peer(_) => None,
-        });
-        let mut filled = 0;
-        for (slot, bytes) in to.iter_mut().zip(stable.filter(|bytes| !bytes.is_empty())) {
-            *slot = IoSlice::new(bytes);
-            filled += 1;
-        }
-        if filled == 0 && !self.is_empty() && !to.is_empty() {
-            to[0] = IoSlice::new(self.chunk());
-            filled = 1;
-        }
-        filled
-    }
-
-    fn advance(&mut self, count: usize) {
-        assert!(count <= self.len, "cannot advance past the end of the message");
-        self.skip(count);
     }
 }

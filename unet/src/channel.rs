@@ -98,11 +98,13 @@ pub(crate) struct Parts {
 
 /// One side of a channel. Owned by one thread; dropping it closes the channel.
 ///
-/// Who passes messages on holds the channel that they go out by in an [`crate::Endpoint`], or looks at it
-/// now and then, by receiving or by [`Channel::lent`]: what comes back there goes back to the domains
-/// before this one then. Where it sleeps for what comes in by one channel while what it passed on comes back
-/// by another that stands alone, its originator waits until it wakes. Closing takes back what the peer still holds: who has sent in buffers of a pool
-/// of its own waits until nothing is lent, or the last messages read as revoked.
+/// Who passes messages on holds the channel that they go out by in an [`crate::Endpoint`], or looks at
+/// it now and then, by receiving or by [`Channel::lent`]: what comes back there goes back to the domains
+/// before this one then. Where it sleeps for what comes in by one channel while what it passed on comes
+/// back by another that stands alone, its originator waits until it wakes.
+///
+/// Closing takes back what the peer still holds: who has sent in buffers of a pool of its own waits until
+/// nothing is lent, or the last messages read as revoked.
 pub struct Channel {
     producer: Producer,
     consumer: Consumer,
