@@ -46,6 +46,30 @@ impl FbufMut {
     pub fn headroom(&self) -> usize {
         self.start as usize
     }
+
+    /// Its number among the buffers of its class, in the order of their addresses.
+    #[inline(always)]
+    pub fn number(&self) -> usize {
+        self.block.index()
+    }
+
+    /// How many bytes the buffer has, whichever part of them counts.
+    #[inline(always)]
+    pub fn capacity(&self) -> usize {
+        self.block.len()
+    }
+
+    /// Chooses the part of the buffer that counts, as when a device has written there. `false`, and
+    /// nothing changes, if it is outside.
+    #[inline(always)]
+    #[must_use]
+    pub fn set_range(&mut self, range: Range<usize>) -> bool {
+        let fits = range.start <= range.end && range.end <= self.capacity();
+        if fits {
+            (self.start, self.end) = (range.start as u32, range.end as u32);
+        }
+        fits
+    }
 }
 
 impl Fbuf {
@@ -97,6 +121,18 @@ impl Fbuf {
         }
     }
 
+    /// The number of its buffer among those of its class, in the order of their addresses.
+    #[inline(always)]
+    pub fn number(&self) -> usize {
+        self.block.index()
+    }
+
+    /// Which part of its buffer it is.
+    #[inline(always)]
+    pub fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
     /// Where it begins in its buffer, and how many bytes it has.
     #[inline(always)]
     pub(crate) fn place(&self) -> (u32, u32) {
@@ -133,7 +169,7 @@ impl Fbuf {
 
     /// Bytes that a header could be written to: none where others share the buffer.
     #[inline(always)]
-    pub(crate) fn headroom(&self) -> usize {
+    pub fn headroom(&self) -> usize {
         if self.block.is_unique() { self.start as usize } else { 0 }
     }
 
@@ -153,7 +189,8 @@ impl Fbuf {
 
     /// Writes a header before it, in place. `false`, and nothing written, without headroom.
     #[inline(always)]
-    pub(crate) fn push(&mut self, header: &[u8]) -> bool {
+    #[must_use]
+    pub fn push(&mut self, header: &[u8]) -> bool {
         let Some(start) = (self.start as usize).checked_sub(header.len()) else { return false };
         let Some(bytes) = self.block.get_mut() else { return false };
         let Some(room) = bytes.get_mut(start..start + header.len()) else { return false };

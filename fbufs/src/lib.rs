@@ -50,5 +50,5 @@ pub use holdings::{Holdings, PeerFbuf, ReadError, SecureError};
 pub use leases::{Leases, LendError, MAX_LEASES, Quota};
 pub use message::{MAX_HEADER, MAX_PARTS, Message, NoHeadroom, Part};
 pub use path::{MAX_REGIONS, Path, PathError};
-pub use pool::{AllocError, Pool, PoolOptions};
+pub use pool::{AllocError, Pool, PoolOptions, RegisteredMemory};
 pub use segment::geometry::{Class, DEFAULT_CLASSES, MAX_CLASSES};

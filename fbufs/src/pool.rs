@@ -102,6 +102,20 @@ impl Free {
     }
 }
 
+/// Where the buffers of a pool of one class lie, one beside the other: what a driver tells its device.
+///
+/// The device may read and write a buffer while the driver holds its handle, and no longer: a driver ends
+/// the device's access before it lets go of handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisteredMemory {
+    /// The first buffer's address, at the beginning of a page.
+    pub address: usize,
+    /// Bytes of each buffer.
+    pub buffer_bytes: usize,
+    /// How many there are.
+    pub buffers: usize,
+}
+
 /// Buffers of this process, divided into size classes. The buffer that was freed last is taken first,
 /// while it is still in the cache.
 ///
@@ -340,6 +354,22 @@ impl Pool {
         if let (Some(class), Ok(block)) = (class, block.try_unshare()) {
             class.free.push(block);
         }
+    }
+
+    /// Where the buffers lie, if all are of one class: to be registered with a device.
+    pub fn memory(&self) -> Option<RegisteredMemory> {
+        let [class] = &self.classes[..] else { return None };
+        Some(RegisteredMemory {
+            address: class.blocks.address().as_ptr() as usize,
+            buffer_bytes: class.buffer_bytes,
+            buffers: class.blocks.count(),
+        })
+    }
+
+    /// Whether a buffer is one of this pool's.
+    #[inline(always)]
+    pub fn owns(&self, fbuf: &Fbuf) -> bool {
+        self.classes.iter().any(|class| Arc::ptr_eq(fbuf.block().region(), &class.blocks))
     }
 
     /// How many buffers are free.

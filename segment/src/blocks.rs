@@ -15,6 +15,7 @@
 //!    so who holds the only one and reads 0 is alone with it.
 
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -130,6 +131,12 @@ impl Blocks {
     #[inline(always)]
     pub fn buffer_bytes(&self) -> usize {
         self.buffer_bytes
+    }
+
+    /// Where the first buffer begins: to be registered with a device, which then reads and writes the
+    /// buffers whose tokens its driver holds, and no others.
+    pub fn address(&self) -> NonNull<u8> {
+        self.memory.base()
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ use segment::memory::CreateError;
 use segment::wait::{Pulse, Wait};
 
 use crate::channel::{Channel, CloseReason};
+use crate::device::OpenError;
 use crate::handshake::{AcceptError, ConnectError, ConnectOptions, ListenOptions, connect};
 use crate::incoming::Incoming;
 use crate::listening::Listening;
@@ -96,6 +97,9 @@ pub enum ListenError {
     /// The name could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The network's device could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The geometry is out of its bounds.
     #[error("the geometry of the channels is out of its bounds")]
     Geometry,
@@ -191,7 +195,7 @@ impl Endpoint {
         if !options.channel.geometry.is_valid() {
             return Err(ListenError::Geometry);
         }
-        let Address::Shm(name) = address;
+        let Address::Shm(name) = address else { return Err(OpenError::NoDriver.into()) };
         let listener = Listener::bind(name)?;
         self.listening.add(listener, options, &self.readiness).map_err(ListenError::Kernel)
     }

@@ -28,6 +28,7 @@ use segment::peer::Liveness;
 use segment::wait::Wait;
 
 use crate::channel::{Channel, Parts};
+use crate::device::OpenError;
 use crate::{Address, Policy};
 
 /// The sender of this frame orders its sleep by membarrier, and may be interrupted by the peer's.
@@ -176,6 +177,9 @@ pub enum ConnectError {
     /// This side's segment could not be made.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// The network's device could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// More private bytes than there is room for.
     #[error("at most {MAX_PRIVATE} private bytes can be sent with a connection")]
     PrivateTooLarge,
@@ -216,7 +220,7 @@ pub enum AcceptError {
 }
 
 pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Channel, ConnectError> {
-    let Address::Shm(name) = address;
+    let Address::Shm(name) = address else { return Err(OpenError::NoDriver.into()) };
     // `None` is farther away than any clock goes.
     let deadline = Instant::now().checked_add(options.timeout);
     failpoint::hit("connect.1-named");

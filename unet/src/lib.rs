@@ -42,6 +42,7 @@
 mod address;
 mod channel;
 mod delivery;
+pub mod device;
 mod endpoint;
 mod handshake;
 mod incoming;
@@ -49,7 +50,7 @@ mod listening;
 mod policy;
 mod readiness;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, NetworkAddress};
 pub use channel::{Channel, CloseReason, Offer, SendError};
 pub use delivery::{Delivery, MAX_INLINE, MAX_INLINE_WITH_FBUF};
 pub use endpoint::{
