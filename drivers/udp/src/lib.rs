@@ -1,0 +1,1 @@
+//! The kernel's UDP as a device: needs nothing but a socket.
