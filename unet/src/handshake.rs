@@ -333,7 +333,7 @@ fn await_welcome(
 
 #[cfg(test)]
 #[path = "../../segment/src/book.rs"]
-mod book;
+pub(crate) mod book;
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,7 @@ mod incoming;
 mod listening;
 mod policy;
 mod readiness;
+pub mod wire;
 
 pub use address::{Address, AddressError, NetworkAddress};
 pub use channel::{Channel, CloseReason, Offer, SendError};
