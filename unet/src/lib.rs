@@ -47,6 +47,8 @@ mod endpoint;
 mod handshake;
 mod incoming;
 mod listening;
+mod local;
+mod network;
 mod policy;
 mod readiness;
 pub mod wire;
@@ -65,6 +67,7 @@ pub use handshake::{
     AcceptError, ChannelOptions, ConnectError, ConnectOptions, ListenOptions, Refusal,
 };
 pub use incoming::Incoming;
+pub use network::{Checksum, LinkStatus, NetworkOptions};
 pub use policy::Policy;
 pub use segment::counters::{Counter, Counters, Snapshot};
 pub use segment::geometry::{Class, Geometry};
