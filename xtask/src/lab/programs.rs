@@ -143,8 +143,8 @@ impl Tested {
         }
         let names: Vec<&str> = other.iter().map(|program| program.name.as_str()).collect();
         Ok(Done::Skipped(format!(
-            "{note}; {} left out: AF_XDP and BPF need the rights of root outside any user \
-             namespace; run it as root",
+            "{} wants the rights of root outside any user namespace, which AF_XDP and BPF need: run \
+             this as root (the rest: {note})",
             names.join(", ")
         )))
     }
