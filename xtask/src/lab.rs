@@ -24,6 +24,7 @@ mod capture;
 mod hosts;
 mod private;
 mod programs;
+mod shape;
 mod tap;
 mod tools;
 mod trial;
@@ -36,8 +37,8 @@ use anyhow::{Result, bail};
 
 use crate::process::Said;
 use crate::steps::{Context, Done};
-use hosts::Shape;
 use private::Entrance;
+use shape::Shape;
 
 #[derive(clap::Args)]
 pub struct Args {

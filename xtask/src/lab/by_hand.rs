@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::geteuid;
 
-use super::hosts::{self, Shape, Up, addresses, attempt, link, place};
+use super::hosts::{self, Up, attempt};
+use super::shape::{Shape, addresses, everything, link, place};
 
 /// Makes the lab, unless it is there.
 pub fn up(shape: &Shape) -> Result<()> {
@@ -23,7 +24,7 @@ pub fn up(shape: &Shape) -> Result<()> {
 /// Removes the lab.
 pub fn down() -> Result<()> {
     privileged()?;
-    let there: Vec<_> = hosts::everything().map(|host| (processes(&host), host)).collect();
+    let there: Vec<_> = everything().map(|host| (processes(&host), host)).collect();
     let removed = hosts::down()?;
     match removed.as_slice() {
         [] => println!("there is no lab"),

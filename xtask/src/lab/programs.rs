@@ -21,8 +21,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use serde_json::Value;
 
-use super::hosts::{Shape, up};
+use super::hosts::up;
 use super::private::{Entrance, furnish};
+use super::shape::Shape;
 use crate::process::{Tally, capture, run};
 use crate::steps::Done;
 use crate::test::{LIMIT, passed, some_tests};

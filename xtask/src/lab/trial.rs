@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::hosts::{self, Shape, Up, addresses, device, down, place, up};
+use super::hosts::{self, Up, device, down, up};
 use super::private::Entrance;
+use super::shape::{Shape, addresses, link, place};
 use super::tools::passed;
 use super::{count, private};
 use crate::process;
@@ -152,10 +153,7 @@ fn reached(shape: &Shape) -> Result<()> {
                 let said = ping(shape.mtu - headers, "-c 5 -i 0.01 -W 2")?;
                 ensure!(said.contains(" 5 received"), "{host} does not reach {address}:\n{said}");
                 let known = hosts::run(&format!("ip -n {host} neighbour show {address}"))?;
-                ensure!(
-                    known.contains(&hosts::link(to)),
-                    "{host} has not found {address}: {known}"
-                );
+                ensure!(known.contains(&link(to)), "{host} has not found {address}: {known}");
                 let longer = ping(shape.mtu - headers + 1, "-c 1 -W 0.1");
                 ensure!(longer.is_err(), "{host} sends {address} more than the MTU");
                 passed(&format!("{host} finds {address}, by packets of {} bytes", shape.mtu));
