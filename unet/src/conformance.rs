@@ -155,6 +155,11 @@ impl Allowed {
     pub fn nothing(self) -> bool {
         self == Self::default()
     }
+
+    /// Whether as many as were sent need not be handed over: a device drops what is damaged, if it notices.
+    fn miscarriage(self) -> bool {
+        self.loss || self.duplicates || self.corruption
+    }
 }
 
 type Behaviour<B> = (&'static str, fn(&mut B) -> Outcome);

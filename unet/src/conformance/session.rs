@@ -319,7 +319,7 @@ impl<'b, B: Bench> Session<'b, B> {
             }
             self.bench.idle();
             let missing = self.missing();
-            if self.bench.allowed().loss || self.bench.allowed().duplicates {
+            if self.bench.allowed().miscarriage() {
                 under_way = (missing.max(0) as u64) + self.a.waiting() as u64;
             }
             if Instant::now() > deadline {

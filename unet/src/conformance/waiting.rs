@@ -50,7 +50,7 @@ pub fn descriptor_at_rest<B: Bench>(bench: &mut B) -> Outcome {
 /// Something arrives after the device was armed, or just before: its descriptor becomes readable, or
 /// arming says so.
 pub fn descriptor_wakes<B: Bench>(bench: &mut B) -> Outcome {
-    if bench.allowed().loss {
+    if bench.allowed().loss || bench.allowed().corruption {
         return Ok(Verdict::LeftOut("the network may lose the packet that is waited for"));
     }
     let mut session = Session::open(bench)?;
