@@ -41,6 +41,8 @@
 
 mod address;
 mod channel;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod delivery;
 pub mod device;
 mod endpoint;
