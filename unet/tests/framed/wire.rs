@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use unet::device::{
-    Capabilities, Count, Device, DeviceError, Frames, Mode, Piece, Statistics,
-};
+use unet::device::{Capabilities, Count, Device, DeviceError, Frames, Mode, Piece, Statistics};
 use unet::{Class, Fbuf, FbufMut, Pool, PoolOptions};
 
 /// Its Ethernet address.
