@@ -82,6 +82,9 @@ impl Link {
     fn take_own_peers_word(&mut self, fields: Fields, body: &[u8]) -> bool {
         let channel = fields.channel;
         let Some(state) = self.state(channel) else { return false };
+        if matches!(fields.kind, Kind::Bye | Kind::Probe | Kind::Alive) {
+            state.reached(fields.sequence);
+        }
         match (fields.kind, state.phase) {
             (Kind::Welcome, Phase::Asking) => {
                 let Ok((name, private)) = Name::ref_from_prefix(body) else { return false };

@@ -254,6 +254,8 @@ impl Link {
         state.publish_totals();
         self.counters.absorb(&state.counters);
         self.counters.add(Counter::LostAtClose, lost);
+        // Its place may be another's soon.
+        self.outgoing.retain(|outgoing| outgoing.to != state.to);
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);
