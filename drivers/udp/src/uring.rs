@@ -194,7 +194,7 @@ impl Uring {
                 RECEIVE => {
                     self.receiving &= cqueue::more(entry.flags());
                     let port = &mut self.port;
-                    match arrival(&entry, port, &mut self.provided) {
+                    match arrival(entry.result(), entry.flags(), port, &mut self.provided) {
                         Ok(Some(received)) => self.arrived.push_back(received),
                         Ok(None) => {}
                         Err(errno) => {
@@ -205,7 +205,7 @@ impl Uring {
                 }
                 ROOM => (self.watching, self.port.blocked) = (false, false),
                 CANCEL => {}
-                _ => match self.sends.completed(&entry) {
+                mark => match self.sends.completed(mark, entry.result(), entry.flags()) {
                     Ok(None) => {}
                     Ok(Some(late)) => settle(&mut self.port, late, None),
                     Err(()) => self.port.counted.add(Count::Fault, 1),

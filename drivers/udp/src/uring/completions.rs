@@ -19,14 +19,15 @@ pub(crate) const HEADER: usize = 16;
 /// nothing was received.
 #[inline(always)]
 pub(crate) fn arrival(
-    entry: &cqueue::Entry,
+    result: i32,
+    flags: u32,
     port: &mut Port,
     provided: &mut Provided,
 ) -> Result<Option<Received>, Errno> {
-    let buffer = cqueue::buffer_select(entry.flags()).and_then(|place| provided.take(place));
-    let Ok(written) = usize::try_from(entry.result()) else {
+    let buffer = cqueue::buffer_select(flags).and_then(|place| provided.take(place));
+    let Ok(written) = usize::try_from(result) else {
         // Given back by being dropped, if there is one.
-        return Err(Errno::from_raw_os_error(-entry.result()));
+        return Err(Errno::from_raw_os_error(-result));
     };
     let Some(mut buffer) = buffer else {
         port.counted.add(Count::Fault, 1);
@@ -37,8 +38,8 @@ pub(crate) fn arrival(
         port.discard(buffer, Count::Fault);
         return Ok(None);
     }
-    let flags = u32::from_ne_bytes([buffer[12], buffer[13], buffer[14], buffer[15]]);
-    if flags & libc::MSG_TRUNC as u32 != 0 {
+    let told = u32::from_ne_bytes([buffer[12], buffer[13], buffer[14], buffer[15]]);
+    if told & libc::MSG_TRUNC as u32 != 0 {
         port.discard(buffer, Count::Truncated);
         return Ok(None);
     }
@@ -73,5 +74,52 @@ pub(crate) fn settle(port: &mut Port, outcome: Outcome, queue: Option<&mut VecDe
     }
     if let Some(fbuf) = fbuf {
         port.pool.recycle(fbuf);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::UdpOptions;
+
+    /// That a buffer was used, and which one.
+    fn of_buffer(place: u32) -> u32 {
+        1 | place << 16
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_have_written_is_a_fault() {
+        let options = UdpOptions { buffers: 8, buffer_bytes: 256, ..UdpOptions::default() };
+        let mut port = Port::open("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let mut provided = Provided::new(4).unwrap();
+        let mut faults = 0;
+        let cases = [
+            ("no buffer", 40, 0, true),
+            ("a buffer that it does not have", 40, of_buffer(9), true),
+            ("no room for the header", 15, of_buffer(0), true),
+            ("no room for the name", 31, of_buffer(0), true),
+            ("longer than the buffer", 257, of_buffer(0), true),
+            ("as long as can be", i32::MAX, of_buffer(0), true),
+            ("a sender without a family", 40, of_buffer(0), true),
+            ("a sender", 40, of_buffer(0), false),
+        ];
+        for (what, result, flags, is_fault) in cases {
+            let mut buffer = port.free_buffer().unwrap();
+            buffer.fill(0);
+            if !is_fault {
+                buffer[HEADER..HEADER + 2].copy_from_slice(&2_u16.to_ne_bytes());
+            }
+            provided.give(buffer);
+            let received = arrival(result, flags, &mut port, &mut provided).unwrap();
+            faults += u64::from(is_fault);
+            assert_eq!(received.is_none(), is_fault, "{what}");
+            assert_eq!(port.counted[Count::Fault], faults, "{what}");
+            if let Some(received) = received {
+                assert_eq!(received.piece.bytes.len(), 40 - HEADER - 16);
+            }
+            // Whatever was not taken, it gives back here.
+            (0..4).for_each(|place| drop(provided.take(place)));
+            assert_eq!(port.pool.free(), 8, "{what}");
+        }
     }
 }
