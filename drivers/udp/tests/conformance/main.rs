@@ -1,0 +1,38 @@
+//! The suite that every device passes, by both paths.
+
+mod boxed;
+#[path = "../devices/mod.rs"]
+mod devices;
+
+use boxed::Boxed;
+use devices::*;
+use driver_udp::Path;
+use unet::conformance::{self, Bench, OverDatagrams};
+
+by_both_paths!(every_behaviour_is_shown);
+
+struct Loopback {
+    path: Path,
+    at: &'static str,
+}
+
+impl Bench for Loopback {
+    type End = OverDatagrams<Boxed>;
+
+    fn pair(&mut self) -> Result<(Self::End, Self::End), String> {
+        let one = || {
+            let at = self.at.parse().map_err(|_| "an address".to_owned())?;
+            let opened = driver_udp::open(at, options(self.path));
+            opened.map(Boxed).map_err(|error| error.to_string())
+        };
+        Ok((OverDatagrams::new(one()?), OverDatagrams::new(one()?)))
+    }
+}
+
+fn every_behaviour_is_shown(path: Path) {
+    for at in [V4, V6] {
+        let report = conformance::datagrams(&mut Loopback { path, at });
+        println!("{report}");
+        assert!(report.is_ok());
+    }
+}
