@@ -62,7 +62,7 @@ impl<E: Carrier> Bench for OnNetwork<E> {
 
     fn idle(&mut self) {
         if self.real {
-            std::thread::sleep(Duration::from_micros(20));
+            return std::thread::sleep(Duration::from_micros(20));
         }
         self.network.advance(Duration::from_micros(20));
     }
