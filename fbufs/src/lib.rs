@@ -54,3 +54,4 @@ pub use path::{MAX_REGIONS, Path, PathError};
 pub use pool::{AllocError, Pool, PoolOptions};
 pub use registered::RegisteredMemory;
 pub use segment::geometry::{Class, DEFAULT_CLASSES, MAX_CLASSES};
+pub use segment::memory::CreateError;

@@ -1,0 +1,47 @@
+//! The scheme `xdp`: `xdp:IFACE[/QUEUE]@[HOST]:PORT?mode=…&frames=…`.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use unet::device::{OpenError, Opening};
+
+use crate::AfXdp;
+use crate::interface::Interface;
+use crate::open::attach;
+use crate::options::{Options, interface_and_queue};
+use crate::program::Program;
+
+/// Opens AF_XDP devices by address. Devices on queues of one interface share its program, if they were
+/// opened through the same driver or a clone of it.
+#[derive(Clone, Debug, Default)]
+pub struct Xdp {
+    programs: Arc<Mutex<Vec<Weak<Program>>>>,
+}
+
+impl Xdp {
+    /// The scheme.
+    pub const SCHEME: &'static str = "xdp";
+
+    /// Opens the device of an address, for frames.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn frames(&self, opening: &Opening<'_>) -> Result<AfXdp, OpenError> {
+        let options = Options::of(opening)?;
+        let (name, queue) = interface_and_queue(opening.device)?;
+        let interface = Interface::find(name)?;
+        let program = self.program(&interface, &options)?;
+        AfXdp::open_with(&program, &interface, queue, &options)
+    }
+
+    fn program(&self, interface: &Interface, options: &Options) -> Result<Arc<Program>, OpenError> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        programs.retain(|program| program.strong_count() > 0);
+        let mut attached = programs.iter().filter_map(Weak::upgrade);
+        if let Some(program) = attached.find(|it| it.interface() == interface.index) {
+            return Ok(program);
+        }
+        let program = Arc::new(attach(interface, options)?);
+        programs.push(Arc::downgrade(&program));
+        Ok(program)
+    }
+}
