@@ -29,18 +29,23 @@ impl Xdp {
         let options = Options::of(opening)?;
         let (name, queue) = interface_and_queue(opening.device)?;
         let interface = Interface::find(name)?;
-        let program = self.program(&interface, &options)?;
+        let program = self.program(&interface, queue, &options)?;
         AfXdp::open_with(&program, &interface, queue, &options)
     }
 
-    fn program(&self, interface: &Interface, options: &Options) -> Result<Arc<Program>, OpenError> {
+    fn program(
+        &self,
+        interface: &Interface,
+        queue: u32,
+        options: &Options,
+    ) -> Result<Arc<Program>, OpenError> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         programs.retain(|program| program.strong_count() > 0);
         let mut attached = programs.iter().filter_map(Weak::upgrade);
         if let Some(program) = attached.find(|it| it.interface() == interface.index) {
             return Ok(program);
         }
-        let program = Arc::new(attach(interface, options)?);
+        let program = Arc::new(attach(interface, queue, options)?);
         programs.push(Arc::downgrade(&program));
         Ok(program)
     }

@@ -79,8 +79,7 @@ impl AfXdp {
     /// Some milliseconds; as long as [`Options::patience`] where the queue was just in use.
     pub fn open(interface: &str, queue: u32, options: &Options) -> Result<Self, OpenError> {
         let interface = Interface::find(interface)?;
-        let program = Arc::new(attach(&interface, options)?);
-        // The interface's name led to one that is there; the program says to the rest where it is.
+        let program = Arc::new(attach(&interface, queue, options)?);
         Self::open_with(&program, &interface, queue, options)
     }
 
@@ -101,6 +100,13 @@ impl AfXdp {
         if interface.index != program.interface() || (shape.pieces > 1 && !program.frags()) {
             return Err(OpenError::Unsupported(
                 "attach the program to that interface, for frames of several pieces if it has them",
+            ));
+        }
+        let other_queue = program.hook() == Hook::Generic && interface.virtual_device && queue > 0;
+        if other_queue && options.way == Way::Auto {
+            return Err(OpenError::Unsupported(
+                "use mode=native on all queues of this interface: in generic mode its packets come in \
+                 on other queues than they were sent on",
             ));
         }
         if interface.mac == [0; 6] {
@@ -164,16 +170,17 @@ impl AfXdp {
     }
 }
 
-/// Attaches the program at the hook that the options choose.
+/// Attaches the program at the hook that the options choose for that queue.
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn attach(interface: &Interface, options: &Options) -> Result<Program, OpenError> {
+pub fn attach(interface: &Interface, queue: u32, options: &Options) -> Result<Program, OpenError> {
     let frags = Shape::of(interface, options)?.pieces > 1;
     let hook = match options.way {
         Way::Generic => Hook::Generic,
         Way::Native | Way::ZeroCopy => Hook::Native,
-        Way::Auto if interface.virtual_device => Hook::Generic,
+        Way::Auto if interface.virtual_device && queue == 0 => Hook::Generic,
+        Way::Auto if interface.virtual_device => Hook::Native,
         Way::Auto => match Program::attach(interface, Hook::Native, frags) {
             Ok(program) => return Ok(program),
             Err(error) => match OpenError::from(error) {

@@ -9,9 +9,10 @@ use crate::socket::RELEASE;
 /// Which way into the interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
-    /// For an interface of software (veth, TUN, bridge): generic, since its driver would first convert
-    /// every packet for XDP, which is slower than the kernel's stack doing it. For hardware the first of
-    /// zero-copy, native, generic that the driver can do.
+    /// For the first queue of an interface of software (veth, TUN, bridge): generic, since its driver
+    /// would first convert every packet for XDP, which is slower than the kernel's stack doing it. For
+    /// its other queues native: behind the generic hook what veth's peer sends on queue N arrives on
+    /// N - 1. For hardware the first of zero-copy, native, generic that the driver can do.
     #[default]
     Auto,
     /// Behind the kernel's generic hook.

@@ -102,7 +102,7 @@ impl Socket {
     /// [`OpenError`].
     pub fn open(name: &str, queue: u32, options: &Options) -> Result<Self, OpenError> {
         let interface = Interface::find(name)?;
-        let program = attach(&interface, options)?;
+        let program = attach(&interface, queue, options)?;
         let len = FRAMES as usize * FRAME;
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::POPULATE;

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fbufs::Pool;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::sockopt::xdp_statistics;
 use unet::device::{Capabilities, Count, Device, DeviceError, Mode, OpenError, Statistics};
 
@@ -15,11 +14,8 @@ use crate::open::ETHERNET;
 use crate::rings::Rings;
 use crate::socket::{Binding, MAX_PIECES, RECEIVE_HEADROOM, stock};
 
-/// What a device knows of its interface, and what it is waited on by.
+/// What a device knows of its interface.
 pub(crate) struct Upkeep {
-    /// A descriptor that is readable when the socket is, or when it has room, if that is asked for.
-    epoll: OwnedFd,
-    waits_for_room: bool,
     /// Where the interface is asked for; `None` where it is not in this process's namespace.
     interfaces: Option<Interfaces>,
     link: Result<(), DeviceError>,
@@ -28,10 +24,7 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    fn new(socket: BorrowedFd<'_>, binding: &Binding) -> Result<Self, OpenError> {
-        let failed = |errno| OpenError::Kernel { step: "make an epoll descriptor", errno };
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
-        epoll::add(&epoll, socket, EventData::new_u64(0), EventFlags::IN).map_err(failed)?;
+    fn new(binding: &Binding) -> Self {
         let mut interfaces = Interfaces::new().ok();
         let found = interfaces.as_mut().and_then(|it| it.look(binding.interface).ok());
         let link = match found.filter(|found| found.mac == binding.mac) {
@@ -41,7 +34,7 @@ impl Upkeep {
                 Ok(())
             }
         };
-        Ok(Self { epoll, waits_for_room: false, interfaces, link, failed: 0 })
+        Self { interfaces, link, failed: 0 }
     }
 
     /// What is known of the interface.
@@ -52,18 +45,6 @@ impl Upkeep {
 
     fn look(&mut self, index: u32) -> Option<Result<Interface, DeviceError>> {
         self.interfaces.as_mut().map(|it| it.look(index))
-    }
-
-    /// Has the descriptor become readable when there is room as well, or not any more.
-    fn wait_for_room(&mut self, socket: BorrowedFd<'_>, wanted: bool) -> Result<(), DeviceError> {
-        if self.waits_for_room == wanted {
-            return Ok(());
-        }
-        let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-        epoll::modify(&self.epoll, socket, EventData::new_u64(0), flags)
-            .map_err(DeviceError::Kernel)?;
-        self.waits_for_room = wanted;
-        Ok(())
     }
 }
 
@@ -82,7 +63,7 @@ impl AfXdp {
         let places = Places::new(memory.buffer_bytes);
         let receiving = Receiving::new(places, memory.buffers);
         let sending = Sending::new(places, memory.buffers);
-        let upkeep = Upkeep::new(socket.as_fd(), &binding)?;
+        let upkeep = Upkeep::new(&binding);
         let stock = stock(memory.buffers).min(binding.rings.receive as usize);
         let parts = (socket, rings, pool);
         let tables = (receiving, sending);
@@ -151,12 +132,9 @@ impl Device for AfXdp {
             return Ok(false);
         }
         self.trouble()?;
-        if self.cramped && self.rings.transmit.room(1) > 0 {
-            return Ok(false);
-        }
-        let socket = self.socket.as_fd();
-        self.upkeep.wait_for_room(socket, self.cramped)?;
-        Ok(true)
+        // The socket says when it has room by another event than the one that is waited for. There is
+        // some within microseconds: it is worth no wait.
+        Ok(!self.cramped)
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
@@ -182,8 +160,9 @@ impl Device for AfXdp {
 }
 
 impl AsFd for AfXdp {
-    /// Readable when a packet arrived, or when there is room, if [`Device::arm`] was called without any.
+    /// The socket. To wait on it by an epoll descriptor that it stays registered with costs each packet
+    /// some of the kernel's time, waiting or not: register it while waiting only.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.upkeep.epoll.as_fd()
+        self.socket()
     }
 }
