@@ -19,6 +19,10 @@ use unet::device::Drivers;
 pub fn linked() -> Drivers {
     let drivers = Drivers::default();
     #[cfg(feature = "udp")]
-    let drivers = drivers.with(driver_udp::Udp::default());
+    let drivers = drivers.with(driver_udp::Udp);
+    #[cfg(feature = "af-xdp")]
+    let drivers = drivers.with(driver_af_xdp::Xdp::default());
+    #[cfg(feature = "sim")]
+    let drivers = drivers.with(driver_sim::Sim::default());
     drivers
 }
