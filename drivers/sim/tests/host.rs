@@ -72,8 +72,9 @@ impl Bench for OnHost {
 fn conforms(faults: Faults) {
     let report = conformance::datagrams(&mut OnHost { faults, pairs: 0, ledgers: Vec::new() });
     assert!(report.is_ok(), "{faults:?}:\n{report}");
-    let left_out = report.0.iter().filter(|(_, outcome)| *outcome != Ok(Verdict::Shown)).count();
-    assert!(left_out <= 4, "what is left out proves nothing:\n{report}");
+    let mut left_out = report.0.iter().filter(|(_, outcome)| *outcome != Ok(Verdict::Shown));
+    let may_be = ["pieces", "link_down_and_up", "descriptor_wakes"];
+    assert!(left_out.all(|(name, _)| may_be.contains(name)), "{report}");
 }
 
 const DELAY: Duration = Duration::from_micros(50);

@@ -1,5 +1,6 @@
 //! The names of devices in the abstract namespace.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use rustix::net::SocketAddrUnix;
@@ -25,7 +26,13 @@ pub(super) fn address(network: &str, name: &SocketAddrUnix) -> Option<SocketAddr
     let text = std::str::from_utf8(name.abstract_name()?).ok()?;
     let text = text.strip_prefix(PREFIX)?.strip_prefix(network)?.strip_prefix('/')?;
     let address: SocketAddr = text.parse().ok()?;
-    (address.to_string() == text && address.port() != 0).then_some(address)
+    // Written to the stack: this is done for every datagram.
+    let mut written = [0; 64];
+    let mut rest = &mut written[..];
+    write!(rest, "{address}").ok()?;
+    let left = rest.len();
+    let same = written[..written.len() - left] == *text.as_bytes();
+    (same && address.port() != 0).then_some(address)
 }
 
 #[cfg(test)]
