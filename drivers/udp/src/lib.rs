@@ -29,8 +29,12 @@
 //! # The way there
 //! Nothing is sent in fragments. What is longer than the way carries is counted as [`TooLong`], and
 //! [`max_payload`] follows the kernel's knowledge: narrower when a datagram is refused, wider with
-//! [`maintain`].
+//! [`maintain`]. What cannot be sent because no route leads there any more is counted as [`Failed`], and
+//! [`maintain`] says [`Down`] while that is so for all destinations that it looked at. That the other end
+//! of a cable was pulled is not noticed.
 //!
+//! [`Failed`]: unet::device::Count::Failed
+//! [`Down`]: unet::device::DeviceError::Down
 //! [`QueueFull`]: unet::device::Count::QueueFull
 //! [`TooLong`]: unet::device::Count::TooLong
 //! [`max_payload`]: unet::device::Datagrams::max_payload

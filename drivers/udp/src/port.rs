@@ -123,13 +123,20 @@ impl Port {
     pub fn maintain(&mut self, mtu: usize) -> Result<(), DeviceError> {
         // Read often enough that the kernel's 32 bits never come round unnoticed.
         self.statistics();
+        let (mut looked, mut lost) = (0, 0);
         for _ in 0..PROBES {
             let (next, entry) = self.destinations.next(self.next_probe);
             self.next_probe = next;
             let Some(entry) = entry else { break };
-            if let Ok(max_payload) = self.probe.max_payload(entry.address) {
-                entry.max_payload = max_payload.min(mtu);
+            looked += 1;
+            match self.probe.max_payload(entry.address) {
+                Ok(max_payload) => entry.max_payload = max_payload.min(mtu),
+                Err(_) => lost += 1,
             }
+        }
+        // No way leads anywhere any more, as when the interface is down: there was one to each of them.
+        if looked > 0 && looked == lost {
+            return Err(DeviceError::Down);
         }
         let Some((to, error)) = self.trouble else { return Ok(()) };
         if self.probe.max_payload(to).is_ok() {

@@ -5,13 +5,13 @@
 mod devices;
 
 use std::collections::VecDeque;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use devices::namespace::Namespace;
 use devices::*;
 use driver_udp::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use unet::device::{Count, Datagrams, DeviceError};
+use unet::device::{Count, DeviceError};
 
 by_both_paths!(
     a_way_that_narrows_on_the_network_narrows_the_device,
@@ -19,54 +19,6 @@ by_both_paths!(
     an_interface_that_goes_down_comes_up_again,
     what_a_slow_interface_has_no_room_for_stays_in_the_queue,
 );
-
-/// A namespace that a sleeping process keeps.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Self {
-        let sleep = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
-        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        let (own, pid) = (of("thread-self"), sleep.id().to_string());
-        while of(&pid).is_none() || of(&pid) == own {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Self(sleep)
-    }
-
-    fn pid(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    fn run(&self, command: &str) {
-        let enter = ["-t", &self.pid(), "-n"].map(str::to_owned);
-        let all = enter.into_iter().chain(command.split(' ').map(str::to_owned));
-        let status = Command::new("nsenter").args(all).stdout(Stdio::null()).status().unwrap();
-        assert!(status.success(), "{command}");
-    }
-
-    /// Has this thread, and what it opens and starts, be in there.
-    fn enter(&self) {
-        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
-        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), kind).unwrap();
-    }
-
-    fn device(&self, at: &str, path: Path) -> Box<dyn Datagrams> {
-        let open = || {
-            self.enter();
-            open(at, options(path))
-        };
-        std::thread::scope(|scope| scope.spawn(open).join().unwrap())
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
 
 /// Two hosts with a router between them.
 struct Network {
@@ -159,7 +111,7 @@ fn an_interface_that_goes_down_comes_up_again(path: Path) {
     assert_eq!(send(&mut *a, to, &[b"lost"]), 0);
     assert_eq!(send(&mut *a, to, &[b"lost", b"lost"]), 0);
     assert_eq!((count(&mut *a, Count::Failed), count(&mut *a, Count::Sent)), (3, 1));
-    assert_eq!(a.maintain(), Err(DeviceError::Unreachable));
+    assert_eq!(a.maintain(), Err(DeviceError::Down));
     assert!(receive_all(&mut *a).is_empty());
 
     network.a.run("ip link set v0 up");
