@@ -51,8 +51,7 @@ fn options(opening: &Opening<'_>) -> Result<DeviceOptions, OpenError> {
     options.queue = number("queue", 65_000)?.unwrap_or(options.queue);
     options.buffer_bytes = options.mtu.next_multiple_of(64).max(2048) as u32;
     if opening.buffers > 0 {
-        // A pool has no more than 256.
-        options.buffers = opening.buffers.clamp(8, 256) as u32;
+        options.buffers = opening.buffers.clamp(8, 65_536) as u32;
         options.stock = options.buffers as usize / 2;
     }
     Ok(options)

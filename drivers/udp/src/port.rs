@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use fbufs::{Class, FbufMut, Pool, PoolOptions};
+use fbufs::{Class, FbufMut, Pool};
 use rustix::io::Errno;
 use unet::device::{
     Capabilities, Count, Destination, DeviceError, Mode, OpenError, Outgoing, Piece, Received,
@@ -53,10 +53,8 @@ impl Port {
             buffer_bytes: options.buffer_bytes as u32,
             buffers: u32::try_from(options.buffers).unwrap_or(u32::MAX),
         };
-        let mut classes = [Class { buffer_bytes: 0, buffers: 0 }; fbufs::MAX_CLASSES];
-        classes[0] = class;
-        let pool = PoolOptions { classes, ..PoolOptions::default() };
-        let pool = Pool::new(pool).map_err(|_| OpenError::Unsupported(TOO_MANY))?;
+        let pool = Pool::for_device(class, false).map_err(|_| OpenError::Unsupported(TOO_MANY))?;
+        pool.seal().map_err(|_| OpenError::Unsupported(TOO_MANY))?;
         let drops = calls::drops(&socket).map_err(kernel("count dropped datagrams"))?;
         Ok(Self {
             socket,
