@@ -172,17 +172,21 @@ impl Plan {
             sizes.retain(|size| *size <= largest);
             sizes.dedup();
         }
+        let shared = cpus.same_core() && way.is_within_host();
         for &asked in &sizes {
             for &system in &systems {
                 let own = system.waits();
-                let usual = own.unwrap_or(waits(bench, cpus));
+                let usual = own.unwrap_or(if shared { &[Wait::Adaptive] } else { &[Wait::Spin] });
                 let mut waits =
                     if options.wait.is_empty() { usual } else { &options.wait }.to_vec();
                 waits.retain(|wait| own.is_none_or(|own| own.contains(wait)));
                 for wait in waits {
                     let (idle_bindings, domains) = (0, 2);
                     let what = Measurement { bench, system, wait, asked, idle_bindings, domains };
-                    match system.refuses(bench, what.payload(), wait) {
+                    let stuck = shared && wait == Wait::Spin;
+                    let stuck =
+                        stuck.then(|| "cannot spin where both ends share a core".to_owned());
+                    match stuck.or_else(|| system.refuses(bench, what.payload(), wait)) {
                         _ if self.measurements.iter().any(|known| known.is_same(&what)) => {}
                         None => self.measurements.push(what),
                         Some(why) => self.leave_out(&what, &why),

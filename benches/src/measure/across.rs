@@ -9,13 +9,13 @@ use crate::plan::Measurement;
 use crate::process::server::Server;
 use crate::record::Record;
 use crate::systems::{ClientHalf, network::Network};
-use crate::task::Wait;
+use crate::task::{Task, Wait};
 
 /// Connects to the server and measures.
 pub fn run(lab: &Lab<'_>, way: &Way, what: &Measurement) -> Result<Ran, Failure> {
     let server = way.connect()?;
     pin(lab.cpus.client)?;
-    let half = match connect(lab, what, &server) {
+    let half = match connect(lab, way, what, &server) {
         Ok(half) => half,
         Err(fault) => return Ok(Ran::NotOpened(fault)),
     };
@@ -27,11 +27,21 @@ pub fn run(lab: &Lab<'_>, way: &Way, what: &Measurement) -> Result<Ran, Failure>
     Ok(Ran::Records(records))
 }
 
-fn connect(lab: &Lab<'_>, what: &Measurement, server: &Server) -> Result<ClientHalf, Fault> {
+/// Only within a host both ends can share a core.
+fn shared(task: Task, way: &Way) -> Task {
+    Task { same_core: task.same_core && way.is_within_host(), ..task }
+}
+
+fn connect(
+    lab: &Lab<'_>,
+    way: &Way,
+    what: &Measurement,
+    server: &Server,
+) -> Result<ClientHalf, Fault> {
     let (Some(system), Some(place)) = (what.system.network(), server.place()) else {
         return Err(Fault::Other(format!("{} does not cross a network", what.system.name())));
     };
-    system.connect(&task(lab, what), place, server)
+    system.connect(&shared(task(lab, what), way), place, server)
 }
 
 fn measure(

@@ -103,7 +103,14 @@ enum Upright {
 impl Upright {
     fn over(values: impl Iterator<Item = f64>, axis: &Axis, bottom: f64) -> Self {
         match axis {
-            Axis::Logarithmic => Self::Logarithmic(Scale::over(values, bottom, TOP + 6.0)),
+            Axis::Logarithmic => {
+                let mut positive: Vec<_> = values.filter(|value| *value > 0.0).collect();
+                // Where nothing arrived, the axis is still one.
+                if positive.is_empty() {
+                    positive.push(1.0);
+                }
+                Self::Logarithmic(Scale::over(positive.into_iter(), bottom, TOP + 6.0))
+            }
             Axis::Linear => {
                 let most = values.fold(0.0, f64::max);
                 Self::Linear { most: if most > 0.0 { most * 1.05 } else { 1.0 }, bottom }

@@ -211,10 +211,11 @@ impl Receiver for Inbox {
                 return Ok(Arrival::End);
             }
             let mut counted = 0;
-            for place in 0..self.take(&mut sizes)? {
-                let message = &self.buffer[place * self.payload..][..self.payload];
+            let count = self.take(&mut sizes)?;
+            let messages = self.buffer.chunks_exact(self.payload).zip(sizes).take(count);
+            for (message, size) in messages {
                 match first_word(message) {
-                    _ if sizes[place] != self.payload => {}
+                    _ if size != self.payload => {}
                     END => self.ended = true,
                     word => {
                         counted += 1;
