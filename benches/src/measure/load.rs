@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::cpus::switches_away;
 use crate::fault::Fault;
 use crate::measure::schedule::Schedule;
 use crate::measure::spread::Spread;
@@ -223,6 +224,8 @@ pub struct Absorbed {
     pub in_time: u64,
     /// Echoes that the queue had no room for.
     pub refused: u64,
+    /// How often its thread was switched away from.
+    pub switches: u64,
     /// Latencies, where messages do not go back.
     pub spread: Vec<(u64, u64)>,
 }
@@ -276,14 +279,17 @@ impl<M: Mailbox> Absorbs for M {
                 }
             }
         }
-        Ok(Absorbed { received, in_time, refused, spread: spread.buckets() })
+        let spread = spread.buckets();
+        Ok(Absorbed { received, in_time, refused, switches: 0, spread })
     }
 }
 
 /// Takes a step in, until the next request is there.
 pub fn absorb(server: &mut dyn Absorbs, step: &Absorb, control: &Control) -> Result<Reply, Fault> {
+    let before = switches_away()?;
     control.send(&Reply::Ready, &[])?;
-    let absorbed = server.absorb(step, &mut || control.readable_within(Duration::ZERO))?;
+    let mut absorbed = server.absorb(step, &mut || control.readable_within(Duration::ZERO))?;
+    absorbed.switches = switches_away()?.saturating_sub(before);
     Ok(Reply::Absorbed(absorbed))
 }
 

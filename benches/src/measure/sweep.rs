@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cpus::switches_away;
 use crate::fault::Fault;
 use crate::measure::Lab;
 use crate::measure::load::{Absorb, Absorbed, Offered, Offers, Pace, Step, now_ns};
@@ -10,6 +11,7 @@ use crate::measure::spread::Spread;
 use crate::plan::Measurement;
 use crate::process::server::{Request, Server};
 use crate::record::{Load, Record};
+use crate::task::Wait;
 
 /// From the request for a step to its beginning: the server is at work by then.
 const LEAD: Duration = Duration::from_millis(5);
@@ -63,12 +65,14 @@ impl Run<'_> {
         self.server.ask(&Request::Absorb(Absorb { echo, first, until_ns }), &[])?;
         self.server.expect_ready()?;
         let step = Step { pace, echo, first, from_ns, until_ns };
+        let before = switches_away()?;
         let offered = self.half.offer(&step, &mut self.schedule)?;
+        let switches = switches_away()? - before;
         self.server.ask(&Request::Stop, &[])?;
         let absorbed = self.server.expect_absorbed()?;
         self.server.expect_done()?;
         self.next += offered.sent;
-        Ok(Found { offered, absorbed, echo })
+        Ok(Found { switches: switches + absorbed.switches, offered, absorbed, echo })
     }
 }
 
@@ -77,6 +81,8 @@ struct Found {
     offered: Offered,
     absorbed: Absorbed,
     echo: bool,
+    /// How often either thread was switched away from.
+    switches: u64,
 }
 
 impl Found {
@@ -109,6 +115,10 @@ impl Found {
         let mut record = Record::new(what, &spread, delivered, spread.mean_ns());
         let goodput = self.goodput(time);
         record.set_rate(goodput);
+        record.remarks.extend(what.system.remark(what.bench, what.asked));
+        if what.wait == Wait::Spin {
+            record.interruptions = self.switches;
+        }
         record.sent = Some(offered.sent);
         record.lost = Some(offered.sent.saturating_sub(delivered));
         record.load = Some(Load {

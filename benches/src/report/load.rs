@@ -6,7 +6,7 @@ use crate::record::{Load, Record};
 use crate::report::curves::{Axis, Curve, draw};
 use crate::report::html::escape;
 use crate::report::plot::colour;
-use crate::report::table::{Paint, fold};
+use crate::report::table::{Paint, fold, interruptions};
 use crate::report::units;
 
 /// A record with its load, which all records of a sweep have.
@@ -52,7 +52,7 @@ pub fn rows(text: &mut String, records: &[&Record], paint: &Paint) {
             "offered", "band", "rate", "goodput", "lost", "refused", "late", "p50", "p99", "p99.9"
         );
         let _ = writeln!(text, "{}", paint.dim(&heading));
-        for (record, load) in group {
+        for (record, load) in &group {
             let _ = writeln!(
                 text,
                 "  {:>5.0} % {:>6} {:>9} {:>9} {:>9} {:>9} {:>9}  {:>8} {:>8} {:>8}",
@@ -68,6 +68,8 @@ pub fn rows(text: &mut String, records: &[&Record], paint: &Paint) {
                 units::time(record.p999_ns),
             );
         }
+        let records: Vec<_> = group.iter().map(|(record, _)| *record).collect();
+        interruptions(text, &records);
     }
     fold(
         text,

@@ -119,7 +119,7 @@ fn rows(text: &mut String, records: &[&Record], bench: Bench, paint: &Paint) {
 }
 
 /// One line about who else was on the cores: it explains tails, and means beyond them.
-fn interruptions(text: &mut String, records: &[&Record]) {
+pub fn interruptions(text: &mut String, records: &[&Record]) {
     let times: Vec<_> = records.iter().map(|r| r.interruptions.to_string()).collect();
     if records.iter().any(|record| record.interruptions > 0) {
         let line = format!("other work took one of the cores, row by row: {}", times.join(", "));
