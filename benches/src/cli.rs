@@ -190,6 +190,7 @@ pub struct Options {
     /// The client's and the server's network namespace; with --to the client's, with serve the
     /// server's alone; - is this one.
     #[arg(long, global = true, value_name = "C,S", value_delimiter = ',', value_parser = netns::name)]
+    #[arg(allow_hyphen_values = true)]
     pub netns: Vec<String>,
     /// Message sizes in bytes, as 8, 4K or 1M [default: by command].
     #[arg(long, global = true, value_name = "N", value_delimiter = ',', value_parser = size)]

@@ -144,12 +144,12 @@ fn serve_clients(
     options: &Options,
 ) -> Result<(), Failure> {
     let cpu = Cpus::choose(options.cpus)?.server;
-    match &options.netns[..] {
-        [] => {}
-        [space] => netns::enter(space)?,
+    let space = match &options.netns[..] {
+        [] => netns::HERE,
+        [space] => space,
         _ => return Err(Failure::Usage("--netns names one namespace to serve in.".to_owned())),
-    }
-    listen::run(uri, cpu, time, leashed)
+    };
+    listen::run(uri, space, cpu, time, leashed)
 }
 
 fn floors(cli: &Cli, cpus: Cpus, progress: &ProgressBar) -> Result<Floors, Failure> {

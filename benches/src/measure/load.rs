@@ -356,8 +356,11 @@ mod tests {
         let mut mailbox = Loop { queue: VecDeque::new(), room: 50, counted: 0 };
         let step = step(Pace::Drawn(100_000.0), false);
         let all = mailbox.offer(&step, &mut Schedule::new()).unwrap();
+        // Every tenth was lost and took no room.
         assert!((50..60).contains(&all.sent), "{}", all.sent);
-        assert!(all.refused > 1000, "{}", all.refused);
+        // Where other work had the core, what was due meanwhile is late at worst.
+        let due = all.sent + all.refused + all.late;
+        assert!(all.refused > 0 && (2500..3500).contains(&due), "{} of {due}", all.refused);
     }
 
     #[test]

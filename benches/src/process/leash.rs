@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use unet::NetworkAddress;
 
 use crate::cpus::{self, Cpus};
-use crate::fault::{During, Fault};
+use crate::fault::{During, Failure, Fault};
 use crate::network::netns;
 use crate::process::control::Control;
 use crate::process::ending;
@@ -22,7 +22,7 @@ pub struct Leash {
 
 impl Leash {
     /// Starts `unet-bench serve` at the address, in a namespace; gives the port that it listens at.
-    pub fn start(uri: &NetworkAddress, space: &str, cpus: Cpus) -> Result<(Self, u16), Fault> {
+    pub fn start(uri: &NetworkAddress, space: &str, cpus: Cpus) -> Result<(Self, u16), Failure> {
         cpus::roam()?;
         let (control, theirs) = Control::pair()?;
         let program = std::env::current_exe().during("finding this program's own file")?;
@@ -44,14 +44,15 @@ impl Leash {
         Ok((leash, port))
     }
 
-    fn port(&self) -> Result<u16, Fault> {
+    fn port(&self) -> Result<u16, Failure> {
         if !self.control.readable_within(PATIENCE)? {
-            return Err(Fault::Silent);
+            return Err(Fault::Silent.into());
         }
         match self.control.receive()?.0 {
             Reply::Port(port) => Ok(port),
-            Reply::Failed(why) => Err(Fault::Server(why)),
-            other => Err(Fault::Other(format!("the server gave an odd answer: {other:?}"))),
+            // It is a sentence already.
+            Reply::Failed(why) => Err(Failure::Run(why)),
+            other => Err(Fault::Other(format!("the server gave an odd answer: {other:?}")).into()),
         }
     }
 }

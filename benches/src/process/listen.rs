@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use unet::NetworkAddress;
 
 use crate::fault::{During, Failure, Fault};
-use crate::network::address;
+use crate::network::{address, netns};
 use crate::process::control::Control;
 use crate::process::serve::COMMAND;
 use crate::process::server::Reply;
@@ -23,25 +23,23 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long a client that is turned away may take to hear it.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// Serves until the time is over, or for ever; on a leash, until standard input closes.
+/// Serves in a network namespace until the time is over, or for ever; on a leash, until standard input
+/// closes.
 pub fn run(
     mut uri: NetworkAddress,
+    space: &str,
     cpu: usize,
     time: Option<Duration>,
     leashed: bool,
 ) -> Result<(), Failure> {
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     let leash = leashed.then(Control::from_stdin).transpose()?;
-    let listener = match bind(&uri) {
-        Ok(listener) => listener,
-        Err(error) => {
-            let why = format!("nothing can listen at TCP for {uri}: {error}");
-            if let Some(leash) = &leash {
-                leash.send(&Reply::Failed(why.clone()), &[])?;
-            }
-            return Err(Failure::Run(format!("{}{}.", why[..1].to_uppercase(), &why[1..])));
+    let listener = netns::enter(space).and_then(|()| bind(&uri)).inspect_err(|failure| {
+        if let Some(leash) = &leash {
+            // Whoever holds the leash tells the user.
+            let _ = leash.send(&Reply::Failed(failure.to_string()), &[]);
         }
-    };
+    })?;
     uri.port = listener.local_addr().during("asking for the port")?.port();
     listener.set_nonblocking(true).during("listening")?;
     match &leash {
@@ -151,11 +149,15 @@ fn turn_away(stream: TcpStream, why: &str) {
     }
 }
 
-fn bind(uri: &NetworkAddress) -> io::Result<TcpListener> {
-    if uri.host.is_empty() && uri.scheme != "sim" {
-        let any: [SocketAddr; 2] =
-            [(Ipv6Addr::UNSPECIFIED, uri.port).into(), (Ipv4Addr::UNSPECIFIED, uri.port).into()];
-        return TcpListener::bind(&any[..]);
-    }
-    TcpListener::bind(&address::control(uri)?[..])
+fn bind(uri: &NetworkAddress) -> Result<TcpListener, Failure> {
+    let addresses = match uri.host.is_empty() && uri.scheme != "sim" {
+        true => Ok(vec![
+            (Ipv6Addr::UNSPECIFIED, uri.port).into(),
+            (Ipv4Addr::UNSPECIFIED, uri.port).into(),
+        ]),
+        false => address::control(uri),
+    };
+    addresses
+        .and_then(|addresses: Vec<SocketAddr>| TcpListener::bind(&addresses[..]))
+        .map_err(|error| Failure::Run(format!("Nothing can listen at TCP for {uri}: {error}.")))
 }

@@ -125,7 +125,9 @@ fn a_load_is_accounted_for_to_the_message() {
         assert_eq!(number(record, "sent"), delivered + number(record, "lost"), "{record}");
         let due = number(record, "sent") + number(record, "refused") + number(record, "late");
         let offered = number(record, "offered_per_sec") * 0.06;
-        assert!((due / offered - 1.0).abs() < 0.3, "{due} were due of about {offered}: {record}");
+        // Few gaps do not add up to many means.
+        let near = offered < 200.0 || (due / offered - 1.0).abs() < 0.3;
+        assert!(near, "{due} were due of about {offered}: {record}");
         let times = ["min_ns", "p50_ns", "p99_ns", "p999_ns", "max_ns"].map(|f| number(record, f));
         assert!(times.is_sorted(), "{record}");
         assert_eq!(record["latency"], "one-way");
@@ -163,6 +165,25 @@ fn a_server_ends_when_its_time_is_over() {
     let output = run(&["serve", ANY_PORT, "--for", "200ms"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(begun.elapsed() >= Duration::from_millis(200));
+}
+
+#[test]
+fn what_cannot_be_reached_is_one_sentence_and_exit_code_1() {
+    let here = "udp:127.0.0.1:0";
+    for (arguments, word) in [
+        (&["--to", "udp:127.0.0.1:1"][..], "unet-bench serve udp:127.0.0.1:1"),
+        (&["--to", "udp:no-such-host.invalid:1"], "no-such-host.invalid"),
+        (&["--transport", "udp:203.0.113.9:0"], "203.0.113.9"),
+        (&["--transport", here, "--netns", "no-such-space,-"], "no-such-space"),
+        (&["--transport", here, "--netns", "-,no-such-space"], "no-such-space"),
+        (&["--transport", "xdp:lo@127.0.0.1:0", "--system", "unet"], "driver"),
+    ] {
+        let output = run(&[&["rtt", "--duration", "20ms"], arguments].concat());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{arguments:?}: {error}");
+        assert!(error.contains(word), "{arguments:?}: {error}");
+    }
 }
 
 #[test]
