@@ -3,7 +3,7 @@
 //! Sequence numbers go on from phase to phase, so that what comes late is known for what it is; the
 //! message that ends a phase says how many were sent before it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use unet::{Arrival as Incoming, Channel, ChannelId, Delivery, Endpoint, Event};
 
@@ -15,8 +15,8 @@ use crate::task::{Task, Wait};
 
 /// How long a side waits for a message that may be lost.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Looks in vain after which a spinning side gives up: about as long.
-const LOOKS_BEFORE_SILENCE: u64 = 1 << 28;
+/// Looks in vain between two at the clock: a look may be a system call.
+const LOOKS: u32 = 1 << 14;
 
 /// The client's half.
 pub struct Client {
@@ -37,13 +37,18 @@ impl Client {
     #[inline(always)]
     fn receive(&mut self) -> Result<(), Fault> {
         if self.spins {
-            for _ in 0..LOOKS_BEFORE_SILENCE {
-                if self.channel.try_recv_into(&mut self.message).map_err(closed)? {
-                    return Ok(());
+            let mut begun: Option<Instant> = None;
+            loop {
+                for _ in 0..LOOKS {
+                    if self.channel.try_recv_into(&mut self.message).map_err(closed)? {
+                        return Ok(());
+                    }
+                    std::hint::spin_loop();
                 }
-                std::hint::spin_loop();
+                if begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return Err(Fault::Silent);
+                }
             }
-            return Err(Fault::Silent);
         }
         self.message = self.channel.recv_timeout(PATIENCE).map_err(closed)?.ok_or(Fault::Silent)?;
         Ok(())
