@@ -6,6 +6,8 @@
 
 mod halves;
 mod mailboxes;
+#[cfg(test)]
+mod tests;
 
 use unet::{
     Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
