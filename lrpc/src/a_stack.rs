@@ -75,6 +75,6 @@ impl Layout {
     ) -> Option<&'a [u8]> {
         let offset = self.offset(procedure, a_stack, bytes)?;
         let copy = scratch.get_mut(..bytes)?;
-        channel.peer_area().copy_to(offset, copy).then_some(copy)
+        channel.peer_area()?.copy_to(offset, copy).then_some(copy)
     }
 }

@@ -122,7 +122,8 @@ impl<I: Interface> Binding<I> {
         connect.channel.geometry = options.geometry;
         connect.channel.geometry.area_bytes = layout.area_bytes();
         let channel = Channel::connect(address, connect)?;
-        if channel.peer_area().len() < layout.area_bytes() as usize {
+        let peer_area = channel.peer_area().map_or(0, |area| area.len());
+        if peer_area < layout.area_bytes() as usize {
             return Err(BindError::Protocol);
         }
         let count = I::PROCEDURES.len() * A_STACKS;

@@ -17,7 +17,7 @@
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::epochs::Epochs;
 use crate::memory::OwnBytes;
@@ -26,8 +26,8 @@ use crate::memory::OwnBytes;
 #[derive(Debug)]
 pub struct Blocks {
     dropped: Box<[AtomicU64]>,
-    /// Whether there may be a bit in `dropped`: set after it, and cleared before they are looked at.
-    any_dropped: AtomicBool,
+    /// Not zero where a bit was set since they were last looked at.
+    any_dropped: AtomicU32,
     shares: Box<[AtomicU32]>,
     memory: OwnBytes,
     buffer_bytes: usize,
@@ -66,7 +66,7 @@ pub fn divide(
     let count = memory.len().checked_div(buffer_bytes).unwrap_or(0);
     let dropped = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
     let shares = (0..count).map(|_| AtomicU32::new(0)).collect();
-    let any_dropped = AtomicBool::new(false);
+    let any_dropped = AtomicU32::new(0);
     let region = Arc::new(Blocks { dropped, any_dropped, shares, memory, buffer_bytes, epochs });
     // Highest first, so that a pool that takes from the end begins with the first.
     let token = |index| Block { region: region.clone(), index: index as u32, buffers: 1 };
@@ -87,20 +87,20 @@ impl Blocks {
     /// Mints the tokens that were dropped and passes each to `keep`.
     ///
     /// # Cost
-    /// A load; a locked instruction a 64 buffers only where something was dropped.
+    /// A load; a locked instruction for each 64 buffers only where something was dropped.
     #[inline]
     pub fn recover(self: &Arc<Self>, keep: impl FnMut(Block)) {
         // Of memory that is this process's own, and is written only where something is dropped.
-        if self.any_dropped.load(Ordering::Relaxed) {
+        if self.any_dropped.load(Ordering::Relaxed) != 0 {
             self.mint(keep);
         }
     }
 
     #[cold]
     fn mint(self: &Arc<Self>, mut keep: impl FnMut(Block)) {
-        // PAIRS: blocks.any with `Blocks::let_go`: a bit that was set before is seen below; of one that
-        // is set later this is set again.
-        self.any_dropped.swap(false, Ordering::AcqRel);
+        // PAIRS: blocks.any_dropped with `Blocks::let_go`: what it announced is seen below, and what is
+        // dropped after this announces itself again.
+        self.any_dropped.swap(0, Ordering::AcqRel);
         for (word, bits) in self.dropped.iter().enumerate() {
             // PAIRS: blocks.drop with `Blocks::let_go`. The swap takes each bit once (invariant 1).
             let mut dropped = bits.swap(0, Ordering::Acquire);
@@ -159,8 +159,8 @@ impl Blocks {
             // PAIRS: blocks.drop with `Blocks::mint`.
             self.dropped[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Release);
         }
-        // PAIRS: blocks.any with `Blocks::mint`. Unconditionally: what is read here may be old.
-        self.any_dropped.store(true, Ordering::Release);
+        // PAIRS: blocks.any_dropped with `Blocks::mint`. After the bits.
+        self.any_dropped.store(1, Ordering::Release);
     }
 }
 

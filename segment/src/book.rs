@@ -1,9 +1,14 @@
-//! The tables of `docs/src/segment-layout.md`, for the tests that compare them with the code.
+//! The tables of the book's pages on layouts, for the tests that compare them with the code.
 
-/// The cells of the `nth` table below a heading, row by row, without the head. Marks are taken off:
-/// `1,024` is 1024, and `` `x` `` is x.
+/// A table of the page on segments: see [`table_of`].
+#[allow(dead_code)] // Not every crate that has these tables has one of each kind.
 pub(crate) fn table(heading: &str, nth: usize) -> Vec<Vec<String>> {
-    let page = include_str!("../../docs/src/segment-layout.md");
+    table_of(include_str!("../../docs/src/segment-layout.md"), heading, nth)
+}
+
+/// The cells of the `nth` table below a heading of a page, row by row, without the head. Marks are
+/// taken off: `1,024` is 1024, and `` `x` `` is x.
+pub(crate) fn table_of(page: &str, heading: &str, nth: usize) -> Vec<Vec<String>> {
     let heading = format!("## {heading}");
     let section = page.lines().skip_while(|line| *line != heading).skip(1);
     let section = section.take_while(|line| !line.starts_with("## "));
@@ -40,7 +45,7 @@ pub(crate) fn number(cell: &str) -> usize {
 }
 
 /// The columns asked for, of every row.
-#[allow(dead_code)] // Not every crate that has these tables has one of each kind.
+#[allow(dead_code)]
 pub(crate) fn columns<const N: usize>(rows: &[Vec<String>], which: [usize; N]) -> Vec<[String; N]> {
     rows.iter().map(|row| which.map(|column| row[column].clone())).collect()
 }

@@ -71,11 +71,29 @@ pub enum Counter {
     OverQuota = 20,
     /// Buffers taken back from a peer that was too slow with them.
     BuffersRevoked = 21,
+    /// Datagrams dropped because they are no messages, or make no sense.
+    WireMalformed = 22,
+    /// Datagrams dropped because their checksum was wrong.
+    WireChecksum = 23,
+    /// Datagrams dropped because they were for a channel that there is not.
+    WireUnknown = 24,
+    /// Datagrams dropped because they were for another incarnation of a channel.
+    WireStale = 25,
+    /// Datagrams dropped because they came before, or so late that nobody knows.
+    WireReplayed = 26,
+    /// Datagrams dropped because they came from another address than the channel's peer.
+    WireForeign = 27,
+    /// Messages that the peer sent and that did not come, by their sequence.
+    WireLost = 28,
+    /// Messages dropped because the channel had its share of buffers waiting to be received.
+    WireOverrun = 29,
+    /// Times that a silent peer was asked whether it is there.
+    Probes = 30,
 }
 
 impl Counter {
     /// Every counter but the faults, in the order of the page.
-    pub const ALL: [(Counter, &'static str); 22] = [
+    pub const ALL: [(Counter, &'static str); 31] = [
         (Counter::OwnPid, "own-pid"),
         (Counter::PeerPid, "peer-pid"),
         (Counter::PeerUid, "peer-uid"),
@@ -98,6 +116,15 @@ impl Counter {
         (Counter::ForeignBuffer, "foreign-buffer"),
         (Counter::OverQuota, "over-quota"),
         (Counter::BuffersRevoked, "buffers-revoked"),
+        (Counter::WireMalformed, "wire-malformed"),
+        (Counter::WireChecksum, "wire-checksum"),
+        (Counter::WireUnknown, "wire-unknown"),
+        (Counter::WireStale, "wire-stale"),
+        (Counter::WireReplayed, "wire-replayed"),
+        (Counter::WireForeign, "wire-foreign"),
+        (Counter::WireLost, "wire-lost"),
+        (Counter::WireOverrun, "wire-overrun"),
+        (Counter::Probes, "probes"),
     ];
 }
 

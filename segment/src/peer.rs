@@ -22,6 +22,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// No user's: of a peer that no kernel vouches for.
+    pub const NOBODY: Self = Self { pid: 0, uid: u32::MAX, gid: u32::MAX };
+
     /// Those of a socket's other end.
     ///
     /// # Errors

@@ -1,28 +1,22 @@
-//! A channel: two processes joined by two segments.
+//! A channel: one side of what joins two processes, on this host or over a network.
 
-mod ending;
-mod lending;
 mod receiving;
 mod sending;
-mod waiting;
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 
-use fbufs::{Holdings, Leases, Path, Pool, Quota};
-use segment::control::{Frame, Sent, Socket};
-use segment::counters::{Counter, Counters};
-use segment::doorbell::{Bell, Sleeper};
-use segment::geometry::{OwnSegment, PeerSegment};
-use segment::memory::{OwnBytes, PeerBytes};
-use segment::peer::{Credentials, Liveness};
-use segment::ring::{Consumer, Producer};
-use segment::wait::{Cores, Pulse, Wait};
+use fbufs::Path;
+use segment::counters::Counters;
+use segment::memory::PeerBytes;
+use segment::peer::Credentials;
 use segment::{Fault, Incarnation};
 
-use crate::Address;
-use crate::delivery::Partial;
+use crate::device::DeviceError;
 use crate::handshake::{ConnectError, ConnectOptions, connect};
+use crate::local::LocalChannel;
+use crate::network::RemoteChannel;
+use crate::{Address, Pool};
 
 /// Why a channel is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +31,15 @@ pub enum CloseReason {
     /// The peer sent what an honest peer cannot send; the check that failed.
     #[error("the channel is poisoned: {0}")]
     Poisoned(Fault),
+    /// Nothing was heard of the peer for too long, though it was asked: it is gone, or cut off.
+    #[error("nothing was heard of the peer for too long, though it was asked")]
+    PeerSilent,
+    /// The peer does not know this channel any more: it was restarted, or had given it up.
+    #[error("the peer does not know this channel any more: connect anew")]
+    PeerRestarted,
+    /// The device failed, and with it everything over it.
+    #[error("the device failed: {0}")]
+    DeviceFailed(DeviceError),
 }
 
 /// Why a message was not sent, for good.
@@ -60,9 +63,13 @@ pub enum SendError {
     /// The peer may never hold as much at once: raise its quota, or send less.
     #[error("the message is larger than what the peer may hold at once")]
     OverQuota,
-    /// The buffer could not be guarded: it is shared, or does not consist of whole pages.
+    /// The buffer could not be guarded: it is shared, does not consist of whole pages, or goes over a
+    /// network.
     #[error("the buffer cannot be guarded: it must be unshared and consist of whole pages")]
     NotGuarded,
+    /// A part of the message was revoked by its originator.
+    #[error("a part of the message was revoked by its originator")]
+    Revoked,
     /// The deadline passed while the queue was full.
     #[error("there was no room until the deadline")]
     TimedOut,
@@ -78,25 +85,18 @@ pub enum Offer<T = ()> {
     Full(T),
 }
 
-/// What a handshake ends with, to be joined.
-pub(crate) struct Parts {
-    pub socket: Socket,
-    pub credentials: Credentials,
-    pub liveness: Liveness,
-    pub own: OwnSegment,
-    pub peer: PeerSegment,
-    pub incarnation: Incarnation,
-    pub peer_incarnation: Incarnation,
-    pub membarrier: bool,
-    pub peer_membarrier: bool,
-    pub wait: Wait,
-    pub private: Vec<u8>,
-    /// The regions that this side hands over buffers of, and those that the peer does.
-    pub paths: (Path, Path),
-    pub quota: Quota,
-}
-
 /// One side of a channel. Owned by one thread; dropping it closes the channel.
+///
+/// What differs by the way to the peer:
+///
+/// | | on this host | over a network |
+/// |---|---|---|
+/// | a message | arrives, in order | arrives once and unchanged, or is lost and counted; may be overtaken |
+/// | its length | as long as there are buffers | [`Channel::limit`]: what fits into a datagram |
+/// | a buffer | is handed over, and comes back | is the device's until it was sent |
+/// | the peer's end | the kernel's word, at once | its farewell, or its silence |
+/// | [`Channel::private`], [`Channel::incarnations`], counters | yes | yes |
+/// | [`Channel::credentials`] | the kernel's word | nobody's |
 ///
 /// Who passes messages on holds the channel that they go out by in an [`crate::Endpoint`], or looks at
 /// it now and then, by receiving or by [`Channel::lent`]: what comes back there goes back to the domains
@@ -106,35 +106,26 @@ pub(crate) struct Parts {
 /// Closing takes back what the peer still holds: who has sent in buffers of a pool of its own waits until
 /// nothing is lent, or the last messages read as revoked.
 pub struct Channel {
-    producer: Producer,
-    consumer: Consumer,
-    pub(crate) sleeper: Sleeper,
-    pub(crate) cores: Cores,
-    pub(crate) pulse: Pulse,
-    pub(crate) wait: Wait,
-    closed: Option<CloseReason>,
-    /// How many cells may still be taken once it is closed.
-    rest: u64,
-    bell: Arc<Bell>,
-    socket: Arc<Socket>,
-    liveness: Liveness,
-    pool: Pool,
-    leases: Leases,
-    /// How many parts came back, in all: who waits for one also sees those that were collected for
-    /// another reason meanwhile.
-    collected: u64,
-    holdings: Holdings,
-    partial: Partial,
-    path: Path,
-    area: OwnBytes,
-    peer_area: PeerBytes,
-    counters: Counters,
-    credentials: Credentials,
-    incarnations: (Incarnation, Incarnation),
-    private: Vec<u8>,
-    /// Kept open so that a tool of the same user finds the counters.
-    own: OwnSegment,
+    pub(crate) way: Way,
 }
+
+/// The way to the peer.
+#[allow(clippy::large_enum_variant)] // The large one is the frequent one, and the fast one.
+pub(crate) enum Way {
+    Local(LocalChannel),
+    Remote(RemoteChannel),
+}
+
+/// Does one thing or the other, by the way to the peer.
+macro_rules! by_way {
+    ($channel:expr, $local:ident => $here:expr, $remote:ident => $there:expr) => {
+        match $channel {
+            $crate::channel::Way::Local($local) => $here,
+            $crate::channel::Way::Remote($remote) => $there,
+        }
+    };
+}
+pub(crate) use by_way;
 
 impl Channel {
     /// Connects to a listener; waits until it has decided.
@@ -148,148 +139,143 @@ impl Channel {
         connect(address, options)
     }
 
-    pub(crate) fn join(mut parts: Parts) -> Self {
-        let (own, peer) = (&mut parts.own, &parts.peer);
-        let socket = Arc::new(parts.socket);
-        let fence = !(parts.membarrier && parts.peer_membarrier);
-        let bell = Arc::new(Bell::attach(peer, fence));
-        let counters = Counters::of_channel(own);
-        counters.set(Counter::PeerPid, parts.credentials.pid.into());
-        counters.set(Counter::PeerUid, parts.credentials.uid.into());
-        let area = own.take_area().expect("the area is taken once, before the classes");
-        let pool = Pool::in_segment(own);
-        let leases = Leases::new(&pool, &parts.paths.0, peer, parts.quota);
-        let path = parts.paths.1;
-        let holdings = Holdings::new(own, peer, &path, bell.clone(), socket.clone());
-        Self {
-            producer: Producer::attach(own, peer),
-            consumer: Consumer::attach(own, peer),
-            sleeper: Sleeper::attach(own, parts.membarrier),
-            cores: Cores::attach(own, peer),
-            pulse: Pulse::default(),
-            wait: parts.wait,
-            closed: None,
-            rest: 0,
-            pool,
-            leases,
-            collected: 0,
-            holdings,
-            partial: Partial::default(),
-            path,
-            bell,
-            socket,
-            liveness: parts.liveness,
-            area,
-            peer_area: peer.area(),
-            counters,
-            credentials: parts.credentials,
-            incarnations: (parts.incarnation, parts.peer_incarnation),
-            private: parts.private,
-            own: parts.own,
-        }
+    #[inline(always)]
+    pub(crate) fn local(&self) -> Option<&LocalChannel> {
+        by_way!(&self.way, local => Some(local), _remote => None)
     }
 
-    pub(crate) fn send_welcome(&self, frame: &Frame, path: &Path) -> bool {
-        let own = std::iter::once(self.own.as_fd());
-        let descriptors: Vec<BorrowedFd<'_>> = own.chain(path.descriptors()).collect();
-        self.socket.send(frame, &descriptors) == Sent::Yes
-    }
-
-    /// The peer says that it is gone. If it lies it is gone all the same: else every send would look.
-    #[cold]
-    fn farewell(&mut self) {
-        self.check_liveness();
-        self.end(CloseReason::PeerClosed);
+    #[inline(always)]
+    pub(crate) fn local_mut(&mut self) -> Option<&mut LocalChannel> {
+        by_way!(&mut self.way, local => Some(local), _remote => None)
     }
 
     /// Why the channel is closed, if it is.
     pub fn closed(&self) -> Option<CloseReason> {
-        self.closed
+        by_way!(&self.way, local => local.closed(), remote => remote.closed())
     }
 
-    /// Who is on the other side, by the kernel's word.
+    /// Who is on the other side, by the kernel's word; over a network [`Credentials::NOBODY`], for there
+    /// nobody vouches.
     pub fn credentials(&self) -> Credentials {
-        self.credentials
+        by_way!(&self.way, local => local.credentials(), _remote => Credentials::NOBODY)
+    }
+
+    /// The peer's address, over a network.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        by_way!(&self.way, _local => None, remote => Some(remote.address))
     }
 
     /// This side's incarnation and the peer's.
     pub fn incarnations(&self) -> (Incarnation, Incarnation) {
-        self.incarnations
+        by_way!(&self.way, local => local.incarnations(), remote => remote.incarnations)
     }
 
     /// The bytes that the peer sent with the handshake. The peer's word.
     pub fn private(&self) -> &[u8] {
-        &self.private
+        by_way!(&self.way, local => local.private(), remote => &remote.private)
     }
 
     /// This side's counters.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        by_way!(&self.way, local => local.counters(), remote => &remote.counters)
     }
 
     /// This side's buffers: free, held by the peer, and in all. Free and held by the peer are
-    /// brought up to date first.
+    /// brought up to date first. Over a network, those of the device, for all its channels.
     pub fn buffers(&mut self) -> (usize, usize, usize) {
-        self.collect();
-        (self.pool.free(), self.leases.lent(), self.pool.total())
+        by_way!(&mut self.way, local => local.buffers(), remote => remote.buffers())
     }
 
     /// How many of the peer's leases are held here: parts of messages that were not given back yet.
     pub fn held(&self) -> usize {
-        self.holdings.held()
+        by_way!(&self.way, local => local.held(), _remote => 0)
     }
 
     /// The regions that the peer hands over buffers of, beside its segment's, mapped: to be offered to
     /// the next domain.
     pub fn path(&self) -> &Path {
-        &self.path
+        by_way!(&self.way, local => local.path(), remote => &remote.path)
     }
 
     /// How many bytes of payload this library copied on this side: into buffers of the segment's pool,
     /// and out of what the peer handed over.
     pub fn copied(&self) -> u64 {
-        self.pool.copied() + self.holdings.copied()
+        by_way!(&self.way, local => local.copied(), remote => remote.copied())
     }
 
-    /// This side's area: memory that the peer can read and the layer above divides.
+    /// Uses this side's pool: for messages in several buffers, and to secure what is received. Over a
+    /// network it is the device's.
+    pub fn with_pool<R>(&mut self, use_it: impl FnOnce(&mut Pool) -> R) -> R {
+        by_way!(&mut self.way, local => use_it(local.pool_mut()), remote => remote.with_pool(use_it))
+    }
+
+    /// This side's area: memory that the peer can read and the layer above divides. None over a network.
     #[inline(always)]
-    pub fn area_mut(&mut self) -> &mut OwnBytes {
-        &mut self.area
+    pub fn area_mut(&mut self) -> &mut [u8] {
+        by_way!(&mut self.way, local => local.area_mut(), _remote => &mut [])
     }
 
-    /// The peer's area.
+    /// The peer's area. None over a network.
     #[inline(always)]
-    pub fn peer_area(&self) -> &PeerBytes {
-        &self.peer_area
+    pub fn peer_area(&self) -> Option<&PeerBytes> {
+        by_way!(&self.way, local => Some(local.peer_area()), _remote => None)
     }
 
-    /// This side's segment, to be given to a supervisor that reads the counters.
+    /// This side's segment, or page of counters over a network, to be given to a supervisor that reads
+    /// the counters.
     pub fn segment(&self) -> BorrowedFd<'_> {
-        self.own.as_fd()
+        by_way!(&self.way, local => local.segment(), remote => remote.page())
     }
 
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        (*self.socket).as_fd()
+    /// Asks the kernel whether the peer lives, and takes doorbells off the socket. Called by the
+    /// receiving methods every two milliseconds of polling. Over a network: does what is due.
+    ///
+    /// # Cost
+    /// Two system calls, and one for each doorbell that nobody slept to hear.
+    pub fn check_liveness(&mut self) {
+        by_way!(&mut self.way, local => local.check_liveness(), remote => remote.attend())
     }
 
-    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.liveness.fd()
+    /// Closes the channel because a layer above caught the peer breaking a rule.
+    pub fn poison_protocol(&mut self) -> CloseReason {
+        by_way!(&mut self.way, local => local.poison_protocol(), remote => remote.poison())
+    }
+
+    /// Takes back, at once, what the peer holds of this side's buffers: it is too slow. What it reads
+    /// of them from now on is an error to it ([`fbufs::ReadError::Revoked`]), and to every later
+    /// domain; its leases stay used up until it has given them back. How many buffers that was; none over
+    /// a network.
+    ///
+    /// # Cost
+    /// A walk over a private table.
+    pub fn revoke(&mut self) -> usize {
+        by_way!(&mut self.way, local => local.revoke(), _remote => 0)
+    }
+
+    /// What the peer holds: leases and bytes of payload. Brought up to date first.
+    pub fn lent(&mut self) -> (usize, u64) {
+        by_way!(&mut self.way, local => local.lent(), _remote => (0, 0))
     }
 }
 
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.publish_totals();
-        self.sleeper.close();
-        self.socket.hang_up();
+impl From<LocalChannel> for Channel {
+    fn from(local: LocalChannel) -> Self {
+        Self { way: Way::Local(local) }
+    }
+}
+
+impl From<RemoteChannel> for Channel {
+    fn from(remote: RemoteChannel) -> Self {
+        Self { way: Way::Remote(remote) }
     }
 }
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Channel")
-            .field("peer", &self.credentials)
-            .field("closed", &self.closed)
-            .finish_non_exhaustive()
+        by_way!(
+            &self.way,
+            local => local.fmt(f),
+            remote => f.debug_struct("Channel").field("peer", &remote.address).finish_non_exhaustive()
+        )
     }
 }

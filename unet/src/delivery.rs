@@ -83,6 +83,24 @@ impl Delivery {
         Ok(!more)
     }
 
+    /// Begins a delivery that came over a network: at most [`MAX_INLINE`] bytes beside the message.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, tag: u16, inline: &[u8]) {
+        self.cell = Cell::new(tag);
+        let fits = self.cell.append(inline);
+        debug_assert!(fits, "the length was checked with the header");
+    }
+
+    #[inline(always)]
+    pub(crate) fn begin_message(&mut self, part: Part) {
+        self.message.begin_with(part);
+    }
+
+    #[cold]
+    pub(crate) fn append_to_message(&mut self, part: Part) {
+        self.message.append_part(part);
+    }
+
     #[inline(always)]
     pub(crate) fn cell_mut(&mut self) -> &mut Cell {
         &mut self.cell

@@ -30,6 +30,7 @@
 
 mod capabilities;
 mod drivers;
+mod framed;
 mod routes;
 mod statistics;
 
@@ -42,6 +43,9 @@ use rustix::io::Errno;
 
 pub use capabilities::{Capabilities, Mode};
 pub use drivers::{Driver, Drivers, OpenError, Opening};
+#[doc(hidden)]
+pub use framed::{Filter, parse};
+pub use framed::{Framed, FramedOptions, MAX_ADDRESSES, UdpChecksum, Verify};
 pub use routes::{Route, Routes, StaticRoutes};
 pub use statistics::{Count, Statistics};
 

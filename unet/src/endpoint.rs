@@ -6,11 +6,12 @@
 //! rang, becomes active. Before it parks, the endpoint arms the doorbells that are not armed yet;
 //! quiet ones stay armed from the last time. So both a look and a park cost O(active).
 
+mod links;
 mod receiving;
 mod sleeping;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fbufs::Path;
 use rustix::io::Errno;
@@ -19,11 +20,13 @@ use segment::counters::{Counter, Counters};
 use segment::memory::CreateError;
 use segment::wait::{Pulse, Wait};
 
-use crate::channel::{Channel, CloseReason};
+use crate::channel::{Channel, CloseReason, Way};
 use crate::device::OpenError;
-use crate::handshake::{AcceptError, ConnectError, ConnectOptions, ListenOptions, connect};
+use crate::endpoint::links::{LinkEntry, leave_link};
+use crate::handshake::{AcceptError, ConnectError, ConnectOptions, ListenOptions, connect_here};
 use crate::incoming::Incoming;
 use crate::listening::Listening;
+use crate::local::LocalChannel;
 use crate::readiness::{BATCH, Readiness, Source};
 use crate::{Address, Delivery};
 
@@ -118,10 +121,22 @@ struct Entry {
     unarmed: bool,
 }
 
+impl Entry {
+    fn local(&self) -> Option<&LocalChannel> {
+        self.channel.as_ref().and_then(Channel::local)
+    }
+
+    fn local_mut(&mut self) -> Option<&mut LocalChannel> {
+        self.channel.as_mut().and_then(Channel::local_mut)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Active,
     Quiet,
+    /// Over a network: its link is looked at.
+    Link,
 }
 
 /// Vain looks after which a channel counts as quiet, if others are active.
@@ -145,6 +160,13 @@ pub struct Endpoint {
     /// Where the last message came from, whose buffer goes back first.
     last: usize,
     glance: usize,
+    /// Devices, and the channels over them.
+    links: Vec<LinkEntry>,
+    link_turn: usize,
+    /// Messages of this host since the links were last looked at.
+    since_links: u32,
+    /// Tells when a link is to be looked after, while the thread sleeps.
+    timer: Option<OwnedFd>,
     pub(crate) listening: Listening,
     pub(crate) readiness: Readiness,
     ready: Vec<Source>,
@@ -171,6 +193,10 @@ impl Endpoint {
             turn: 0,
             last: 0,
             glance: 0,
+            links: Vec::new(),
+            link_turn: 0,
+            since_links: 0,
+            timer: None,
             listening: Listening::default(),
             readiness: Readiness::new().map_err(|errno| match errno {
                 Errno::MFILE | Errno::NFILE => CreateError::OutOfDescriptors.into(),
@@ -195,7 +221,10 @@ impl Endpoint {
         if !options.channel.geometry.is_valid() {
             return Err(ListenError::Geometry);
         }
-        let Address::Shm(name) = address else { return Err(OpenError::NoDriver.into()) };
+        let name = match address {
+            Address::Shm(name) => name,
+            Address::Network(address) => return self.listen_on_network(address, options),
+        };
         let listener = Listener::bind(name)?;
         self.listening.add(listener, options, &self.readiness).map_err(ListenError::Kernel)
     }
@@ -211,7 +240,10 @@ impl Endpoint {
         mut options: ConnectOptions,
     ) -> Result<ChannelId, ConnectError> {
         options.channel.wait = self.wait;
-        let channel = connect(address, options)?;
+        let channel = match address {
+            Address::Shm(name) => connect_here(name, options)?.into(),
+            Address::Network(address) => self.connect_over_network(address, &options)?,
+        };
         self.adopt(channel).map_err(ConnectError::from)
     }
 
@@ -268,12 +300,19 @@ impl Endpoint {
             });
             (self.entries.len() - 1) as u32
         });
-        let watched =
-            self.readiness.watch(channel.socket(), Source::Socket(index)).and_then(|()| {
-                channel
-                    .pidfd()
-                    .map_or(Ok(()), |pidfd| self.readiness.watch(pidfd, Source::Death(index)))
-            });
+        let place = if channel.local().is_some() { Place::Active } else { Place::Link };
+        let watched = match &channel.way {
+            Way::Local(channel) => {
+                self.readiness.watch(channel.socket(), Source::Socket(index)).and_then(|()| {
+                    let watch = |pidfd| self.readiness.watch(pidfd, Source::Death(index));
+                    channel.pidfd().map_or(Ok(()), watch)
+                })
+            }
+            Way::Remote(channel) => {
+                self.enter_link(channel, index);
+                Ok(())
+            }
+        };
         if let Err(errno) = watched {
             self.vacant.push(index);
             return Err(errno);
@@ -286,10 +325,12 @@ impl Endpoint {
         }
         let entry = &mut self.entries[index as usize];
         entry.channel = Some(channel);
-        entry.place = Place::Active;
+        entry.place = place;
         entry.vain_looks = 0;
         entry.armed = false;
-        self.active.push(index);
+        if place == Place::Active {
+            self.active.push(index);
+        }
         Ok(ChannelId { index, generation: entry.generation })
     }
 
@@ -312,11 +353,15 @@ impl Endpoint {
 
     /// Closes a channel. What it had received and nobody took is dropped and counted.
     pub fn close(&mut self, id: ChannelId) {
-        if let Some(channel) = self.channel_mut(id) {
+        if let Some(channel) = self.channel_mut(id).map(|channel| &mut channel.way) {
             let mut lost = 0;
             let bound = 1 << 16;
             let mut message = Delivery::default();
-            while lost < bound && matches!(channel.pop(&mut message), Ok(true)) {
+            // A link counts itself what nobody took.
+            while let Way::Local(channel) = channel
+                && lost < bound
+                && matches!(channel.pop(&mut message), Ok(true))
+            {
                 lost += 1;
             }
             self.counters.add(Counter::LostAtClose, lost);
@@ -327,14 +372,19 @@ impl Endpoint {
     fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(channel) = entry.channel.take() else { return };
-        channel.publish_totals();
-        self.counters.absorb(channel.counters());
-        self.readiness.forget(channel.socket());
-        if let Some(pidfd) = channel.pidfd() {
-            self.readiness.forget(pidfd);
+        match (&channel.way, entry.place) {
+            (Way::Local(channel), place) => {
+                channel.publish_totals();
+                self.counters.absorb(channel.counters());
+                self.readiness.forget(channel.socket());
+                if let Some(pidfd) = channel.pidfd() {
+                    self.readiness.forget(pidfd);
+                }
+                let list = if place == Place::Active { &mut self.active } else { &mut self.quiet };
+                list.retain(|other| *other != index);
+            }
+            (Way::Remote(channel), _) => leave_link(&mut self.links, channel),
         }
-        let list = if entry.place == Place::Active { &mut self.active } else { &mut self.quiet };
-        list.retain(|other| *other != index);
         // An id that would repeat is retired with its entry.
         if let Some(next) = entry.generation.checked_add(1) {
             entry.generation = next;
@@ -344,7 +394,8 @@ impl Endpoint {
 
     /// How many channels there are.
     pub fn channels(&self) -> usize {
-        self.active.len() + self.quiet.len()
+        let over_links: usize = self.links.iter().map(LinkEntry::channels).sum();
+        self.active.len() + self.quiet.len() + over_links
     }
 
     /// Whether another client could be accepted, if those that are not decided on were.

@@ -27,8 +27,11 @@ use segment::memory::{AttachError, CreateError};
 use segment::peer::Liveness;
 use segment::wait::Wait;
 
-use crate::channel::{Channel, Parts};
+use crate::channel::Channel;
+use crate::device::DeviceError;
 use crate::device::OpenError;
+use crate::local::{LocalChannel, Parts};
+use crate::network::{self, NetworkOptions, RemoteChannel};
 use crate::{Address, Policy};
 
 /// The sender of this frame orders its sleep by membarrier, and may be interrupted by the peer's.
@@ -63,6 +66,8 @@ pub struct ConnectOptions {
     pub regions: usize,
     /// How long the listener may take.
     pub timeout: Duration,
+    /// Over a network: the drivers, and how the channel is built.
+    pub network: NetworkOptions,
 }
 
 impl Default for ConnectOptions {
@@ -74,6 +79,7 @@ impl Default for ConnectOptions {
             path: Path::default(),
             regions: 0,
             timeout: Duration::from_secs(5),
+            network: NetworkOptions::default(),
         }
     }
 }
@@ -88,6 +94,8 @@ pub struct ListenOptions {
     /// How many regions a client may offer with its hello; it is turned away if it offers more, before
     /// the application hears of it.
     pub regions: usize,
+    /// Over a network: the drivers, and how the channels are built.
+    pub network: NetworkOptions,
 }
 
 /// Why the listener said no.
@@ -119,7 +127,15 @@ pub enum Refusal {
 
 impl Refusal {
     pub(crate) fn to_frame(self) -> Frame {
-        let (value, flags) = match self {
+        let (value, flags) = self.to_numbers();
+        let mut frame = Frame::bare(Kind::Refusal, value);
+        frame.flags = flags;
+        frame
+    }
+
+    /// The reason and the code, as they are told to the client.
+    pub(crate) fn to_numbers(self) -> (u64, u32) {
+        match self {
             Self::Policy => (1, 0),
             Self::Application(code) => (2, code),
             Self::Segment => (3, 0),
@@ -127,16 +143,17 @@ impl Refusal {
             Self::Resources => (5, 0),
             Self::Busy => (6, 0),
             Self::Other => (0, 0),
-        };
-        let mut frame = Frame::bare(Kind::Refusal, value);
-        frame.flags = flags;
-        frame
+        }
     }
 
     fn from_frame(frame: &Frame) -> Self {
-        match frame.value {
+        Self::from_numbers(frame.value, frame.flags)
+    }
+
+    pub(crate) fn from_numbers(reason: u64, code: u32) -> Self {
+        match reason {
             1 => Self::Policy,
-            2 => Self::Application(frame.flags),
+            2 => Self::Application(code),
             3 => Self::Segment,
             4 => Self::Version,
             5 => Self::Resources,
@@ -180,6 +197,12 @@ pub enum ConnectError {
     /// The network's device could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// No address is known of the host.
+    #[error("no address is known of that host")]
+    UnknownHost,
+    /// The network's device leads nowhere.
+    #[error(transparent)]
+    Device(DeviceError),
     /// More private bytes than there is room for.
     #[error("at most {MAX_PRIVATE} private bytes can be sent with a connection")]
     PrivateTooLarge,
@@ -219,8 +242,23 @@ pub enum AcceptError {
     Kernel(Errno),
 }
 
+/// Connects a channel that stands alone: over a network, on a device of its own.
 pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Channel, ConnectError> {
-    let Address::Shm(name) = address else { return Err(OpenError::NoDriver.into()) };
+    match address {
+        Address::Shm(name) => Ok(connect_here(name, options)?.into()),
+        Address::Network(address) => {
+            let (link, number) = network::connect(address, &options, |_| None)?;
+            let channel = RemoteChannel::new(link, number, options.channel.wait);
+            Ok(channel.ok_or(ConnectError::PeerDied)?.into())
+        }
+    }
+}
+
+/// Connects to a name on this host.
+pub(crate) fn connect_here(
+    name: &str,
+    options: ConnectOptions,
+) -> Result<LocalChannel, ConnectError> {
     // `None` is farther away than any clock goes.
     let deadline = Instant::now().checked_add(options.timeout);
     failpoint::hit("connect.1-named");
@@ -259,7 +297,7 @@ pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Chan
     }
     let offered = Path::attach(offered)?;
     failpoint::hit("connect.6-mapped");
-    Ok(Channel::join(Parts {
+    Ok(LocalChannel::join(Parts {
         socket,
         credentials,
         liveness,
@@ -333,7 +371,7 @@ fn await_welcome(
 
 #[cfg(test)]
 #[path = "../../segment/src/book.rs"]
-mod book;
+pub(crate) mod book;
 
 #[cfg(test)]
 mod tests {

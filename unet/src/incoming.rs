@@ -1,5 +1,6 @@
 //! A client that asks to be accepted: the listener's half of the handshake.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use fbufs::Path;
@@ -13,13 +14,36 @@ use segment::memory::{AttachError, CreateError};
 use segment::peer::{Credentials, Liveness};
 use segment::wait::Wait;
 
-use crate::channel::{Channel, Parts};
+use crate::Channel;
 use crate::handshake::{AcceptError, ChannelOptions, MEMBARRIER, Refusal, flags};
+use crate::local::{LocalChannel, Parts};
+use crate::network::{Asking, RemoteChannel, Shared, lock};
 
 /// A client that asks to be accepted. Dropping it refuses.
 #[derive(Debug)]
 pub struct Incoming {
-    request: Option<Request>,
+    request: Option<From>,
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // It is moved once or twice in its life.
+enum From {
+    Here(Request),
+    Network(Question),
+}
+
+/// A client of another host.
+struct Question {
+    link: Shared,
+    asking: Asking,
+    private: Vec<u8>,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("from", &self.asking.0).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -58,7 +82,11 @@ impl Incoming {
         let segment = descriptors.remove(0);
         let (offered, path) = (descriptors, Ok(Path::default()));
         let request = Request { socket, credentials, hello, segment, offered, path, options };
-        Some(Self { request: Some(request) })
+        Some(Self { request: Some(From::Here(request)) })
+    }
+
+    pub(crate) fn from_network(link: Shared, asking: Asking, private: Vec<u8>) -> Self {
+        Self { request: Some(From::Network(Question { link, asking, private })) }
     }
 
     /// The regions of the domains before this one, mapped: to connect to the next domain with this
@@ -70,22 +98,36 @@ impl Incoming {
     /// # Cost
     /// Six system calls a region, the first time.
     pub fn path(&mut self) -> Result<&Path, AttachError> {
-        let request = self.request.as_mut().expect("it is taken only by methods that consume this");
-        request.map()
+        static NONE: std::sync::LazyLock<Path> = std::sync::LazyLock::new(Path::default);
+        match &mut self.request {
+            Some(From::Here(request)) => request.map(),
+            _ => Ok(&NONE),
+        }
     }
 
-    /// Who asks, by the kernel's word.
+    /// Who asks, by the kernel's word; over a network [`Credentials::NOBODY`], for there nobody vouches.
     pub fn credentials(&self) -> Credentials {
-        self.request().credentials
+        match &self.request {
+            Some(From::Here(request)) => request.credentials,
+            _ => Credentials::NOBODY,
+        }
+    }
+
+    /// The client's address, over a network.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.request {
+            Some(From::Network(question)) => Some(question.asking.0),
+            _ => None,
+        }
     }
 
     /// The bytes that came with the request. The client's word.
     pub fn private(&self) -> &[u8] {
-        self.request().hello.private()
-    }
-
-    fn request(&self) -> &Request {
-        self.request.as_ref().expect("it is taken only by the methods that consume this")
+        match &self.request {
+            Some(From::Here(request)) => request.hello.private(),
+            Some(From::Network(question)) => &question.private,
+            None => &[],
+        }
     }
 
     /// Refuses, with a code for the client.
@@ -94,9 +136,13 @@ impl Incoming {
     }
 
     fn answer(&mut self, refusal: Refusal) {
-        if let Some(request) = self.request.take() {
+        match self.request.take() {
             // If the client is gone there is nobody to tell.
-            let _ = request.socket.send(&refusal.to_frame(), &[]);
+            Some(From::Here(request)) => _ = request.socket.send(&refusal.to_frame(), &[]),
+            Some(From::Network(Question { link, asking, .. })) => {
+                lock(&link).refuse_client(asking, refusal);
+            }
+            None => {}
         }
     }
 
@@ -109,14 +155,15 @@ impl Incoming {
         if private.len() > MAX_PRIVATE {
             return Err(AcceptError::PrivateTooLarge);
         }
-        let prepared = self.prepare();
-        match prepared {
-            Ok((own, peer, incarnation, liveness)) => {
-                let request = self.request.take().expect("it was there to be prepared");
-                let prepared = (own, peer, incarnation, liveness);
-                welcome(request, prepared, wait, private, path)
-            }
+        let mut request = match self.request.take() {
+            Some(From::Here(request)) => request,
+            Some(From::Network(question)) => return question.accept(wait, private),
+            None => return Err(AcceptError::PeerGone),
+        };
+        match request.prepare() {
+            Ok(prepared) => Ok(welcome(request, prepared, wait, private, path)?.into()),
             Err(error) => {
+                self.request = Some(From::Here(request));
                 self.answer(match error {
                     AcceptError::Segment(AttachError::WrongVersion(_)) => Refusal::Version,
                     AcceptError::Segment(_) => Refusal::Segment,
@@ -126,10 +173,26 @@ impl Incoming {
             }
         }
     }
+}
 
+impl Question {
+    fn accept(self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
+        let Self { link, asking, private: theirs } = self;
+        let number = {
+            let mut link = lock(&link);
+            link.accept(asking, private, &theirs).inspect_err(|_| {
+                link.refuse_client(asking, Refusal::Resources);
+            })?
+        };
+        let channel = RemoteChannel::new(link, number, wait);
+        Ok(channel.ok_or(AcceptError::PeerGone)?.into())
+    }
+}
+
+impl Request {
     fn prepare(&mut self) -> Result<Prepared, AcceptError> {
-        self.path()?;
-        let request = self.request();
+        self.map()?;
+        let request = self;
         let peer = Geometry::attach(request.segment.as_fd(), Incarnation(request.hello.value))?;
         failpoint::hit("accept.3-mapped");
         let liveness = Liveness::of(request.socket.as_fd(), request.credentials)
@@ -149,12 +212,12 @@ fn welcome(
     wait: Wait,
     private: &[u8],
     path: &Path,
-) -> Result<Channel, AcceptError> {
+) -> Result<LocalChannel, AcceptError> {
     let membarrier = membarrier_works();
     let frame = Frame::new(Kind::Welcome, incarnation.0, flags(membarrier), private)
         .ok_or(AcceptError::PrivateTooLarge)?;
     // Joined first: the queues must be initialised before the client looks at them.
-    let channel = Channel::join(Parts {
+    let channel = LocalChannel::join(Parts {
         socket: request.socket,
         credentials: request.credentials,
         liveness,

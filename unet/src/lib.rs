@@ -41,14 +41,19 @@
 
 mod address;
 mod channel;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod delivery;
 pub mod device;
 mod endpoint;
 mod handshake;
 mod incoming;
 mod listening;
+mod local;
+mod network;
 mod policy;
 mod readiness;
+pub mod wire;
 
 pub use address::{Address, AddressError, NetworkAddress};
 pub use channel::{Channel, CloseReason, Offer, SendError};
@@ -64,6 +69,7 @@ pub use handshake::{
     AcceptError, ChannelOptions, ConnectError, ConnectOptions, ListenOptions, Refusal,
 };
 pub use incoming::Incoming;
+pub use network::{Checksum, LinkStatus, NetworkOptions};
 pub use policy::Policy;
 pub use segment::counters::{Counter, Counters, Snapshot};
 pub use segment::geometry::{Class, Geometry};

@@ -19,6 +19,10 @@ pub(crate) enum Source {
     Socket(u32),
     /// A channel's peer has ended.
     Death(u32),
+    /// A link's device has received something.
+    Device(u32),
+    /// A link must be looked after.
+    Timer,
 }
 
 impl Source {
@@ -28,6 +32,8 @@ impl Source {
             Self::Handshake(index) => (1, index),
             Self::Socket(index) => (2, index),
             Self::Death(index) => (3, index),
+            Self::Device(index) => (4, index),
+            Self::Timer => (5, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -38,7 +44,9 @@ impl Source {
             0 => Self::Listener(index),
             1 => Self::Handshake(index),
             2 => Self::Socket(index),
-            _ => Self::Death(index),
+            3 => Self::Death(index),
+            4 => Self::Device(index),
+            _ => Self::Timer,
         }
     }
 }

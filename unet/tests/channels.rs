@@ -18,7 +18,7 @@ fn options(wait: Wait) -> EndpointOptions {
 /// Sends bytes: in one buffer if there is one as large, else in adjacent ones where they fill them, and
 /// in a part for each where they do not.
 fn send(channel: &mut Channel, bytes: &[u8]) {
-    let largest = channel.pool_mut().largest();
+    let largest = channel.with_pool(|pool| pool.largest());
     if bytes.len() <= largest {
         return channel.send(bytes).expect("the peer is there");
     }

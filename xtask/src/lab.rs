@@ -1,50 +1,112 @@
-//! `cargo xtask lab`: our protocols against the Linux kernel and the usual tools, in a network
-//! namespace of their own.
+//! `cargo xtask lab`: our protocols and drivers against the Linux kernel and the usual tools, in
+//! network namespaces of their own.
 //!
-//! The task runs itself again inside a new namespace, where nothing is but what it makes, and which
-//! is gone with the last process in it. Every process there is killed by the kernel when the one that
-//! started it ends, however that comes: so nothing is left even after Ctrl-C. Whoever is root gets a
-//! namespace at once, everybody else one of a user namespace, where they may make devices.
+//! The check runs this program again inside new namespaces, where nothing is but what it makes, and
+//! which are gone with the last process in them. Every process there is killed by the kernel when the
+//! one that started it ends, however that comes: so nothing is left even after Ctrl-C. Whoever is root
+//! gets such namespaces at once, everybody else inside a user namespace, where they may make devices,
+//! but not use BPF; what needs that is left out, with the reason, and a CI machine must not leave
+//! anything out.
+//!
+//! # The hosts
+//! `lab-a` with the device `lab-a0`, 10.77.0.1, fd77::1 and fe80::ff:fe4d:1; `lab-b` with `lab-b0`,
+//! 10.77.0.2, fd77::2 and fe80::ff:fe4d:2; and so on. Link addresses are 02:00:00:4d:00:01, …02.
+//! Addresses can be used at once; nobody is told his neighbours. A test that requires the feature
+//! `lab` (see [`programs`]) finds a new lab around it, which it may damage as it likes, and is root
+//! there. `ip netns exec lab-a …` runs a program in a host. A thread enters one by
+//! `rustix::thread::move_into_link_name_space` with the file `/run/netns/lab-a`; let it be a thread
+//! made for that, since it does not come back, and the tests all run on one. A socket belongs to the
+//! host in which it was made, whoever uses it afterwards: to make it there is all that the thread must
+//! do.
 
+mod by_hand;
 mod capture;
+mod hosts;
+mod private;
+mod programs;
+mod shape;
+mod tap;
 mod tools;
+mod trial;
 mod world;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
-use rustix::process::geteuid;
+use anyhow::{Result, bail};
 
-use crate::process::{capture, run as run_process};
+use crate::process::Said;
 use crate::steps::{Context, Done};
-use crate::test::{FAILPOINTS, LIMIT};
-
-/// What the whole lab may take.
-const LAB_LIMIT: Duration = Duration::from_secs(90);
-
-/// The host that is judged.
-const HOST: &str = "tap_host";
+use private::Entrance;
+use shape::Shape;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Inside the namespace: the host to judge
-    #[arg(long, hide = true, value_name = "PROGRAM")]
-    inside: Option<PathBuf>,
-    /// Inside the namespace: where the captures go
-    #[arg(long, hide = true, value_name = "FOLDER", default_value = ".")]
-    captures: PathBuf,
+    #[command(subcommand)]
+    task: Option<Task>,
 }
 
-/// Runs the lab.
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Make all the checks, as without any word; needs no root, but does less without
+    Check {
+        /// Make this part's only: `protocols`, `hosts`, or the name of a driver's crate
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
+    },
+    /// Make the lab's hosts, to try something by hand; a lab that is there is kept if it is the same
+    Up(Shape),
+    /// Remove the lab's hosts
+    Down,
+    /// Say which hosts there are
+    Status,
+    /// Run a command in a host
+    Exec {
+        /// `a` or `lab-a`
+        host: String,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Inside the namespaces
+    #[command(subcommand, hide = true)]
+    Inside(Inside),
+}
+
+/// What a check does inside its namespaces.
+#[derive(clap::Subcommand)]
+enum Inside {
+    Protocols {
+        program: PathBuf,
+        captures: PathBuf,
+    },
+    Hosts,
+    Program {
+        #[command(flatten)]
+        shape: Shape,
+        program: PathBuf,
+    },
+}
+
+/// Does what was asked for, which is the check if it was nothing.
 pub fn run(args: &Args) -> Result<()> {
-    if let Some(program) = &args.inside {
-        return inside(program, &args.captures);
+    match &args.task {
+        None => check_by_hand(None),
+        Some(Task::Check { only }) => check_by_hand(only.as_deref()),
+        Some(Task::Up(shape)) => by_hand::up(shape),
+        Some(Task::Down) => by_hand::down(),
+        Some(Task::Status) => by_hand::status(),
+        Some(Task::Exec { host, command }) => by_hand::exec(host, command),
+        Some(Task::Inside(Inside::Protocols { program, captures })) => {
+            tap::inside(program, captures)
+        }
+        Some(Task::Inside(Inside::Hosts)) => trial::inside(),
+        Some(Task::Inside(Inside::Program { shape, program })) => programs::inside(shape, program),
     }
+}
+
+fn check_by_hand(only: Option<&str>) -> Result<()> {
     crate::packages::provide()?;
-    match check(&Context::load()?)? {
+    match check_parts(&Context::load()?, only)? {
         Done::Passed(note) => println!("{note}"),
         Done::Skipped(why) => bail!("{why}"),
     }
@@ -53,58 +115,121 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The check `lab`.
 pub fn check(context: &Context) -> Result<Done> {
-    let enter = match way_in() {
-        Ok(enter) => enter,
+    check_parts(context, None)
+}
+
+fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
+    let workspace = &context.workspace;
+    let crates = programs::find(workspace)?;
+    if crates.is_empty() {
+        bail!("no crate has a feature `lab`: the drivers' tests in the lab got lost");
+    }
+    let mut parts = vec!["protocols", "hosts"];
+    parts.extend(crates.iter().map(|krate| krate.name.as_str()));
+    if let Some(unknown) = only.filter(|only| !parts.contains(only)) {
+        bail!("the lab has no part {unknown}; it has {}", parts.join(", "));
+    }
+    parts.retain(|part| only.is_none_or(|only| only == *part));
+    let entrance = match Entrance::find() {
+        Ok(entrance) => entrance,
         Err(why) => return Ok(Done::Skipped(format!("{why:#}"))),
     };
-    let workspace = &context.workspace;
-    let mut build = workspace.cargo(["build", "--workspace", "--example", HOST]);
-    run_process(build.args(FAILPOINTS), LIMIT)?;
-    let captures = workspace.target.join("lab");
-    std::fs::create_dir_all(&captures)?;
-    let begin = Instant::now();
-    let mut lab = Command::new("unshare");
-    lab.args(enter).args(["setpriv", "--pdeathsig", "KILL"]);
-    lab.arg(std::env::current_exe()?).arg("lab").arg("--inside");
-    lab.arg(workspace.target.join("debug/examples").join(HOST));
-    lab.arg("--captures").arg(&captures);
-    let said = run_process(&mut lab, LAB_LIMIT)?;
-    let checks = said.stdout.lines().filter(|line| line.starts_with("ok ")).count();
-    if checks < tools::FEWEST {
-        bail!("only {checks} checks of {} were made", tools::FEWEST);
+    let mut made = Vec::new();
+    for part in parts {
+        println!("--> {part}");
+        let done = match part {
+            "protocols" => tap::check(workspace, &entrance)?,
+            "hosts" => trial::check(&entrance)?,
+            name => match crates.iter().find(|krate| krate.name == name) {
+                Some(krate) => krate.check(workspace, &entrance)?,
+                None => bail!("there is no part {name}"),
+            },
+        };
+        made.push((part, done));
     }
-    Ok(Done::Passed(format!("{checks} checks in {:.0} s", begin.elapsed().as_secs_f64())))
+    Ok(sum(&made, context.ci))
 }
 
-/// With which arguments `unshare` makes a namespace here.
+/// What the parts come to. Where nothing may be left out, something left out is the result.
+fn sum(parts: &[(&str, Done)], ci: bool) -> Done {
+    let (mut held, mut left_out) = (Vec::new(), Vec::new());
+    for (part, done) in parts {
+        match done {
+            Done::Passed(note) => held.push(format!("{part}: {note}")),
+            Done::Skipped(why) => left_out.push(format!("LEFT OUT {part}: {why}")),
+        }
+    }
+    if held.is_empty() || (ci && !left_out.is_empty()) {
+        return Done::Skipped(left_out.join("; "));
+    }
+    held.extend(left_out);
+    Done::Passed(held.join("; "))
+}
+
+/// How many checks a part made, which prints a line for each.
 ///
 /// # Errors
-/// What is missing, and how to get it.
-fn way_in() -> Result<&'static [&'static str]> {
-    File::options().read(true).write(true).open("/dev/net/tun").context(
-        "the lab makes a TAP device, and /dev/net/tun cannot be opened: type `sudo modprobe tun`, \
-         and `sudo chmod 666 /dev/net/tun` if you are not root (in a container, start it with \
-         `--device /dev/net/tun`)",
-    )?;
-    let enter: &[&str] =
-        if geteuid().is_root() { &["--net"] } else { &["--user", "--map-root-user", "--net"] };
-    let mut probe = Command::new("unshare");
-    probe.args(enter).args(["ip", "link", "set", "lo", "up"]);
-    capture(&mut probe, Duration::from_secs(10)).context(
-        "the lab needs a network namespace of its own, and it cannot be made: as root, the process \
-         lacks CAP_SYS_ADMIN and CAP_NET_ADMIN (in a container, start it with `--cap-add \
-         SYS_ADMIN --cap-add NET_ADMIN`); else type `sudo sysctl kernel.unprivileged_userns_clone=1 \
-         kernel.apparmor_restrict_unprivileged_userns=0`, or run this with sudo",
-    )?;
-    Ok(enter)
+/// When they are fewer than they should be.
+fn count(said: &Said, fewest: usize) -> Result<usize> {
+    let checks = said.stdout.lines().filter(|line| line.starts_with("ok ")).count();
+    if checks < fewest {
+        bail!("only {checks} checks of {fewest} were made");
+    }
+    Ok(checks)
 }
 
-/// The lab itself.
-fn inside(program: &Path, captures: &Path) -> Result<()> {
-    let pcap = captures.join("lab.pcap");
-    let mut world = world::World::new(program, &pcap)?;
-    tools::judge()?;
-    let counts = world.end()?;
-    capture::judge(&pcap, &captures.join("spoilt.pcap"))?;
-    tools::judge_counts(&counts)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    #[command(no_binary_name = true)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Option<Task> {
+        Cli::try_parse_from(line.split(' ').filter(|word| !word.is_empty())).ok()?.args.task
+    }
+
+    #[test]
+    fn no_word_asks_for_the_check_and_a_command_begins_behind_dashes() {
+        assert!(Cli::try_parse_from([] as [&str; 0]).is_ok_and(|cli| cli.args.task.is_none()));
+        let up = parsed("up --hosts 3 --mtu 9000");
+        assert!(matches!(up, Some(Task::Up(Shape { hosts: 3, queues: 2, mtu: 9000, .. }))));
+        let exec = parsed("exec b -- ping -c 1 10.77.0.1");
+        assert!(
+            matches!(exec, Some(Task::Exec { host, command }) if host == "b" && command.len() == 4)
+        );
+        for wrong in ["exec b", "exec b ping", "up --hosts 1", "check --only", "nothing"] {
+            assert!(parsed(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_said_and_not_allowed_in_ci() {
+        let parts = |other| [("hosts", Done::Passed("9 checks".into())), ("xdp", other)];
+        let skipped = || parts(Done::Skipped("no root".into()));
+        let passed = || parts(Done::Passed("3 passed".into()));
+        let note = |done| match done {
+            Done::Passed(note) => (true, note),
+            Done::Skipped(why) => (false, why),
+        };
+        assert_eq!(
+            note(sum(&skipped(), false)),
+            (true, "hosts: 9 checks; LEFT OUT xdp: no root".into())
+        );
+        assert_eq!(note(sum(&skipped(), true)), (false, "LEFT OUT xdp: no root".into()));
+        assert_eq!(note(sum(&passed(), true)), (true, "hosts: 9 checks; xdp: 3 passed".into()));
+        assert!(!note(sum(&skipped()[1..], false)).0);
+    }
+
+    #[test]
+    fn a_part_that_made_too_few_checks_is_refused() {
+        let said = |stdout: &str| Said { tally: Default::default(), stdout: stdout.into() };
+        assert_eq!(count(&said("ok one\nnot ok\nok two\n"), 2).expect("two"), 2);
+        assert!(count(&said("ok one\n"), 2).is_err());
+    }
 }

@@ -43,7 +43,8 @@ enum Task {
     Layers,
     /// Fuzz one target, or all of them in turn, for as long as you say
     Fuzz(fuzz::Args),
-    /// Let the kernel and the usual tools judge our protocols, in a network namespace of their own
+    /// Let the kernel and the usual tools judge our protocols and drivers, in network namespaces of
+    /// their own, which can be had by hand too
     Lab(lab::Args),
     /// Facts about this machine that decide what works on it and how fast
     Doctor,

@@ -89,6 +89,8 @@ fn watch(command: &mut Command, limit: Duration, echo: bool) -> Result<Said> {
         }
         let _ = send.send(Said { tally, stdout });
     });
+    // Short commands are not to be waited for longer than they take.
+    let mut pause = Duration::from_millis(1);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -101,7 +103,8 @@ fn watch(command: &mut Command, limit: Duration, echo: bool) -> Result<Said> {
                 limit.as_secs()
             );
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     };
     if !status.success() {
         bail!("`{shown}` ended with {status}");

@@ -41,7 +41,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "lab",
-        what: "the kernel, ping, nc, dig and tshark are content with our protocols",
+        what: "the kernel and the usual tools are content with our protocols and drivers",
         check: lab::check,
     },
     Step { name: "loom", what: "every interleaving of the models", check: loom::check },

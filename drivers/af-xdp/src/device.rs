@@ -82,6 +82,11 @@ pub struct AfXdp {
 }
 
 impl AfXdp {
+    /// The UDP port whose packets come to it.
+    pub fn port(&self) -> u16 {
+        self.binding.port
+    }
+
     pub(crate) fn assemble(
         (socket, rings, pool): (OwnedFd, Rings, Pool),
         (receiving, sending): (Receiving, Sending),

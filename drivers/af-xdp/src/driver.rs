@@ -2,19 +2,38 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use unet::device::{OpenError, Opening};
+use std::num::NonZeroU16;
 
-use crate::AfXdp;
+use unet::device::{Datagrams, Driver, Framed, FramedOptions, OpenError, Opening, UdpChecksum};
+
 use crate::interface::Interface;
 use crate::open::attach;
 use crate::options::{Options, interface_and_queue};
 use crate::program::Program;
+use crate::{AfXdp, KernelRoutes};
 
 /// Opens AF_XDP devices by address. Devices on queues of one interface share its program, if they were
 /// opened through the same driver or a clone of it.
 #[derive(Clone, Debug, Default)]
 pub struct Xdp {
     programs: Arc<Mutex<Vec<Weak<Program>>>>,
+}
+
+impl Driver for Xdp {
+    fn scheme(&self) -> &'static str {
+        Self::SCHEME
+    }
+
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Datagrams>, OpenError> {
+        let (interface, _) = interface_and_queue(opening.device)?;
+        let routes = KernelRoutes::open(interface)?;
+        let device = self.frames(opening)?;
+        let port = NonZeroU16::new(device.port()).ok_or(OpenError::AddressInUse)?;
+        // What U-Net sends has a checksum of its own, end to end; over IPv6 UDP's is sent all the same.
+        let checksum = UdpChecksum::Omit;
+        let options = FramedOptions { local: opening.local, checksum, ..FramedOptions::at(port) };
+        Ok(Box::new(Framed::new(device, routes, options)))
+    }
 }
 
 impl Xdp {

@@ -1,15 +1,12 @@
-//! How a channel receives, and what is still received when it has closed.
+//! How a channel receives, and waits.
 
-use fbufs::PeerFbuf;
-use segment::failpoint;
-use segment::ring::Popped;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
-use super::{Channel, CloseReason};
-use crate::Delivery;
-use crate::delivery::Partial;
+use segment::wait::Waiter;
 
-/// So many buffers with the peer that some of them may have come back.
-const SEVERAL: usize = 2;
+use super::{Channel, CloseReason, by_way};
+use crate::{Delivery, PeerFbuf};
 
 impl Channel {
     /// Takes the next message, if there is one. What the peer sent before it closed or died is
@@ -37,34 +34,58 @@ impl Channel {
     /// As [`Channel::try_recv`].
     #[inline(always)]
     pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
-        // Before the look, so that nothing stands between a message and its answer.
-        if message.has_fbufs() {
-            self.give_back_all(message);
-        }
-        let taken = self.pop(message)?;
-        if !taken && self.pulse.tick() {
-            self.check_liveness();
-        }
-        Ok(taken)
+        by_way!(
+            &mut self.way,
+            local => local.try_recv_into(message),
+            remote => remote.try_recv_into(message)
+        )
     }
 
-    /// As [`Channel::try_recv_into`], for an owner that looks after the peer's health itself.
+    /// Takes the next message; waits for it by the channel's wait strategy.
+    ///
+    /// # Errors
+    /// [`CloseReason`], once nothing is left to be taken.
+    ///
+    /// # Cost
+    /// While messages come quickly, or the strategy is to spin: no system call but two every two
+    /// milliseconds for the peer's health. Adaptive where both sides share a core: one for each
+    /// vain look, which yields.
     #[inline(always)]
-    pub(crate) fn pop(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
-        if let Some(reason) = self.closed {
-            self.take_of_rest(reason)?;
-        }
-        match self.consumer.try_pop(message.cell_mut()) {
-            Ok(Popped::Cell) => self.producer.anticipate(),
-            Ok(Popped::CellAndCredit) => self.ring(),
-            Ok(Popped::Nothing) => return self.nothing_there(),
-            Err(fault) => return Err(self.poison(fault)),
-        }
-        failpoint::hit("receive.1-popped");
-        match message.complete(&mut self.holdings, &mut self.partial) {
-            Ok(whole) => Ok(whole),
-            Err(fault) => Err(self.poison(fault)),
-        }
+    pub fn recv(&mut self) -> Result<Delivery, CloseReason> {
+        let mut message = Delivery::default();
+        self.recv_into(&mut message)?;
+        Ok(message)
+    }
+
+    /// As [`Channel::recv`], into a message of the caller's: the fastest way.
+    ///
+    /// # Errors
+    /// [`CloseReason`], once nothing is left to be taken.
+    ///
+    /// # Cost
+    /// As [`Channel::recv`].
+    #[inline(always)]
+    pub fn recv_into(&mut self, message: &mut Delivery) -> Result<(), CloseReason> {
+        by_way!(
+            &mut self.way,
+            local => local.recv_into(message),
+            remote => remote.recv_into(message)
+        )
+    }
+
+    /// As [`Channel::recv`]; `None` if nothing came in time.
+    ///
+    /// # Errors
+    /// [`CloseReason`], once nothing is left to be taken.
+    ///
+    /// # Cost
+    /// As [`Channel::recv`], and a look at the clock.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
+        by_way!(
+            &mut self.way,
+            local => local.recv_timeout(timeout),
+            remote => remote.recv_timeout(timeout)
+        )
     }
 
     /// Gives a received buffer back, as dropping it does, but cheaper.
@@ -73,52 +94,52 @@ impl Channel {
     /// One locked instruction and two stores; a system call if the peer sleeps.
     #[inline]
     pub fn give_back(&mut self, fbuf: PeerFbuf) {
-        self.holdings.give_back(fbuf);
+        by_way!(&mut self.way, local => local.give_back(fbuf), _remote => drop(fbuf))
     }
 
-    /// Gives back what came with the last message; and takes note of what the peer gave back, for who
-    /// receives the next one into its place has time now, and none when it allocates.
     #[inline]
     pub(crate) fn give_back_all(&mut self, message: &mut Delivery) {
-        while let Some(fbuf) = message.take_last_fbuf() {
-            self.give_back(fbuf);
-        }
-        if self.leases.lent() >= SEVERAL {
-            self.collect();
-        }
-    }
-
-    /// Allows one more cell of a closed channel, if its queue can have held one when it closed: a
-    /// peer that hung up may still be writing.
-    #[cold]
-    pub(super) fn take_of_rest(&mut self, reason: CloseReason) -> Result<(), CloseReason> {
-        let Some(rest) = self.rest.checked_sub(1) else { return Err(self.nothing_more(reason)) };
-        self.rest = rest;
-        Ok(())
-    }
-
-    #[inline(always)]
-    pub(super) fn nothing_there(&mut self) -> Result<bool, CloseReason> {
-        match self.closed {
-            None => {
-                self.pass_back();
-                Ok(false)
-            }
-            Some(reason) => Err(self.nothing_more(reason)),
-        }
-    }
-
-    /// Nothing more is received. The end of a message whose beginning has come will not come.
-    #[cold]
-    fn nothing_more(&mut self, reason: CloseReason) -> CloseReason {
-        self.rest = 0;
-        self.partial = Partial::default();
-        reason
+        by_way!(
+            &mut self.way,
+            local => local.give_back_all(message),
+            remote => remote.give_back_all(message)
+        )
     }
 
     /// Whether [`Channel::try_recv`] would return something else than nothing.
     #[inline(always)]
     pub fn is_ready(&self) -> bool {
-        self.consumer.is_ready() || self.closed.is_some()
+        by_way!(&self.way, local => local.is_ready(), remote => remote.is_ready())
+    }
+
+    /// Whether the peer last waited on this thread's core. For layers that wait themselves.
+    #[inline(always)]
+    pub fn shares_core(&mut self) -> bool {
+        by_way!(&mut self.way, local => local.shares_core(), _remote => false)
+    }
+
+    /// Sleeps until there is something to be received, or the waiter's deadline. For layers that
+    /// wait themselves.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn park_for_message(&mut self, waiter: &Waiter) {
+        by_way!(
+            &mut self.way,
+            local => local.park_for_message(waiter),
+            remote => remote.park(waiter.remaining(), None)
+        )
+    }
+
+    /// Sleeps until there is something to be received, or `other` is readable.
+    ///
+    /// # Cost
+    /// Three system calls.
+    pub fn park_beside(&mut self, other: impl AsFd) {
+        by_way!(
+            &mut self.way,
+            local => local.park_beside(other),
+            remote => remote.park(None, Some(other.as_fd()))
+        )
     }
 }

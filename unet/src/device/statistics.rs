@@ -25,7 +25,8 @@ pub enum Count {
     NoBuffer,
     /// Arrived, and dropped because the receive queue was full.
     QueueFull,
-    /// Arrived, and dropped because it did not fit into a buffer, or came in too many pieces.
+    /// Arrived, and dropped because it did not fit into a buffer, came in too many pieces, or ended before
+    /// its headers say.
     Truncated,
     /// Arrived, and dropped because a header or a length was wrong.
     BadHeader,

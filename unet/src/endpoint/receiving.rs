@@ -7,6 +7,7 @@ use segment::wait::{LOOKS, Step, Waiter};
 use super::{Arrival, ChannelId, Endpoint, Event, GLANCES, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
 use crate::Delivery;
 use crate::channel::{Channel, CloseReason};
+use crate::local::LocalChannel;
 
 impl Endpoint {
     /// Takes the next event, if there is one.
@@ -39,7 +40,8 @@ impl Endpoint {
         }
         if self.pulse.tick() || self.asleep {
             self.asleep = false;
-            if let Some(last) = self.entries.get_mut(self.last).and_then(|e| e.channel.as_mut()) {
+            let last = self.entries.get_mut(self.last).and_then(|e| e.channel.as_mut());
+            if let Some(last) = last.and_then(Channel::local_mut) {
                 last.cores.look_up();
             }
             self.service(Some(Duration::ZERO));
@@ -58,6 +60,11 @@ impl Endpoint {
         if !self.events.is_empty() {
             return Some(Arrival::Other);
         }
+        if !self.links.is_empty()
+            && let Some(arrival) = self.look_at_links_in_turn(message)
+        {
+            return Some(arrival);
+        }
         for _ in 0..self.active.len() {
             if self.turn >= self.active.len() {
                 self.turn = 0;
@@ -65,7 +72,9 @@ impl Endpoint {
             let index = self.active[self.turn];
             self.turn += 1;
             let entry = &mut self.entries[index as usize];
-            let Some(channel) = entry.channel.as_mut() else { continue };
+            let Some(channel) = entry.channel.as_mut().and_then(Channel::local_mut) else {
+                continue;
+            };
             match channel.pop(message) {
                 Ok(true) => {
                     entry.vain_looks = 0;
@@ -90,7 +99,7 @@ impl Endpoint {
             }
         }
         self.glance();
-        None
+        if self.links.is_empty() { None } else { self.look_at_links(message) }
     }
 
     /// What a thread that always finds a message owes the others: no vain look glances at them.
@@ -182,7 +191,9 @@ impl Endpoint {
             // The one active channel is looked at most; each quiet one is still glanced at in time.
             let looks = if self.quiet.is_empty() { LOOKS } else { LOOKS_BEFORE_GLANCE };
             let hot = match self.active[..] {
-                [index] => self.entries[index as usize].channel.as_ref(),
+                [index] if self.links.is_empty() => {
+                    self.entries[index as usize].channel.as_ref().and_then(Channel::local)
+                }
                 _ => None,
             };
             let step = match hot {
@@ -209,7 +220,7 @@ impl Endpoint {
     pub(super) fn shares_core(&mut self) -> bool {
         let Some(index) = self.active.get(self.turn.saturating_sub(1)) else { return false };
         let channel = self.entries[*index as usize].channel.as_mut();
-        channel.is_some_and(|channel| channel.cores.shared())
+        channel.and_then(Channel::local_mut).is_some_and(|channel| channel.cores.shared())
     }
 
     /// Gives back the buffers of an earlier message: most likely the last one's channel knows them.
@@ -232,8 +243,8 @@ impl Endpoint {
             self.glance = 0;
         }
         let index = self.quiet[self.glance];
-        let channel = self.entries[index as usize].channel.as_ref();
-        if channel.is_some_and(Channel::wants_a_look) {
+        let channel = self.entries[index as usize].channel.as_ref().and_then(Channel::local);
+        if channel.is_some_and(LocalChannel::wants_a_look) {
             self.rouse(index);
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Endpoint, Place};
 use crate::channel::Channel;
+use crate::local::LocalChannel;
 use crate::readiness::Source;
 
 impl Endpoint {
@@ -24,7 +25,7 @@ impl Endpoint {
         let entry = &mut self.entries[index as usize];
         entry.vain_looks = 0;
         if entry.armed
-            && let Some(channel) = &mut entry.channel
+            && let Some(channel) = entry.channel.as_mut().and_then(Channel::local_mut)
         {
             channel.sleeper.disarm();
             entry.armed = false;
@@ -39,7 +40,7 @@ impl Endpoint {
     pub(super) fn park(&mut self, timeout: Option<Duration>) {
         if self.prepare_to_sleep() {
             // A connecting client that says nothing must be let go in time.
-            let patience = self.listening.patience();
+            let patience = self.listening.patience().into_iter().chain(self.links_idle_for()).min();
             let timeout = match (timeout, patience) {
                 (Some(timeout), Some(patience)) => Some(timeout.min(patience)),
                 (timeout, patience) => timeout.or(patience),
@@ -62,12 +63,16 @@ impl Endpoint {
         if !self.prepare_to_sleep() {
             return false;
         }
+        self.set_timer();
         // What the kernel has already would not show as a change of the descriptor.
         self.asleep = self.service(Some(Duration::ZERO)) == 0;
         self.asleep
     }
 
     fn prepare_to_sleep(&mut self) -> bool {
+        if !self.arm_links() {
+            return false;
+        }
         // Quiet channels are armed already, except those that fell quiet since the last time.
         let mut candidates = std::mem::take(&mut self.unarmed);
         for index in &candidates {
@@ -77,20 +82,20 @@ impl Endpoint {
         let mut last = None;
         for index in &candidates {
             let entry = &mut self.entries[*index as usize];
-            if let Some(channel) = entry.channel.as_mut().filter(|_| !entry.armed) {
+            let channel = entry.channel.as_mut().and_then(Channel::local_mut);
+            if let Some(channel) = channel.filter(|_| !entry.armed) {
                 channel.publish_totals();
                 channel.sleeper.arm();
                 entry.armed = true;
                 last = Some(*index);
             }
         }
-        if let Some(channel) = last.and_then(|index| self.entries[index as usize].channel.as_ref())
-        {
+        if let Some(channel) = last.and_then(|index| self.entries[index as usize].local()) {
             channel.sleeper.settle();
         }
         for index in &candidates {
-            let channel = self.entries[*index as usize].channel.as_ref();
-            if channel.is_some_and(Channel::wants_a_look) {
+            let channel = self.entries[*index as usize].local();
+            if channel.is_some_and(LocalChannel::wants_a_look) {
                 self.rouse(*index);
             }
         }
@@ -102,7 +107,8 @@ impl Endpoint {
             // An active channel is never armed: who pops from an armed one would miss its next bell.
             for index in &self.active {
                 let entry = &mut self.entries[*index as usize];
-                if let Some(channel) = entry.channel.as_mut().filter(|_| entry.armed) {
+                let channel = entry.channel.as_mut().and_then(Channel::local_mut);
+                if let Some(channel) = channel.filter(|_| entry.armed) {
                     channel.sleeper.disarm();
                     entry.armed = false;
                 }
@@ -128,20 +134,24 @@ impl Endpoint {
                 Source::Listener(index) => self.accept_connections(index),
                 Source::Handshake(index) => self.continue_handshake(index),
                 Source::Socket(index) => {
-                    if let Some(channel) = self.entries[index as usize].channel.as_mut() {
+                    if let Some(channel) = self.entries[index as usize].local_mut() {
                         channel.service_socket();
                         self.rouse(index);
                     }
                 }
                 Source::Death(index) => {
-                    if let Some(channel) = self.entries[index as usize].channel.as_mut() {
+                    if let Some(channel) = self.entries[index as usize].local_mut() {
                         channel.check_liveness();
                         self.rouse(index);
                     }
                 }
+                // Whoever looks next sees what has arrived.
+                Source::Device(_) => {}
+                Source::Timer => self.take_timer(),
             }
         }
         self.ready = ready;
+        self.attend_links();
         self.expire_handshakes();
         happened
     }

@@ -75,10 +75,10 @@ impl Neighbour for Ring {
     #[inline]
     fn send(&mut self, message: &[u8]) -> Result<(), Fault> {
         let channel = self.channel()?;
-        if message.len() <= channel.pool_mut().largest() {
+        if message.len() <= channel.limit() {
             return channel.send(message).map_err(unsent);
         }
-        let rope = copied(channel.pool_mut(), message)?;
+        let rope = channel.with_pool(|pool| copied(pool, message))?;
         channel.send_message(0, rope, &[]).map_err(unsent)
     }
 }

@@ -83,7 +83,7 @@ impl Parcel {
     #[inline(never)]
     fn send_rope(&self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
         let message = loop {
-            match rope(channel.pool_mut(), self.bytes) {
+            match channel.with_pool(|pool| rope(pool, self.bytes)) {
                 Ok(message) => break message,
                 Err(AllocError::Exhausted) if channel.closed().is_none() => std::hint::spin_loop(),
                 Err(error) => return Err(failed("allocating", &error)),
@@ -147,13 +147,14 @@ fn wait_for_buffer(
 
 /// Writes to every buffer of that size that there is, so that no page is touched first later.
 fn touch(channel: &mut Channel, bytes: usize) {
-    let pool = channel.pool_mut();
-    let mut all = Vec::new();
-    let bytes = bytes.min(pool.largest());
-    while let Ok(mut fbuf) = pool.alloc(bytes) {
-        fbuf.fill(1);
-        all.push(fbuf);
-    }
+    channel.with_pool(|pool| {
+        let mut all = Vec::new();
+        let bytes = bytes.min(pool.largest());
+        while let Ok(mut fbuf) = pool.alloc(bytes) {
+            fbuf.fill(1);
+            all.push(fbuf);
+        }
+    });
 }
 
 /// The side that begins.

@@ -9,19 +9,10 @@ use segment::control::timespec;
 use segment::wait::{LOOKS, Step, Waiter};
 
 use super::sending::slots_of;
-use super::{Channel, CloseReason, Offer, SendError};
+use super::{CloseReason, LocalChannel, Offer, SendError};
 use crate::{AllocError, Delivery, Fbuf, FbufMut, Message, Pool};
 
-impl Channel {
-    /// Takes the next message; waits for it by the channel's wait strategy.
-    ///
-    /// # Errors
-    /// [`CloseReason`], once nothing is left to be taken.
-    ///
-    /// # Cost
-    /// While messages come quickly, or the strategy is to spin: no system call but two every two
-    /// milliseconds for the peer's health. Adaptive where both sides share a core: one for each
-    /// vain look, which yields.
+impl LocalChannel {
     #[inline(always)]
     pub fn recv(&mut self) -> Result<Delivery, CloseReason> {
         let mut message = Delivery::default();
@@ -29,13 +20,6 @@ impl Channel {
         Ok(message)
     }
 
-    /// As [`Channel::recv`], into a message of the caller's: the fastest way.
-    ///
-    /// # Errors
-    /// [`CloseReason`], once nothing is left to be taken.
-    ///
-    /// # Cost
-    /// As [`Channel::recv`].
     #[inline(always)]
     pub fn recv_into(&mut self, message: &mut Delivery) -> Result<(), CloseReason> {
         if !self.try_recv_into(message)? {
@@ -44,13 +28,6 @@ impl Channel {
         Ok(())
     }
 
-    /// As [`Channel::recv`]; `None` if nothing came in time.
-    ///
-    /// # Errors
-    /// [`CloseReason`], once nothing is left to be taken.
-    ///
-    /// # Cost
-    /// As [`Channel::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
         let mut message = Delivery::default();
         let taken =
@@ -81,13 +58,6 @@ impl Channel {
         }
     }
 
-    /// Sends bytes; waits for room.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    ///
-    /// # Cost
-    /// As [`Channel::try_send`], and the wait.
     #[inline(always)]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
         match self.try_send(bytes)? {
@@ -96,13 +66,6 @@ impl Channel {
         }
     }
 
-    /// As [`Channel::send`]; [`SendError::TimedOut`] if there was no room in time.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    ///
-    /// # Cost
-    /// As [`Channel::send`].
     pub fn send_timeout(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
         match self.try_send(bytes)? {
             Offer::Taken => Ok(()),
@@ -125,13 +88,6 @@ impl Channel {
         .ok_or(SendError::TimedOut)
     }
 
-    /// Hands a buffer over; waits for room.
-    ///
-    /// # Errors
-    /// [`SendError`]; the buffer is freed.
-    ///
-    /// # Cost
-    /// As [`Channel::try_send_fbuf`], and the wait.
     #[inline(always)]
     pub fn send_fbuf(&mut self, tag: u16, fbuf: Fbuf, inline: &[u8]) -> Result<(), SendError> {
         match self.try_send_fbuf(tag, fbuf, inline)? {
@@ -140,13 +96,6 @@ impl Channel {
         }
     }
 
-    /// Hands a message over; waits for room.
-    ///
-    /// # Errors
-    /// [`SendError`]; the message is freed.
-    ///
-    /// # Cost
-    /// As [`Channel::try_send_message`], and the wait.
     #[inline]
     pub fn send_message(
         &mut self,
@@ -185,14 +134,6 @@ impl Channel {
         .ok_or(SendError::TimedOut)
     }
 
-    /// Takes a buffer; waits until the peer has given one back. `None` if it did not in time.
-    ///
-    /// # Errors
-    /// [`AllocError`], but not `Exhausted`; and `Exhausted` once the channel is closed, for then no
-    /// buffer will come back that has not.
-    ///
-    /// # Cost
-    /// As [`Channel::alloc`], and the wait.
     pub fn alloc_timeout(
         &mut self,
         len: usize,
@@ -209,14 +150,6 @@ impl Channel {
         )
     }
 
-    /// Takes a buffer of a pool of this process's own; waits until the peer has given one back, also by
-    /// way of later domains. `None` if it did not in time.
-    ///
-    /// # Errors
-    /// As [`Channel::alloc_timeout`].
-    ///
-    /// # Cost
-    /// As [`Channel::alloc`], and the wait.
     pub fn alloc_from_timeout(
         &mut self,
         pool: &mut Pool,
@@ -267,25 +200,15 @@ impl Channel {
         }
     }
 
-    /// Whether the peer last waited on this thread's core. For layers that wait themselves.
     #[inline(always)]
     pub fn shares_core(&mut self) -> bool {
         self.cores.shared()
     }
 
-    /// Sleeps until there is something to be received, or the waiter's deadline. For layers that
-    /// wait themselves.
-    ///
-    /// # Cost
-    /// Three system calls.
     pub fn park_for_message(&mut self, waiter: &Waiter) {
         self.park(waiter, |channel| channel.is_ready());
     }
 
-    /// Sleeps until there is something to be received, or `other` is readable.
-    ///
-    /// # Cost
-    /// Three system calls.
     pub fn park_beside(&mut self, other: impl AsFd) {
         self.park_on(None, Some(other.as_fd()), |channel| channel.is_ready());
     }

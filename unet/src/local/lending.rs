@@ -3,9 +3,9 @@
 use fbufs::LendError;
 use segment::counters::Counter;
 
-use super::{Channel, SendError};
+use super::{LocalChannel, SendError};
 
-impl Channel {
+impl LocalChannel {
     /// Why a message was not lent: back-pressure, or for good.
     #[cold]
     pub(super) fn not_lent(&mut self, refusal: LendError) -> Result<(), SendError> {
@@ -60,12 +60,6 @@ impl Channel {
         self.is_ready() || self.leases.owes()
     }
 
-    /// Takes back, at once, what the peer holds of this side's buffers: it is too slow. What it reads
-    /// of them from now on is an error to it ([`fbufs::ReadError::Revoked`]), and to every later
-    /// domain; its leases stay used up until it has given them back. How many buffers that was.
-    ///
-    /// # Cost
-    /// A walk over a private table.
     pub fn revoke(&mut self) -> usize {
         self.collect();
         let revoked = self.leases.revoke(&mut self.pool);
@@ -73,7 +67,6 @@ impl Channel {
         revoked
     }
 
-    /// What the peer holds: leases and bytes of payload. Brought up to date first.
     pub fn lent(&mut self) -> (usize, u64) {
         self.collect();
         (self.leases.lent(), self.leases.lent_bytes())

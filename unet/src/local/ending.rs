@@ -4,18 +4,13 @@ use segment::Fault;
 use segment::control::{Kind, Received};
 use segment::counters::Counter;
 
-use super::{Channel, CloseReason};
+use super::{CloseReason, LocalChannel};
 use crate::delivery::Partial;
 
 /// Doorbells that are heard before other work gets its turn.
 const BELLS: usize = 64;
 
-impl Channel {
-    /// Asks the kernel whether the peer lives, and takes doorbells off the socket. Called by the
-    /// receiving methods every two milliseconds of polling.
-    ///
-    /// # Cost
-    /// Two system calls, and one for each doorbell that nobody slept to hear.
+impl LocalChannel {
     pub fn check_liveness(&mut self) {
         self.cores.look_up();
         self.service_socket();
@@ -77,7 +72,6 @@ impl Channel {
         self.closed.expect("just closed")
     }
 
-    /// Closes the channel because a layer above caught the peer breaking a rule.
     pub fn poison_protocol(&mut self) -> CloseReason {
         self.poison(Fault::Protocol)
     }
@@ -109,6 +103,8 @@ mod tests {
         Address, Channel, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
     };
 
+    const HERE: &str = "it is of this host";
+
     #[test]
     fn a_bell_that_nobody_slept_to_hear_does_not_end_a_later_sleep() {
         let name = format!("shm:bells-{}", std::process::id());
@@ -123,15 +119,16 @@ mod tests {
         });
         for _ in 0..5 {
             // The message comes while this side is falling asleep, so it does not.
-            near.sleeper.arm();
+            near.local_mut().expect(HERE).sleeper.arm();
             let far = endpoint.channel_mut(far).expect("it is open");
             far.send(b"in between").expect("there is room");
-            near.sleeper.disarm();
+            near.local_mut().expect(HERE).sleeper.disarm();
             assert_eq!(near.recv().expect("it is there").inline(), b"in between");
         }
         near.check_liveness();
         assert_eq!(near.closed(), None);
-        let mut left = [PollFd::from_borrowed_fd(near.socket(), PollFlags::IN)];
+        let mut left =
+            [PollFd::from_borrowed_fd(near.local().expect(HERE).socket(), PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         assert_eq!(poll(&mut left, Some(&now)), Ok(0), "a bell is left to end the next sleep");
     }

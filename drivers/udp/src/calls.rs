@@ -1,0 +1,160 @@
+//! The system calls that carry datagrams.
+//!
+//! # Invariants
+//!
+//! 1. Every pointer that is handed to the kernel is of a reference or a slice that lives until the call
+//!    returns, with the length of what it points to; the kernel keeps none of them.
+//! 2. What the kernel was to write (`MaybeUninit`, lengths) is read up to the count that it returned, and
+//!    was initialized before the call.
+
+use std::mem::{MaybeUninit, zeroed};
+use std::os::fd::{AsFd, AsRawFd};
+
+use fbufs::FbufMut;
+use rustix::io::Errno;
+
+use crate::name::Name;
+
+/// The most datagrams of one call.
+pub(crate) const BURST: usize = 32;
+
+#[inline(always)]
+fn answer(result: isize) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| last())
+}
+
+#[cold]
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Sends one datagram.
+#[inline(always)]
+pub(crate) fn send(socket: &impl AsFd, bytes: &[u8], to: &Name) -> Result<usize, Errno> {
+    let fd = socket.as_fd().as_raw_fd();
+    let name = std::ptr::from_ref(to).cast();
+    // SAFETY: invariant 1; a name has at least `len` bytes.
+    answer(unsafe { libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), 0, name, to.len()) })
+}
+
+/// Sends datagrams, at most [`BURST`]; how many were sent, which is none only if there are none.
+pub(crate) fn send_many<'a>(
+    socket: &impl AsFd,
+    datagrams: impl Iterator<Item = (&'a [u8], &'a Name)>,
+) -> Result<usize, Errno> {
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BURST];
+    let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BURST];
+    let mut count = 0;
+    for (bytes, to) in datagrams.take(BURST) {
+        let iovec =
+            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let part = parts[count].write(iovec);
+        // SAFETY: a C structure for which zero is a value.
+        let mut message: libc::mmsghdr = unsafe { zeroed() };
+        message.msg_hdr.msg_name = std::ptr::from_ref(to).cast_mut().cast();
+        message.msg_hdr.msg_namelen = to.len();
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+        messages[count].write(message);
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: invariant 1; the first `count` were written above.
+    let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr().cast(), count as u32, 0) };
+    Ok(answer(sent as isize)?.min(count))
+}
+
+/// Receives one datagram: how long it was, which may be longer than `into`.
+#[inline(always)]
+pub(crate) fn receive(
+    socket: &impl AsFd,
+    into: &mut [u8],
+    from: &mut Name,
+) -> Result<usize, Errno> {
+    let fd = socket.as_fd().as_raw_fd();
+    let (bytes, len) = (into.as_mut_ptr().cast(), into.len());
+    let mut name_len = size_of::<Name>() as u32;
+    let name = std::ptr::from_mut(from).cast();
+    // SAFETY: invariant 1; a name of any bytes is valid.
+    answer(unsafe { libc::recvfrom(fd, bytes, len, libc::MSG_TRUNC, name, &mut name_len) })
+}
+
+/// Who sent a datagram, and how long it was.
+pub(crate) type Arrival = (Name, usize);
+
+/// Receives datagrams into buffers, in order, at most [`BURST`]: how many, and of each what is known.
+pub(crate) fn receive_many(
+    socket: &impl AsFd,
+    into: &mut [FbufMut],
+    arrivals: &mut [Arrival; BURST],
+) -> Result<usize, Errno> {
+    let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BURST];
+    let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BURST];
+    let mut count = 0;
+    for (buffer, (name, _)) in into.iter_mut().zip(arrivals.iter_mut()) {
+        let iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let part = parts[count].write(iovec);
+        // SAFETY: a C structure for which zero is a value.
+        let mut message: libc::mmsghdr = unsafe { zeroed() };
+        message.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
+        message.msg_hdr.msg_namelen = size_of::<Name>() as u32;
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+        messages[count].write(message);
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let (fd, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_TRUNC);
+    let none = std::ptr::null_mut();
+    // SAFETY: invariant 1; the first `count` were written above, and no two buffers overlap.
+    let got =
+        unsafe { libc::recvmmsg(fd, messages.as_mut_ptr().cast(), count as u32, flags, none) };
+    let got = answer(got as isize)?.min(count);
+    for (message, (_, len)) in messages[..got].iter().zip(arrivals) {
+        // SAFETY: invariant 2.
+        *len = unsafe { message.assume_init_ref() }.msg_len as usize;
+    }
+    Ok(got)
+}
+
+/// Sets a socket's option that is a number.
+pub(crate) fn set_option(
+    socket: &impl AsFd,
+    level: i32,
+    name: i32,
+    value: i32,
+) -> Result<(), Errno> {
+    let fd = socket.as_fd().as_raw_fd();
+    let (value, len) = (std::ptr::from_ref(&value).cast(), size_of::<i32>() as u32);
+    // SAFETY: invariant 1.
+    answer(unsafe { libc::setsockopt(fd, level, name, value, len) } as isize).map(drop)
+}
+
+/// A socket's option that is a number.
+pub(crate) fn option(socket: &impl AsFd, level: i32, name: i32) -> Result<i32, Errno> {
+    let [value] = words::<1>(socket, level, name)?;
+    Ok(value as i32)
+}
+
+/// How many datagrams the kernel dropped before the socket, modulo 2³².
+pub(crate) fn drops(socket: &impl AsFd) -> Result<u32, Errno> {
+    // Neither is in the crate for every C library: `SO_MEMINFO`, and the place among its words.
+    const SO_MEMINFO: i32 = 55;
+    const DROPS: usize = 8;
+    Ok(words::<{ DROPS + 1 }>(socket, libc::SOL_SOCKET, SO_MEMINFO)?[DROPS])
+}
+
+fn words<const N: usize>(socket: &impl AsFd, level: i32, name: i32) -> Result<[u32; N], Errno> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut words = [0_u32; N];
+    let mut len = size_of_val(&words) as u32;
+    let value = words.as_mut_ptr().cast();
+    // SAFETY: invariant 1.
+    answer(unsafe { libc::getsockopt(fd, level, name, value, &mut len) } as isize)?;
+    Ok(words)
+}

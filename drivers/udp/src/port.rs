@@ -1,0 +1,317 @@
+//! What both paths have in common: the socket, the pool, the destinations, and what is counted.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use fbufs::{Class, FbufMut, Pool, PoolOptions};
+use rustix::io::Errno;
+use unet::device::{
+    Capabilities, Count, Destination, DeviceError, Mode, OpenError, Outgoing, Piece, Received,
+    Statistics,
+};
+
+use crate::calls;
+use crate::destinations::{Destinations, Entry};
+use crate::name::Name;
+use crate::options::UdpOptions;
+use crate::path_mtu::{Probe, failure, largest_payload};
+use crate::socket;
+
+/// Destinations whose way is looked at again in one call of `maintain`.
+const PROBES: usize = 4;
+
+/// A bound socket and what belongs to it.
+pub(crate) struct Port {
+    pub socket: OwnedFd,
+    pub local: SocketAddr,
+    pub pool: Pool,
+    pub counted: Statistics,
+    /// The socket had no room for what was last handed over.
+    pub blocked: bool,
+    destinations: Destinations,
+    probe: Probe,
+    /// Where [`Port::maintain`] goes on.
+    next_probe: usize,
+    /// The last destination with no way there, until one is sent to.
+    trouble: Option<(SocketAddr, DeviceError)>,
+    /// The kernel's count of drops, as it was last read.
+    drops: u32,
+    /// The rest of a datagram in pieces is to be dropped.
+    skipping: bool,
+    buffer_bytes: usize,
+}
+
+impl Port {
+    pub fn open(local: SocketAddr, options: &UdpOptions) -> Result<Self, OpenError> {
+        let socket = socket::open(local, options)?;
+        let local = socket::local(&socket)?;
+        let kernel = |step| move |errno| OpenError::Kernel { step, errno };
+        let probe = Probe::open(local).map_err(kernel("open a second socket"))?;
+        let class = Class {
+            buffer_bytes: options.buffer_bytes as u32,
+            buffers: u32::try_from(options.buffers).unwrap_or(u32::MAX),
+        };
+        let mut classes = [Class { buffer_bytes: 0, buffers: 0 }; fbufs::MAX_CLASSES];
+        classes[0] = class;
+        let pool = PoolOptions { classes, ..PoolOptions::default() };
+        let pool = Pool::new(pool).map_err(|_| OpenError::Unsupported(TOO_MANY))?;
+        let drops = calls::drops(&socket).map_err(kernel("count dropped datagrams"))?;
+        Ok(Self {
+            socket,
+            local,
+            pool,
+            counted: Statistics::default(),
+            blocked: false,
+            destinations: Destinations::default(),
+            probe,
+            next_probe: 0,
+            trouble: None,
+            drops,
+            skipping: false,
+            buffer_bytes: options.buffer_bytes,
+        })
+    }
+
+    /// What the device can do, with so many bytes of each buffer used by the path itself.
+    pub fn capabilities(&self, mode: Mode, overhead: usize, stock: usize) -> Capabilities {
+        Capabilities {
+            mode,
+            mtu: (self.buffer_bytes - overhead).min(largest_payload(self.local.is_ipv6())),
+            headroom: 0,
+            piece_bytes: self.buffer_bytes,
+            pieces: 1,
+            burst: calls::BURST,
+            stock,
+        }
+    }
+
+    /// A free buffer, all of it.
+    #[inline(always)]
+    pub fn free_buffer(&mut self) -> Option<FbufMut> {
+        self.pool.alloc_best(self.buffer_bytes)
+    }
+
+    pub fn open_destination(
+        &mut self,
+        to: SocketAddr,
+        mtu: usize,
+    ) -> Result<Destination, DeviceError> {
+        let max_payload = self.probe.max_payload(to)?.min(mtu);
+        self.destinations.open(to, max_payload)
+    }
+
+    pub fn close_destination(&mut self, destination: Destination) {
+        self.destinations.close(destination);
+    }
+
+    pub fn max_payload(&self, destination: Destination) -> usize {
+        self.destinations.get(destination).map_or(0, |entry| entry.max_payload)
+    }
+
+    /// Counts what the kernel dropped since the last time.
+    pub fn statistics(&mut self) -> Statistics {
+        if let Ok(drops) = calls::drops(&self.socket) {
+            let more = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops));
+            self.counted.add(Count::QueueFull, u64::from(more));
+        }
+        self.counted
+    }
+
+    /// Looks at the ways to a few destinations again.
+    pub fn maintain(&mut self, mtu: usize) -> Result<(), DeviceError> {
+        // Read often enough that the kernel's 32 bits never come round unnoticed.
+        self.statistics();
+        let (mut looked, mut lost) = (0, 0);
+        for _ in 0..PROBES {
+            let (next, entry) = self.destinations.next(self.next_probe);
+            self.next_probe = next;
+            let Some(entry) = entry else { break };
+            looked += 1;
+            match self.probe.max_payload(entry.address) {
+                Ok(max_payload) => entry.max_payload = max_payload.min(mtu),
+                Err(_) => lost += 1,
+            }
+        }
+        // No way leads anywhere any more, as when the interface is down: there was one to each of them.
+        if looked > 0 && looked == lost {
+            return Err(DeviceError::Down);
+        }
+        let Some((to, error)) = self.trouble else { return Ok(()) };
+        if self.probe.max_payload(to).is_ok() {
+            self.trouble = None;
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Where a datagram goes; or why it is not sent.
+    #[inline(always)]
+    pub fn check(&self, datagram: &Outgoing) -> Result<&Entry, Count> {
+        let piece = &datagram.piece;
+        if piece.more || self.skipping || !self.pool.owns(&piece.bytes) {
+            return Err(Count::Malformed);
+        }
+        let entry = self.destinations.get(datagram.to).ok_or(Count::Unresolved)?;
+        if piece.bytes.len() > entry.max_payload { Err(Count::TooLong) } else { Ok(entry) }
+    }
+
+    /// Sends the first of a queue. Whether the next may be tried.
+    #[inline(always)]
+    pub fn send_first(&mut self, queue: &mut VecDeque<Outgoing>) -> bool {
+        let Some(first) = queue.front() else { return false };
+        match self.check(first) {
+            Ok(entry) => match calls::send(&self.socket, &first.piece.bytes, &entry.name) {
+                Ok(_) => {
+                    self.counted.add(Count::Kicks, 1);
+                    self.sent(queue);
+                    true
+                }
+                Err(errno) => self.refused_first(queue, errno),
+            },
+            Err(count) => self.drop_first(queue, count),
+        }
+    }
+
+    /// Sends the first ones of a queue in one call. Whether the next may be tried.
+    pub fn send_many(&mut self, queue: &mut VecDeque<Outgoing>) -> bool {
+        let good = queue.iter().map_while(|datagram| {
+            let entry = self.check(datagram).ok()?;
+            Some((&datagram.piece.bytes[..], &entry.name))
+        });
+        match calls::send_many(&self.socket, good) {
+            // The first one is not to be sent.
+            Ok(0) => self.send_first(queue),
+            Ok(sent) => {
+                self.counted.add(Count::Kicks, 1);
+                (0..sent).for_each(|_| self.sent(queue));
+                true
+            }
+            Err(errno) => self.refused_first(queue, errno),
+        }
+    }
+
+    /// Takes the first of a queue back, which the kernel has copied.
+    #[inline(always)]
+    fn sent(&mut self, queue: &mut VecDeque<Outgoing>) {
+        if let Some(datagram) = queue.pop_front() {
+            self.counted.add(Count::Sent, 1);
+            self.counted.add(Count::SentBytes, datagram.piece.bytes.len() as u64);
+            self.pool.recycle(datagram.piece.bytes);
+            self.blocked = false;
+            self.trouble = None;
+        }
+    }
+
+    /// Drops the first of a queue, with the pieces that follow. Whether there is a next one.
+    #[cold]
+    pub fn drop_first(&mut self, queue: &mut VecDeque<Outgoing>, count: Count) -> bool {
+        if !self.skipping {
+            self.counted.add(count, 1);
+        }
+        while let Some(datagram) = queue.pop_front() {
+            self.skipping = datagram.piece.more;
+            if !self.skipping {
+                break;
+            }
+        }
+        !queue.is_empty()
+    }
+
+    #[cold]
+    fn refused_first(&mut self, queue: &mut VecDeque<Outgoing>, errno: Errno) -> bool {
+        let Some(to) = queue.front().map(|first| first.to) else { return false };
+        if self.stays(to, errno) {
+            return false;
+        }
+        queue.pop_front();
+        true
+    }
+
+    /// Takes note that the kernel refused a datagram: whether it stays in the queue. If not, it was
+    /// counted.
+    #[cold]
+    pub fn stays(&mut self, to: Destination, errno: Errno) -> bool {
+        match errno {
+            // Room comes back by itself.
+            Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR => {
+                self.blocked = true;
+                return true;
+            }
+            Errno::MSGSIZE => {
+                self.counted.add(Count::TooLong, 1);
+                self.narrow(to);
+            }
+            errno => {
+                self.counted.add(Count::Failed, 1);
+                let error = failure(errno);
+                if let (true, Some(entry)) = (error.is_passing(), self.destinations.get(to)) {
+                    self.trouble = Some((entry.address, error));
+                }
+            }
+        }
+        false
+    }
+
+    /// The way to a destination has become narrower.
+    fn narrow(&mut self, to: Destination) {
+        let Some(entry) = self.destinations.get_mut(to) else { return };
+        if let Ok(max_payload) = self.probe.max_payload(entry.address) {
+            entry.max_payload = entry.max_payload.min(max_payload);
+        }
+    }
+
+    /// What has arrived, in its part of a buffer. `None` where it does not lie within, or its sender has
+    /// no address: it is counted, and the buffer is free again.
+    #[inline(always)]
+    pub fn hand_over(
+        &mut self,
+        mut buffer: FbufMut,
+        part: Range<usize>,
+        from: &Name,
+    ) -> Option<Received> {
+        let bytes = part.len();
+        if !buffer.set_range(part) {
+            self.discard(buffer, Count::Truncated);
+            return None;
+        }
+        let Some(from) = from.address() else {
+            self.discard(buffer, Count::Fault);
+            return None;
+        };
+        self.counted.add(Count::Received, 1);
+        self.counted.add(Count::ReceivedBytes, bytes as u64);
+        Some(Received { from, piece: Piece::whole(buffer) })
+    }
+
+    /// Frees a buffer with something in it that is not handed on.
+    #[cold]
+    pub fn discard(&mut self, buffer: FbufMut, count: Count) {
+        self.counted.add(count, 1);
+        self.pool.recycle(buffer.freeze());
+    }
+
+    /// Takes note of an error that receiving gave: `Err` where it will not pass.
+    #[cold]
+    pub fn receive_failed(&mut self, errno: Errno) -> Result<(), DeviceError> {
+        match errno {
+            Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::CANCELED => Ok(()),
+            // What came back about a datagram that was sent before.
+            Errno::CONNREFUSED
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::NETDOWN
+            | Errno::MSGSIZE
+            | Errno::PROTO
+            | Errno::NOPROTOOPT => {
+                self.counted.add(Count::Failed, 1);
+                Ok(())
+            }
+            errno => Err(DeviceError::Kernel(errno)),
+        }
+    }
+}
+
+const TOO_MANY: &str = "its buffers take more memory than there is, or than 1 GiB: ask for fewer";

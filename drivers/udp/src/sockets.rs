@@ -1,0 +1,184 @@
+//! The path by plain sockets.
+//!
+//! One datagram is one system call each way, straight into and out of the pool's buffers; where the last
+//! looks all found one, the next look asks for a burst. Without a free buffer nothing is read: what
+//! arrives stays in the socket's queue, and when that is full the kernel drops it and counts.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use fbufs::{FbufMut, Pool};
+use rustix::io::Errno;
+use unet::device::{
+    Capabilities, Datagrams, Destination, Device, DeviceError, Mode, OpenError, Outgoing, Received,
+    Statistics,
+};
+
+use crate::calls::{self, Arrival, BURST};
+use crate::name::Name;
+use crate::port::Port;
+use crate::waiting::Waiting;
+
+/// A device over a plain non-blocking socket.
+pub(crate) struct Sockets {
+    port: Port,
+    waiting: Waiting,
+    /// Buffers to receive into, each as its whole: `capabilities.stock` of them, or what there was.
+    stock: Vec<FbufMut>,
+    /// Looks in a row that found something: from two on, more is likely to be there.
+    found: u8,
+    capabilities: Capabilities,
+}
+
+impl Sockets {
+    pub fn new(port: Port) -> Result<Self, OpenError> {
+        let waiting = Waiting::new();
+        let waiting =
+            waiting.map_err(|errno| OpenError::Kernel { step: "make an epoll", errno })?;
+        let most = BURST.min(port.pool.total() / 2);
+        let capabilities = port.capabilities(Mode::Sockets, 0, most);
+        let mut device =
+            Self { port, waiting, stock: Vec::with_capacity(most), found: 0, capabilities };
+        device.restock();
+        Ok(device)
+    }
+
+    fn restock(&mut self) {
+        while self.stock.len() < self.capabilities.stock {
+            let Some(buffer) = self.port.free_buffer() else { break };
+            self.stock.push(buffer);
+        }
+    }
+
+    /// Receives one datagram. What was longer than a buffer is dropped, and the next one tried.
+    #[inline(always)]
+    fn receive_one(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
+        for _ in 0..BURST {
+            let Some(buffer) = self.stock.last_mut() else { break };
+            let mut from = Name::EMPTY;
+            match calls::receive(&self.port.socket, buffer, &mut from) {
+                Ok(len) => {
+                    let buffer = self.stock.pop();
+                    let received = buffer.and_then(|it| self.port.hand_over(it, 0..len, &from));
+                    if let Some(received) = received {
+                        into.push(received);
+                        self.found = self.found.saturating_add(1);
+                        break;
+                    }
+                }
+                Err(Errno::AGAIN) => {
+                    self.found = 0;
+                    // Nothing is waiting for this.
+                    if self.stock.len() < self.capabilities.stock {
+                        self.restock();
+                    }
+                    break;
+                }
+                Err(errno) => self.port.receive_failed(errno)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives several in one call.
+    fn receive_many(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
+        let mut arrivals: [Arrival; BURST] = [(Name::EMPTY, 0); BURST];
+        let first = self.stock.len().saturating_sub(BURST);
+        let got = calls::receive_many(&self.port.socket, &mut self.stock[first..], &mut arrivals);
+        let got = match got {
+            Ok(got) => got,
+            Err(errno) => {
+                self.found = 0;
+                return self.port.receive_failed(errno);
+            }
+        };
+        if got < 2 {
+            self.found = 0;
+        }
+        let buffers = self.stock.drain(first..first + got);
+        for (buffer, (from, len)) in buffers.zip(&arrivals) {
+            if let Some(received) = self.port.hand_over(buffer, 0..*len, from) {
+                into.push(received);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Sockets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiting.as_fd()
+    }
+}
+
+impl Device for Sockets {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn statistics(&mut self) -> Statistics {
+        self.port.statistics()
+    }
+
+    fn pool(&mut self) -> &mut Pool {
+        &mut self.port.pool
+    }
+
+    fn arm(&mut self) -> Result<bool, DeviceError> {
+        self.restock();
+        if self.stock.is_empty() {
+            // The descriptor would be readable for what cannot be read.
+            return Ok(false);
+        }
+        self.waiting.arm(&self.port.socket, self.port.blocked).map_err(DeviceError::Kernel)?;
+        Ok(true)
+    }
+
+    fn maintain(&mut self) -> Result<(), DeviceError> {
+        self.port.maintain(self.capabilities.mtu)
+    }
+}
+
+impl Datagrams for Sockets {
+    fn local(&self) -> SocketAddr {
+        self.port.local
+    }
+
+    fn open(&mut self, to: SocketAddr) -> Result<Destination, DeviceError> {
+        self.port.open_destination(to, self.capabilities.mtu)
+    }
+
+    fn close(&mut self, destination: Destination) {
+        self.port.close_destination(destination);
+    }
+
+    fn max_payload(&self, destination: Destination) -> usize {
+        self.port.max_payload(destination)
+    }
+
+    fn transmit(&mut self, datagrams: &mut VecDeque<Outgoing>) -> Result<(), DeviceError> {
+        if datagrams.len() == 1 {
+            self.port.send_first(datagrams);
+            return Ok(());
+        }
+        // Each turn takes one out of the queue, or is the last.
+        while !datagrams.is_empty() && self.port.send_many(datagrams) {}
+        Ok(())
+    }
+
+    fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
+        if self.waiting.is_armed() {
+            self.waiting.disarm(&self.port.socket);
+        }
+        if self.found >= 2 {
+            self.restock();
+            if self.stock.len() > 1 {
+                return self.receive_many(into);
+            }
+        } else if self.stock.is_empty() {
+            self.restock();
+        }
+        self.receive_one(into)
+    }
+}

@@ -1,0 +1,319 @@
+//! A channel over a network, as its owner holds it.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fbufs::{AllocError, Fbuf, FbufMut, Message, Part, Path, Pool};
+use segment::Incarnation;
+use segment::counters::Counters;
+use segment::wait::{Pulse, Step, Wait, Waiter};
+
+use super::link::{Shared, lock};
+use crate::channel::{CloseReason, Offer, SendError};
+use crate::{Delivery, MAX_INLINE};
+
+/// One side of a channel over a network.
+pub(crate) struct RemoteChannel {
+    pub link: Shared,
+    pub number: u32,
+    pub address: SocketAddr,
+    pub counters: Arc<Counters>,
+    pub incarnations: (Incarnation, Incarnation),
+    pub private: Vec<u8>,
+    pub path: Path,
+    wait: Wait,
+    pulse: Pulse,
+}
+
+impl RemoteChannel {
+    /// The handle of a channel that its link has just opened.
+    pub fn new(link: Shared, number: u32, wait: Wait) -> Option<Self> {
+        let (address, counters, incarnations, private) = {
+            let mut link = lock(&link);
+            let state = link.state(number)?;
+            let incarnations = (state.own, state.peer.1);
+            (state.address, state.counters.clone(), incarnations, state.private.clone())
+        };
+        let (path, pulse) = (Path::default(), Pulse::default());
+        Some(Self { link, number, address, counters, incarnations, private, path, wait, pulse })
+    }
+
+    pub fn closed(&self) -> Option<CloseReason> {
+        let mut link = lock(&self.link);
+        match link.state(self.number) {
+            Some(state) => state.closed,
+            None => Some(CloseReason::PeerClosed),
+        }
+    }
+
+    #[inline(always)]
+    pub fn try_send(
+        &mut self,
+        tag: u16,
+        head: &[u8],
+        rest: &[u8],
+        now: bool,
+    ) -> Result<Offer, SendError> {
+        let mut link = lock(&self.link);
+        // What fits into a slot arrives as what came in a slot, as between processes of one host.
+        if rest.is_empty() && head.len() > MAX_INLINE {
+            link.send(self.number, tag, rest, head, now)
+        } else {
+            link.send(self.number, tag, head, rest, now)
+        }
+    }
+
+    #[inline]
+    pub fn try_send_message(
+        &mut self,
+        tag: u16,
+        message: Message,
+        inline: &[u8],
+    ) -> Result<Offer<Message>, SendError> {
+        lock(&self.link).send_message(self.number, tag, message, inline, true)
+    }
+
+    #[inline]
+    pub fn try_send_fbuf(
+        &mut self,
+        tag: u16,
+        fbuf: Fbuf,
+        inline: &[u8],
+    ) -> Result<Offer<Fbuf>, SendError> {
+        Ok(match self.try_send_message(tag, fbuf.into(), inline)? {
+            Offer::Taken => Offer::Taken,
+            Offer::Full(message) => match message.into_part() {
+                Ok(Part::Own(fbuf)) => Offer::Full(fbuf),
+                // It was one such part.
+                _ => Offer::Taken,
+            },
+        })
+    }
+
+    pub fn send_waiting(
+        &mut self,
+        bytes: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<(), SendError> {
+        let attempt = |channel: &mut Self| match channel.try_send(0, bytes, &[], true)? {
+            Offer::Taken => Ok::<_, SendError>(Some(())),
+            Offer::Full(()) => Ok(None),
+        };
+        self.wait_until(timeout, attempt)?.ok_or(SendError::TimedOut)
+    }
+
+    pub fn send_message(
+        &mut self,
+        tag: u16,
+        message: Message,
+        inline: &[u8],
+    ) -> Result<(), SendError> {
+        let mut message = Some(message);
+        let attempt = |channel: &mut Self| {
+            let Some(waiting) = message.take() else { return Ok(Some(())) };
+            match channel.try_send_message(tag, waiting, inline)? {
+                Offer::Taken => Ok::<_, SendError>(Some(())),
+                Offer::Full(back) => {
+                    message = Some(back);
+                    Ok(None)
+                }
+            }
+        };
+        self.wait_until(None, attempt)?.ok_or(SendError::TimedOut)
+    }
+
+    pub fn message(
+        &mut self,
+        headroom: usize,
+        len: usize,
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> Result<Message, AllocError> {
+        let mut fbuf = self.alloc(headroom.saturating_add(len))?;
+        let range = fbuf.headroom() + headroom..fbuf.headroom() + headroom + len;
+        // As much was allocated.
+        let _ = fbuf.set_range(range);
+        fill(&mut fbuf);
+        Ok(fbuf.into())
+    }
+
+    pub fn alloc_timeout(
+        &mut self,
+        len: usize,
+        timeout: Duration,
+    ) -> Result<Option<FbufMut>, AllocError> {
+        self.wait_until(Some(timeout), |channel| match channel.alloc(len) {
+            Ok(fbuf) => Ok(Some(fbuf)),
+            Err(AllocError::Exhausted) if channel.closed().is_none() => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    pub fn with_pool<R>(&mut self, use_it: impl FnOnce(&mut Pool) -> R) -> R {
+        use_it(lock(&self.link).pool())
+    }
+
+    pub fn attend(&mut self) {
+        let mut link = lock(&self.link);
+        // Its failure ends the channel.
+        let _ = link.poll();
+        link.attend();
+    }
+
+    /// Closes the channel because a layer above caught the peer breaking a rule.
+    pub fn poison(&mut self) -> CloseReason {
+        lock(&self.link).poison(self.number)
+    }
+
+    #[inline]
+    pub fn flush(&mut self) {
+        lock(&self.link).flush();
+    }
+
+    #[inline]
+    pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
+        lock(&self.link).alloc(self.number, len)
+    }
+
+    /// The most bytes of one message, now.
+    pub fn limit(&self) -> usize {
+        let mut link = lock(&self.link);
+        let to = link.state(self.number).map(|state| state.to);
+        to.map_or(0, |to| link.limit(to))
+    }
+
+    pub fn copied(&self) -> u64 {
+        lock(&self.link).pool().copied()
+    }
+
+    pub fn buffers(&mut self) -> (usize, usize, usize) {
+        let mut link = lock(&self.link);
+        let pool = link.pool();
+        (pool.free(), 0, pool.total())
+    }
+
+    /// Takes the next message, if there is one: of a channel that stands alone, or is waited on alone.
+    #[inline(always)]
+    pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
+        let mut link = lock(&self.link);
+        if message.has_fbufs() {
+            link.give_back(message.take_message());
+        }
+        if link.pop(Some(self.number), message).is_some() {
+            return Ok(true);
+        }
+        if self.pulse.tick() {
+            link.attend();
+        }
+        // Its failure ends the channel, which is what is looked at next.
+        let _ = link.poll();
+        if link.pop(Some(self.number), message).is_some() {
+            return Ok(true);
+        }
+        match link.state(self.number) {
+            Some(state) => state.closed.map_or(Ok(false), Err),
+            None => Err(CloseReason::PeerClosed),
+        }
+    }
+
+    #[inline(always)]
+    pub fn give_back_all(&mut self, message: &mut Delivery) {
+        lock(&self.link).give_back(message.take_message());
+    }
+
+    #[inline(always)]
+    pub fn recv_into(&mut self, message: &mut Delivery) -> Result<(), CloseReason> {
+        if !self.try_recv_into(message)? {
+            self.recv_waiting(message, None)?;
+        }
+        Ok(())
+    }
+
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
+        let mut message = Delivery::default();
+        let taken =
+            self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, Some(timeout))?;
+        Ok(taken.then_some(message))
+    }
+
+    fn recv_waiting(
+        &mut self,
+        message: &mut Delivery,
+        timeout: Option<Duration>,
+    ) -> Result<bool, CloseReason> {
+        let mut waiter = Waiter::new(self.wait, false, timeout);
+        loop {
+            match waiter.step(1, || false) {
+                Step::Again => {}
+                Step::Park => self.park(waiter.remaining(), None),
+                Step::TimedOut => {
+                    lock(&self.link).attend();
+                    return self.try_recv_into(message);
+                }
+            }
+            if self.try_recv_into(message)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Repeats `attempt` until it yields something or the deadline passes.
+    pub fn wait_until<T, E>(
+        &mut self,
+        timeout: Option<Duration>,
+        mut attempt: impl FnMut(&mut Self) -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        // Room comes back when the device has sent: soon, and nothing tells.
+        let mut waiter = Waiter::new(Wait::Spin, false, timeout);
+        loop {
+            if let Some(done) = attempt(self)? {
+                return Ok(Some(done));
+            }
+            {
+                let mut link = lock(&self.link);
+                link.attend();
+                link.flush();
+            }
+            if waiter.step(1, || false) == Step::TimedOut {
+                return Ok(None);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Sleeps until something can be received, or `other` is readable, or the time is up.
+    #[cold]
+    pub fn park(&mut self, timeout: Option<Duration>, other: Option<BorrowedFd<'_>>) {
+        let mut link = lock(&self.link);
+        link.attend();
+        if !link.has_ready(self.number) {
+            link.sleep(timeout, other);
+        }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        let mut link = lock(&self.link);
+        let _ = link.poll();
+        link.has_ready(self.number)
+    }
+
+    pub fn page(&self) -> BorrowedFd<'_> {
+        self.counters.page().expect("a channel over a network counts in a page of its own")
+    }
+}
+
+impl Drop for RemoteChannel {
+    fn drop(&mut self) {
+        lock(&self.link).close(self.number);
+    }
+}
+
+impl super::Link {
+    /// Whether a message was received for a channel, or it has ended.
+    pub(super) fn has_ready(&mut self, channel: u32) -> bool {
+        let ended =
+            self.state(channel).is_none_or(|state| state.closed.is_some() || state.queued > 0);
+        ended || self.failed.is_some()
+    }
+}

@@ -1,0 +1,79 @@
+//! What a link does now and then: the device's slow matters, and whether peers are still there.
+
+use std::time::{Duration, Instant};
+
+use segment::counters::Counter;
+
+use super::link::{Happened, Link, Phase};
+use crate::channel::CloseReason;
+use crate::wire::Kind;
+
+/// How often.
+pub(super) const PERIOD: Duration = Duration::from_millis(100);
+/// How many words a period may be said to strangers.
+pub(super) const STRANGERS: u32 = 64;
+
+impl Link {
+    /// Does what is due. Called by whoever looks at the link, every few milliseconds.
+    ///
+    /// # Cost
+    /// A look at the clock; every tenth of a second some system calls and a walk over the channels.
+    #[cold]
+    pub fn attend(&mut self) {
+        let now = Instant::now();
+        if now < self.next_maintenance {
+            return;
+        }
+        self.next_maintenance = now + PERIOD;
+        self.stale_left = STRANGERS;
+        match self.device.maintain() {
+            Err(error) if !error.is_passing() => return self.fail(error),
+            _ => self.capabilities = self.device.capabilities(),
+        }
+        if !self.outgoing.is_empty() {
+            self.flush();
+        }
+        let patience = (self.options.silence.as_millis() / PERIOD.as_millis()).max(4) as u32;
+        for channel in 0..self.channels.len() as u32 {
+            self.attend_channel(channel, patience);
+        }
+    }
+
+    fn attend_channel(&mut self, channel: u32, patience: u32) {
+        let Some(state) = self.state(channel) else { return };
+        if state.phase != Phase::Open || state.closed.is_some() {
+            return;
+        }
+        state.publish_totals();
+        if std::mem::take(&mut state.heard) {
+            state.silent_for = 0;
+            return;
+        }
+        state.silent_for += 1;
+        let (silent, quarter) = (state.silent_for, patience / 4);
+        if silent >= patience {
+            self.end(channel, CloseReason::PeerSilent);
+        } else if silent >= quarter && (silent - quarter).is_multiple_of(quarter.div_ceil(4)) {
+            state.counters.add(Counter::Probes, 1);
+            self.send_to_peer(channel, Kind::Probe, &[]);
+        }
+    }
+
+    /// Asks the device to make its descriptor readable when something arrives. `false` if something is there.
+    pub fn prepare_to_sleep(&mut self) -> bool {
+        self.flush();
+        let idle = self.ready.is_empty() && self.happened.is_empty();
+        // A device that is down does not wake: the timer does.
+        idle && self.device.arm().unwrap_or(true)
+    }
+
+    /// Takes what happened beside messages, once those that came before were taken.
+    pub fn take_happened(&mut self) -> Option<Happened> {
+        if self.ready.is_empty() { self.happened.pop_front() } else { None }
+    }
+
+    /// How long nobody needs to look at the link, if nothing comes.
+    pub fn idle_for(&self) -> Duration {
+        self.next_maintenance.saturating_duration_since(Instant::now())
+    }
+}

@@ -1,0 +1,185 @@
+//! How a link is opened, and how a channel to a listener comes about.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use segment::Incarnation;
+use segment::control::{MAX_PRIVATE, timespec};
+
+use super::NetworkOptions;
+use super::link::{Link, Phase, Shared, lock};
+use crate::NetworkAddress;
+use crate::device::{DeviceError, OpenError, Opening};
+use crate::endpoint::ListenError;
+use crate::handshake::{ConnectError, ConnectOptions};
+use crate::wire::Kind;
+
+/// How soon a hello is said again; each time it takes twice as long.
+const FIRST_PATIENCE: Duration = Duration::from_millis(20);
+/// And at most so long.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a look lasts where there is nothing to wait on.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Opens a device and listens on it.
+pub(crate) fn listen(
+    address: &NetworkAddress,
+    options: &NetworkOptions,
+) -> Result<Shared, ListenError> {
+    let local = match address.host.as_str() {
+        "" => None,
+        _ => {
+            let found = address.resolve().map_err(|_| OpenError::AddressInUse)?;
+            Some(found.first().ok_or(OpenError::AddressInUse)?.ip())
+        }
+    };
+    let device = open(address, local, address.port, None, options)?;
+    let link = Link::new(device, true, options.clone()).map_err(|_| OpenError::MemoryLock)?;
+    Ok(Arc::new(Mutex::new(link)))
+}
+
+fn open(
+    address: &NetworkAddress,
+    local: Option<IpAddr>,
+    port: u16,
+    remote: Option<SocketAddr>,
+    options: &NetworkOptions,
+) -> Result<Box<dyn crate::device::Datagrams>, OpenError> {
+    let driver = options.drivers.find(&address.scheme)?;
+    driver.open(&Opening {
+        device: &address.device,
+        local,
+        port,
+        remote,
+        options: &address.options,
+        buffers: options.buffers,
+    })
+}
+
+/// Connects to a listener: by one of the links, if it leads there, or by a new one.
+pub(crate) fn connect(
+    address: &NetworkAddress,
+    options: &ConnectOptions,
+    mut existing: impl FnMut(&SocketAddr) -> Option<Shared>,
+) -> Result<(Shared, u32), ConnectError> {
+    if options.private.len() > MAX_PRIVATE {
+        return Err(ConnectError::PrivateTooLarge);
+    }
+    let addresses = address.resolve().map_err(|_| ConnectError::UnknownHost)?;
+    let share = options.timeout / addresses.len().max(1) as u32;
+    let mut outcome = Err(ConnectError::UnknownHost);
+    for to in addresses {
+        let deadline = Instant::now().checked_add(share);
+        let link = match existing(&to) {
+            Some(link) => link,
+            None => match open(address, None, 0, Some(to), &options.network) {
+                Ok(device) => {
+                    let link = Link::new(device, false, options.network.clone())?;
+                    Arc::new(Mutex::new(link))
+                }
+                Err(error) => {
+                    outcome = Err(error.into());
+                    continue;
+                }
+            },
+        };
+        match ask(&link, to, &options.private, deadline) {
+            Ok(channel) => return Ok((link, channel)),
+            Err(error @ ConnectError::Refused(_)) => return Err(error),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}
+
+/// Says hello until it is answered.
+fn ask(
+    link: &Shared,
+    to: SocketAddr,
+    private: &[u8],
+    deadline: Option<Instant>,
+) -> Result<u32, ConnectError> {
+    let own = Incarnation::draw().ok_or(ConnectError::Kernel(Errno::AGAIN))?;
+    let mut link = lock(link);
+    let destination = loop {
+        match link.device().open(to) {
+            Ok(destination) => break destination,
+            Err(DeviceError::Unresolved) if !is_over(deadline) => std::thread::sleep(PAUSE),
+            Err(DeviceError::Unresolved) => return Err(ConnectError::TimedOut),
+            Err(error) => return Err(ConnectError::Device(error)),
+        }
+    };
+    let template = link.control_fields(Kind::Data, 0, 0).to_header(0);
+    let channel = match link.add(to, destination, own, template) {
+        Ok(channel) => channel,
+        Err(error) => {
+            link.device().close(destination);
+            return Err(error.into());
+        }
+    };
+    let outcome = await_answer(&mut link, channel, private, deadline);
+    if outcome.is_err() {
+        link.remove(channel);
+    }
+    outcome.map(|()| channel)
+}
+
+fn await_answer(
+    link: &mut Link,
+    channel: u32,
+    private: &[u8],
+    deadline: Option<Instant>,
+) -> Result<(), ConnectError> {
+    let (mut patience, mut next) = (FIRST_PATIENCE, Instant::now());
+    loop {
+        let now = Instant::now();
+        if now >= next {
+            link.say_hello(channel, private);
+            (patience, next) = ((2 * patience).min(LONGEST_PATIENCE), now + patience);
+        }
+        link.poll().map_err(ConnectError::Device)?;
+        link.attend();
+        match link.state(channel).map(|state| state.phase) {
+            Some(Phase::Open) => return Ok(()),
+            Some(Phase::Refused(why)) => return Err(ConnectError::Refused(why)),
+            _ if link.failed.is_some() => {
+                return Err(ConnectError::Device(link.failed.unwrap_or(DeviceError::Gone)));
+            }
+            _ if is_over(deadline) => return Err(ConnectError::TimedOut),
+            _ => {}
+        }
+        let until = deadline.map_or(next, |deadline| deadline.min(next));
+        link.sleep(Some(until.saturating_duration_since(now)), None);
+    }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+impl Link {
+    /// Sleeps until something arrives, or `other` is readable, or the time is up.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn sleep(&mut self, timeout: Option<Duration>, other: Option<std::os::fd::BorrowedFd<'_>>) {
+        let longest = self.idle_for().max(PAUSE);
+        let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
+        match self.device.arm() {
+            Ok(true) => {}
+            Ok(false) => return,
+            // It is down: nothing tells when it is up again but looking.
+            Err(_) => return std::thread::sleep(timeout.min(PAUSE)),
+        }
+        let device = self.device.as_fd();
+        let other = other.unwrap_or(device);
+        let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut fds = [watch(device), watch(other)];
+        // An interrupted sleep is a vain one: the caller looks again.
+        let _ = poll(&mut fds, Some(&timespec(timeout)));
+    }
+}
