@@ -45,6 +45,7 @@ pub mod program;
 pub mod raw;
 mod rings;
 pub mod socket;
+mod transmit;
 mod upkeep;
 
 pub use device::AfXdp;

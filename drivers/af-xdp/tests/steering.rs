@@ -219,11 +219,11 @@ fn each_queue_gets_what_comes_in_on_it_for_its_own_port() {
         (0..2).map(|queue| open(&pair.near, queue, PORT + queue as u16).expect("free")).collect();
     let mut far: Vec<AfXdp> =
         (0..2).map(|queue| open(&pair.far, queue, PORT + queue as u16).expect("free")).collect();
-    for queue in 0..2 {
+    for (queue, device) in near.iter_mut().enumerate() {
         for port in 0..2 {
             let bytes = Udp4::between([2; 6], [2; 6], PORT + port).frame(&[queue as u8]);
-            let frame = plain(&mut near[queue], &bytes).expect("free");
-            send_all(&mut near[queue], &mut [frame].into());
+            let frame = plain(device, &bytes).expect("free");
+            send_all(device, &mut [frame].into());
         }
     }
     for (queue, device) in far.iter_mut().enumerate() {
