@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use unet::NetworkAddress;
+
 use crate::cpus::Asked;
+use crate::network::address::{self, Transport};
+use crate::network::netns;
 use crate::task::{MAX_PAYLOAD, Wait};
 
 /// Measures what a null RPC, a round trip and a stream of messages cost between two processes on
@@ -32,6 +36,8 @@ Examples:
   unet-bench bandwidth --format html --out bandwidth.html
   unet-bench fbuf --size 4K,1M                  buffers handed over; fbuf --help has more
   unet-bench systems                            what --system can be
+  unet-bench serve udp:10.0.0.2:9000            on one host, and on the other:
+  unet-bench rtt --to udp:10.0.0.2:9000         round trips across a network; rtt --help has more
 
 Times are of the whole round trip. Every figure stands beside the floor, which is measured around
 the same run: the fastest mean round trip of a bare cache line between the two cores.";
@@ -52,19 +58,81 @@ All times are of one hop: from one domain to the next. Two domains spin on a cor
 four the first half shares one core and the rest the other, so they cannot spin: they yield, and a
 hop holds a switch of processes where it stays on a core.";
 
+const NETWORK_EXAMPLES: &str = "\
+Examples across a network:
+  unet-bench serve udp:10.0.0.2:9000             on the server's host, until Ctrl-C; then, on another:
+  unet-bench rtt --to udp:10.0.0.2:9000          all systems, against that one server
+  unet-bench rate --to xdp:eth0@10.0.0.2:9000 --system unet,udp
+  unet-bench bandwidth --to udp:10.0.0.2:9000 --system tcp/spin --size 64K
+
+Both ends on one host, in two network namespaces; the server is started and ended:
+  unet-bench rtt --transport udp:10.9.0.2:9000 --netns lab-a,lab-b
+  unet-bench rtt --transport udp:127.0.0.1:9000  over the loopback device
+
+With --to and --transport, --system chooses from the second list of `unet-bench systems`. The floor
+is then the fastest bare loop over the same kind of network in the same run.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  unet-bench serve udp:10.0.0.2:9000             U-Net over UDP, and the kernel's systems
+  unet-bench serve xdp:eth0@10.0.0.2:9000        the same, U-Net over AF_XDP
+  unet-bench serve udp:0.0.0.0:9000 --for 60s    ends by itself
+  unet-bench serve udp:10.9.0.2:9000 --netns lab-b
+
+Clients connect to the kernel's TCP at the port of the address, and measure one at a time. Anybody
+who reaches the port can make this host answer messages: serve only in networks that you trust.";
+
+const SWEEP_EXAMPLES: &str = "\
+Examples:
+  unet-bench sweep --transport udp:127.0.0.1:9000 --system udp/spin
+  unet-bench sweep --transport udp:10.9.0.2:9000 --netns lab-a,lab-b --format html --out load.html
+  unet-bench sweep --to udp:10.0.0.2:9000 --system udp,tcp/spin --from 20% --up-to 120%
+
+The capacity is what a flood of messages leaves: as many as arrive a second. Then messages are offered
+at a share of it, each at a moment that was drawn beforehand, whatever became of the ones before. A
+latency counts from that moment. With --transport it is the way to the server, since both ends read
+one clock; with --to it is the way there and back.";
+
 /// What to measure.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
     /// The machine's floors: cache line, yield, eventfd, system call, memcpy.
     Limits,
     /// A call that does nothing; for the kernel's systems the nearest thing, an 8-byte echo.
     NullRpc,
     /// A message and its echo, by size.
+    #[command(after_help = NETWORK_EXAMPLES)]
     Rtt,
     /// Messages one way.
+    #[command(after_help = NETWORK_EXAMPLES)]
     Rate,
     /// Bytes one way, from private memory to private memory.
+    #[command(after_help = NETWORK_EXAMPLES)]
     Bandwidth,
+    /// Latency, loss and goodput across a network, by the load that is offered.
+    #[command(after_help = SWEEP_EXAMPLES)]
+    Sweep {
+        /// The least load, in percent of the capacity.
+        #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = percent)]
+        from: f64,
+        /// The greatest.
+        #[arg(long, value_name = "SHARE", default_value = "150%", value_parser = percent)]
+        up_to: f64,
+    },
+    /// Answers measurements from another host, until Ctrl-C.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve {
+        /// Where to listen, as in udp:HOST:PORT: U-Net at the address, the control connection at the
+        /// same port of TCP.
+        #[arg(value_name = "URI", value_parser = address::network)]
+        uri: NetworkAddress,
+        /// How long to serve.
+        #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+        time: Option<Duration>,
+        /// Ends when standard input closes, over which the port is told.
+        #[arg(long, hide = true)]
+        leashed: bool,
+    },
     /// A null call beside idle bindings to the same server thread.
     Scale {
         /// How many further idle bindings, one run each.
@@ -84,9 +152,12 @@ pub enum Command {
     Systems,
     /// The server process; started by the client, over a control socket on standard input.
     #[command(hide = true)]
-    Serve {
+    ServerProcess {
         /// The core to run on.
         cpu: usize,
+        /// Where a client from a network meets it.
+        #[arg(long, value_parser = address::network)]
+        at: Option<NetworkAddress>,
     },
 }
 
@@ -107,9 +178,20 @@ pub struct Options {
     /// Systems to measure; `unet-bench systems` lists them [default: all].
     #[arg(long, global = true, value_name = "S", value_delimiter = ',')]
     pub system: Vec<String>,
-    /// The way between the two processes, for the systems that have a choice.
-    #[arg(long, global = true, value_name = "URI", default_value = "shm:", value_parser = transport)]
-    pub transport: String,
+    /// The way between the two processes: shm:, or a network, as in udp:127.0.0.1:9000, at whose
+    /// address the server is started.
+    #[arg(long, global = true, value_name = "URI", default_value = "shm:")]
+    #[arg(value_parser = address::transport)]
+    pub transport: Transport,
+    /// The address of a server that `unet-bench serve` runs.
+    #[arg(long, global = true, value_name = "URI", conflicts_with = "transport")]
+    #[arg(value_parser = address::network)]
+    pub to: Option<NetworkAddress>,
+    /// The client's and the server's network namespace; with --to the client's, with serve the
+    /// server's alone; - is this one.
+    #[arg(long, global = true, value_name = "C,S", value_delimiter = ',', value_parser = netns::name)]
+    #[arg(allow_hyphen_values = true)]
+    pub netns: Vec<String>,
     /// Message sizes in bytes, as 8, 4K or 1M [default: by command].
     #[arg(long, global = true, value_name = "N", value_delimiter = ',', value_parser = size)]
     pub size: Vec<usize>,
@@ -130,15 +212,10 @@ pub struct Options {
     pub out: Option<PathBuf>,
 }
 
-fn transport(text: &str) -> Result<String, String> {
-    let (scheme, rest) = text.split_once(':').ok_or("a transport is written as in shm:")?;
-    match (scheme, rest) {
-        ("shm", "") => Ok(text.to_owned()),
-        ("shm", _) => Err("the benchmark picks the name in shm: itself: write shm:".into()),
-        ("udp" | "xdp" | "dpdk" | "vfio" | "sim", _) => {
-            Err(format!("{scheme}: comes with its driver in a later version; in this one use shm:"))
-        }
-        _ => Err("no such transport; in this version there is shm:".into()),
+fn percent(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
+        Ok(share) if (1.0..=1000.0).contains(&share) => Ok(share),
+        _ => Err("give a share of the capacity between 1% and 1000%, as 20%".into()),
     }
 }
 
@@ -208,6 +285,15 @@ mod tests {
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         for text in ["", "ms", "2h", "0s", "11m", "-1s", "1e9s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percent() {
+        assert_eq!(percent("20%"), Ok(20.0));
+        assert_eq!(percent("150"), Ok(150.0));
+        for text in ["", "%", "0%", "-5%", "2000%", "NaN"] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -75,6 +75,11 @@ impl Host {
         }
     }
 
+    /// Says that floors are those of a network.
+    pub fn cross_a_network(&mut self) {
+        self.floor = "the fastest bare loop over the same kind of network, by size, in this run";
+    }
+
     /// The facts as lines for people.
     pub fn lines(&self) -> Vec<String> {
         let place = if self.virtual_machine { ", virtual machine" } else { "" };

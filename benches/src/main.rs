@@ -8,16 +8,20 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Options};
 use clock::Stamps;
 use cpus::Cpus;
-use fault::Failure;
+use fault::{Failure, Fault};
 use host::Host;
 use limits::Floors;
-use measure::Lab;
+use measure::{Lab, Ran};
+use network::{netns, way::Way};
 use plan::{Measurement, Plan};
-use process::{ending, serve};
+use process::{ending, listen, serve, session};
 use report::Report;
+use systems::System;
+use task::Bench;
+use unet::NetworkAddress;
 
 mod cli;
 mod clock;
@@ -26,6 +30,7 @@ mod fault;
 mod host;
 mod limits;
 mod measure;
+mod network;
 mod plan;
 mod process;
 mod record;
@@ -47,11 +52,17 @@ fn main() {
         Err(error) => ending::fail(&Failure::Usage(cli::sentence(&error))),
     };
     let result = match cli.command {
-        Some(Command::Serve { cpu }) => match serve::run(cpu) {
-            Ok(()) => Ok(()),
+        Some(Command::ServerProcess { cpu, at }) => {
+            let served = match at {
+                Some(address) => session::run(cpu, address),
+                None => serve::run(cpu),
+            };
             // The client has been told, and tells the user.
-            Err(_) => std::process::exit(1),
-        },
+            served.or_else(|_| std::process::exit(1))
+        }
+        Some(Command::Serve { uri, time, leashed }) => {
+            serve_clients(uri, time, leashed, &cli.options)
+        }
         Some(Command::Systems) => {
             list_systems();
             Ok(())
@@ -67,29 +78,78 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let options = &cli.options;
     let cores = cpus::usable()?.len();
     let cpus = Cpus::choose(options.cpus)?;
-    let plan = Plan::make(cli.command.as_ref(), options, cpus)?;
+    let way = Way::open(options, cpus)?;
+    let plan = Plan::make(cli.command.as_ref(), options, cpus, way.as_ref())?;
     let mut notes: Vec<String> = cpus.remark(options.cpus).into_iter().collect();
     notes.extend(plan.left_out.iter().map(|sentence| format!("Left out: {sentence}")));
     for note in &notes {
         eprintln!("unet-bench: {note}");
     }
     ending::on_signals()?;
-    let progress = progress(plan.measurements.len());
+    let progress = progress(plan.steps());
     let stamps = Stamps::calibrate();
     let floors = floors(cli, cpus, &progress)?;
-    let lab = Lab { cpus, stamps: &stamps, duration: plan.duration };
-    let records = plan.measurements.iter().map(|what| {
-        progress.set_message(label(what));
-        let record = measure::run(&lab, what);
-        progress.inc(1);
-        record
-    });
-    let records = records.collect::<Result<Vec<_>, _>>()?;
+    let mut records = Vec::new();
+    for what in &plan.measurements {
+        let label = label(what);
+        progress.set_message(label.clone());
+        let step = |step: &str| {
+            progress.set_message(format!("{label}, {step}"));
+            progress.inc(1);
+        };
+        let duration = plan.duration;
+        let (way, shares) = (way.as_ref(), &plan.shares[..]);
+        let lab = Lab { cpus, stamps: &stamps, duration, way, shares, step: &step };
+        match measure::run(&lab, what)? {
+            Ran::Records(more) => records.extend(more),
+            Ran::NotOpened(why) if plan.named => {
+                return Err(Failure::Run(format!(
+                    "{} has no connection: {why}.",
+                    what.system.name()
+                )));
+            }
+            Ran::NotOpened(why) => leave_out(what, &why, &mut notes),
+        }
+        if what.bench != Bench::Sweep {
+            progress.inc(1);
+        }
+    }
     progress.finish_and_clear();
-    let host = Host::describe(cores, cpus, &stamps, floors, notes);
+    if records.is_empty() && !plan.measurements.is_empty() {
+        return Err(Failure::Run(format!("Nothing could be measured. {}", notes.join(" "))));
+    }
+    let mut host = Host::describe(cores, cpus, &stamps, floors, notes);
+    if way.is_some() {
+        host.cross_a_network();
+    }
     let mut report = Report { host, records };
     report.compare_scale();
+    report.compare_networks();
     report.show(options.format, options.out.as_deref())
+}
+
+/// Notes, once for each system, that there was no connection to be had.
+fn leave_out(what: &Measurement, why: &Fault, notes: &mut Vec<String>) {
+    let note = format!("Left out: {} has no connection: {why}.", what.system.name());
+    if !notes.contains(&note) {
+        eprintln!("unet-bench: {note}");
+        notes.push(note);
+    }
+}
+
+fn serve_clients(
+    uri: NetworkAddress,
+    time: Option<Duration>,
+    leashed: bool,
+    options: &Options,
+) -> Result<(), Failure> {
+    let cpu = Cpus::choose(options.cpus)?.server;
+    let space = match &options.netns[..] {
+        [] => netns::HERE,
+        [space] => space,
+        _ => return Err(Failure::Usage("--netns names one namespace to serve in.".to_owned())),
+    };
+    listen::run(uri, space, cpu, time, leashed)
 }
 
 fn floors(cli: &Cli, cpus: Cpus, progress: &ProgressBar) -> Result<Floors, Failure> {
@@ -121,7 +181,12 @@ fn label(what: &Measurement) -> String {
 }
 
 fn list_systems() {
-    for system in systems::all() {
-        println!("{:16} {:16} {}", system.name(), system.transport(), system.about());
-    }
+    let list = |all: Vec<&'static dyn System>| {
+        for system in all {
+            println!("{:16} {:16} {}", system.name(), system.transport(), system.about());
+        }
+    };
+    list(systems::all());
+    println!("\nAcross a network (--transport udp:HOST:PORT, or --to):");
+    list(systems::network::all());
 }

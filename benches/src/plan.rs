@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cli::{Command, Options};
 use crate::cpus::Cpus;
 use crate::fault::Failure;
+use crate::network::way::Way;
 use crate::systems::{self, System};
 use crate::task::{Bench, Wait};
 
@@ -45,6 +46,10 @@ pub struct Plan {
     pub duration: Duration,
     /// What was left out, and why.
     pub left_out: Vec<String>,
+    /// The loads to offer, in percent of the capacity.
+    pub shares: Vec<f64>,
+    /// Whether the user named the systems: then each must be measured.
+    pub named: bool,
 }
 
 /// The time for all measurements of a run without a command.
@@ -55,13 +60,32 @@ const BESIDE: Duration = Duration::from_millis(150);
 const FBUF_DURATION: Duration = Duration::from_millis(600);
 /// The time of one measurement unless the user says otherwise.
 const DURATION: Duration = Duration::from_secs(2);
+/// The time of one step of a load.
+const STEP_DURATION: Duration = Duration::from_millis(500);
+/// The loads that are offered, in percent of the capacity.
+const SHARES: [f64; 11] = [5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 90.0, 100.0, 110.0, 120.0, 150.0];
 
 impl Plan {
     /// Works out what to measure.
-    pub fn make(command: Option<&Command>, options: &Options, cpus: Cpus) -> Result<Self, Failure> {
-        let mut plan = Self { measurements: Vec::new(), duration: DURATION, left_out: Vec::new() };
+    pub fn make(
+        command: Option<&Command>,
+        options: &Options,
+        cpus: Cpus,
+        way: Option<&Way>,
+    ) -> Result<Self, Failure> {
+        let mut plan = Self {
+            measurements: Vec::new(),
+            duration: DURATION,
+            left_out: Vec::new(),
+            shares: Vec::new(),
+            named: !options.system.is_empty(),
+        };
+        if let Some(way) = way {
+            plan.add_network(command, options, cpus, way)?;
+            return plan.finish(options);
+        }
         let bench = if let Some(Command::Fbuf { .. }) = command { Bench::Fbuf } else { Bench::Rtt };
-        let systems = chosen(&options.system, bench)?;
+        let systems = chosen(&options.system, bench, false)?;
         match command {
             None => {
                 plan.add(Bench::NullRpc, &systems, options, cpus, &[0]);
@@ -82,14 +106,95 @@ impl Plan {
                 plan.add_fbuf(&systems, options, cpus, domains);
                 plan.duration = FBUF_DURATION;
             }
-            Some(Command::Limits | Command::Systems | Command::Serve { .. }) => return Ok(plan),
+            Some(Command::Sweep { .. }) => {
+                let sentence = "A load is offered to a network: give --transport udp:127.0.0.1:9000, \
+                                or --to udp:HOST:PORT.";
+                return Err(Failure::Usage(sentence.to_owned()));
+            }
+            Some(
+                Command::Limits
+                | Command::Systems
+                | Command::Serve { .. }
+                | Command::ServerProcess { .. },
+            ) => return Ok(plan),
         }
-        plan.duration = options.duration.unwrap_or(plan.duration);
-        if plan.measurements.is_empty() {
-            let reasons = plan.left_out.join(" ");
+        plan.finish(options)
+    }
+
+    fn finish(mut self, options: &Options) -> Result<Self, Failure> {
+        self.duration = options.duration.unwrap_or(self.duration);
+        if self.measurements.is_empty() {
+            let reasons = self.left_out.join(" ");
             return Err(Failure::Usage(format!("Nothing is left to measure. {reasons}")));
         }
-        Ok(plan)
+        Ok(self)
+    }
+
+    /// How many steps there are for a progress bar.
+    pub fn steps(&self) -> usize {
+        let of = |what: &Measurement| match what.bench {
+            Bench::Sweep => self.shares.len() + 1,
+            _ => 1,
+        };
+        self.measurements.iter().map(of).sum()
+    }
+
+    fn add_network(
+        &mut self,
+        command: Option<&Command>,
+        options: &Options,
+        cpus: Cpus,
+        way: &Way,
+    ) -> Result<(), Failure> {
+        let bench = match command {
+            Some(Command::Rtt) => Bench::Rtt,
+            Some(Command::Rate) => Bench::Rate,
+            Some(Command::Bandwidth) => Bench::Bandwidth,
+            Some(Command::Sweep { from, up_to }) => {
+                self.shares = shares(*from, *up_to)?;
+                self.duration = STEP_DURATION;
+                Bench::Sweep
+            }
+            _ => {
+                let sentence = "Across a network there are rtt, rate, bandwidth and sweep.";
+                return Err(Failure::Usage(sentence.to_owned()));
+            }
+        };
+        let systems = chosen(&options.system, bench, true)?;
+        let mut sizes = options.size.clone();
+        if sizes.is_empty() {
+            let largest = way.largest_message()?;
+            sizes = match bench {
+                Bench::Rtt => vec![64, 1 << 10, largest],
+                Bench::Bandwidth => vec![1 << 10, largest],
+                _ => vec![64],
+            };
+            sizes.retain(|size| *size <= largest);
+            sizes.dedup();
+        }
+        let shared = cpus.same_core() && way.is_within_host();
+        for &asked in &sizes {
+            for &system in &systems {
+                let own = system.waits();
+                let usual = own.unwrap_or(if shared { &[Wait::Adaptive] } else { &[Wait::Spin] });
+                let mut waits =
+                    if options.wait.is_empty() { usual } else { &options.wait }.to_vec();
+                waits.retain(|wait| own.is_none_or(|own| own.contains(wait)));
+                for wait in waits {
+                    let (idle_bindings, domains) = (0, 2);
+                    let what = Measurement { bench, system, wait, asked, idle_bindings, domains };
+                    let stuck = shared && wait == Wait::Spin;
+                    let stuck =
+                        stuck.then(|| "cannot spin where both ends share a core".to_owned());
+                    match stuck.or_else(|| system.refuses(bench, what.payload(), wait)) {
+                        _ if self.measurements.iter().any(|known| known.is_same(&what)) => {}
+                        None => self.measurements.push(what),
+                        Some(why) => self.leave_out(&what, &why),
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add(
@@ -166,26 +271,44 @@ impl Plan {
     }
 }
 
-fn chosen(words: &[String], bench: Bench) -> Result<Vec<&'static dyn System>, Failure> {
+/// The loads from one share to another, both among them.
+fn shares(from: f64, up_to: f64) -> Result<Vec<f64>, Failure> {
+    if from > up_to {
+        return Err(Failure::Usage("--from is more than --up-to.".to_owned()));
+    }
+    let mut shares = vec![from, up_to];
+    shares.extend(SHARES.into_iter().filter(|share| (from..=up_to).contains(share)));
+    shares.sort_by(f64::total_cmp);
+    shares.dedup();
+    Ok(shares)
+}
+
+fn chosen(
+    words: &[String],
+    bench: Bench,
+    across: bool,
+) -> Result<Vec<&'static dyn System>, Failure> {
+    let all = if across { systems::network::all } else { systems::all };
+    let named = if across { systems::network::named } else { systems::named };
     if words.is_empty() {
-        return Ok(systems::all().into_iter().filter(|system| system.answers(bench)).collect());
+        return Ok(all().into_iter().filter(|system| system.answers(bench)).collect());
     }
     let mut chosen: Vec<&'static dyn System> = Vec::new();
     for word in words {
-        for system in systems::named(word).map_err(|why| {
+        let meant = named(word).map_err(|why| {
             let mut letters = why.chars();
             let first = letters.next().map(|c| c.to_ascii_uppercase()).into_iter();
             Failure::Usage(format!("{}.", first.chain(letters).collect::<String>()))
-        })? {
-            if !system.answers(bench) {
-                let fitting = systems::all().into_iter().filter(|system| system.answers(bench));
-                let fitting: Vec<_> = fitting.map(|system| system.name()).collect();
-                return Err(Failure::Usage(format!(
-                    "{} does not answer this question; choose from {}.",
-                    system.name(),
-                    fitting.join(", ")
-                )));
-            }
+        })?;
+        if !meant.iter().any(|system| system.answers(bench)) {
+            let fitting = all().into_iter().filter(|system| system.answers(bench));
+            let fitting: Vec<_> = fitting.map(|system| system.name()).collect();
+            return Err(Failure::Usage(format!(
+                "{word} does not answer this question; choose from {}.",
+                fitting.join(", ")
+            )));
+        }
+        for system in meant.into_iter().filter(|system| system.answers(bench)) {
             if !chosen.iter().any(|known| known.name() == system.name()) {
                 chosen.push(system);
             }
@@ -200,6 +323,7 @@ fn sizes(bench: Bench) -> &'static [usize] {
         Bench::Rtt => &[8, 4 << 10, 64 << 10],
         Bench::Rate => &[8],
         Bench::Bandwidth => &[4 << 10, 64 << 10, 1 << 20],
+        Bench::Sweep => &[64],
         Bench::Fbuf => &[64, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20],
     }
 }

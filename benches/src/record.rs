@@ -17,7 +17,7 @@ pub struct Record {
     /// The system.
     pub system: &'static str,
     /// Its transport.
-    pub transport: &'static str,
+    pub transport: String,
     /// How both sides waited.
     pub wait: Wait,
     /// Bytes in a message.
@@ -42,10 +42,12 @@ pub struct Record {
     pub ops_per_sec: f64,
     /// Payload a second, counted in one direction.
     pub bytes_per_sec: f64,
-    /// The floor around this run.
-    pub floor_ns: f64,
-    /// `mean_ns / floor_ns`. For messages one way: how many round trips of the floor a message takes.
-    pub ratio_to_floor: f64,
+    /// The floor around this run; across a network, the fastest bare loop over the same kind of network
+    /// in this run, if there was one.
+    pub floor_ns: Option<f64>,
+    /// `mean_ns / floor_ns`. For messages one way: how many round trips of the floor a message takes;
+    /// across a network, how many messages one way.
+    pub ratio_to_floor: Option<f64>,
     /// How many domains a message visited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domains: Option<usize>,
@@ -62,6 +64,15 @@ pub struct Record {
     /// The mean of that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_ns: Option<f64>,
+    /// Messages that were sent, where they can be lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+    /// Those of them that did not arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// The load, where one was offered.
+    #[serde(flatten)]
+    pub load: Option<Load>,
     /// What to know about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -71,6 +82,9 @@ pub struct Record {
     /// A yardstick that fits this way of waiting better than the floor.
     #[serde(skip)]
     pub reference: Option<Reference>,
+    /// The scheme of a network whose floor this is.
+    #[serde(skip)]
+    pub bare: Option<&'static str>,
     /// How often other work took one of two cores in the timed phases.
     #[serde(skip)]
     pub interruptions: u64,
@@ -80,6 +94,41 @@ pub struct Record {
     /// Idle bindings beside this one.
     #[serde(skip)]
     pub idle_bindings: usize,
+}
+
+/// What was offered, and what became of it. Times are latencies, counted from the moment that a
+/// message was due.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Load {
+    /// Of the capacity.
+    pub offered_percent: f64,
+    /// Messages that were due a second.
+    pub offered_per_sec: f64,
+    /// Messages a second that arrive in a flood.
+    pub capacity_per_sec: f64,
+    /// Messages a second that arrived, the echoes where there are any.
+    pub goodput_per_sec: f64,
+    /// Messages that the source's queue had no room for.
+    pub refused: u64,
+    /// Messages that were due and not tried: the source was behind.
+    pub late: u64,
+    /// Echoes that the server's queue had no room for.
+    pub echo_refused: u64,
+    /// Which way was timed: `one-way` or `echo`.
+    pub latency: &'static str,
+    /// Where the literature has this load: `sure` up to 20 %, `lucky` up to 40 %.
+    pub band: Option<&'static str>,
+}
+
+impl Load {
+    /// The safe band of a load that networks are said to bear: 20 % surely, 40 % with luck.
+    pub fn band(percent: f64) -> Option<&'static str> {
+        match percent {
+            p if p <= 20.0 => Some("sure"),
+            p if p <= 40.0 => Some("lucky"),
+            _ => None,
+        }
+    }
 }
 
 /// What a run that sleeps or yields is compared with.
@@ -99,7 +148,7 @@ impl Record {
         Self {
             bench: what.bench,
             system: what.system.name(),
-            transport: what.system.transport(),
+            transport: what.system.transport().to_owned(),
             wait: what.wait,
             payload_bytes,
             iterations,
@@ -112,13 +161,17 @@ impl Record {
             mean_ns,
             ops_per_sec,
             bytes_per_sec: ops_per_sec * payload_bytes as f64,
-            floor_ns: 0.0,
-            ratio_to_floor: 0.0,
+            floor_ns: None,
+            ratio_to_floor: None,
             domains: None,
             hops: None,
             copied_per_hop: None,
             reference_name: None,
             reference_ns: None,
+            sent: None,
+            lost: None,
+            load: None,
+            bare: None,
             note: None,
             remarks: Vec::new(),
             interruptions: 0,
@@ -163,14 +216,19 @@ impl Record {
     }
 
     fn set_rates(&mut self) {
-        self.ops_per_sec = 1e9 / self.mean_ns;
-        self.bytes_per_sec = self.ops_per_sec * self.payload_bytes as f64;
+        self.set_rate(1e9 / self.mean_ns);
     }
 
     /// Enters the floor.
     pub fn compare_with_floor(&mut self, floor_ns: f64) {
-        self.floor_ns = floor_ns;
-        self.ratio_to_floor = self.mean_ns / floor_ns;
+        self.floor_ns = Some(floor_ns);
+        self.ratio_to_floor = Some(self.mean_ns / floor_ns);
+    }
+
+    /// Enters how many a second there were, where that is not the mean the other way round.
+    pub fn set_rate(&mut self, per_second: f64) {
+        self.ops_per_sec = per_second;
+        self.bytes_per_sec = per_second * self.payload_bytes as f64;
     }
 
     /// Puts the note together from its parts.

@@ -21,6 +21,8 @@ pub enum Bench {
     Scale,
     /// Buffers handed over between domains, by size: one hop.
     Fbuf,
+    /// Messages offered at a share of the capacity, whatever becomes of the ones before.
+    Sweep,
 }
 
 impl Bench {
@@ -33,6 +35,7 @@ impl Bench {
             Self::Bandwidth => "bandwidth",
             Self::Scale => "scale",
             Self::Fbuf => "fbuf",
+            Self::Sweep => "sweep",
         }
     }
 
@@ -45,6 +48,7 @@ impl Bench {
             Self::Bandwidth => "Bandwidth: one way, from private memory to private memory",
             Self::Scale => "Scale: null RPC beside idle bindings to the same server thread",
             Self::Fbuf => "Buffers between protection domains, and layers: times of one hop",
+            Self::Sweep => "Load: latency, loss and goodput by what is offered",
         }
     }
 
@@ -97,7 +101,12 @@ pub struct Task {
     pub position: usize,
     /// A word no other run uses, for systems that meet by name.
     pub rendezvous: String,
+    /// Across a network: the client's port, where it has one before the server has.
+    #[serde(default)]
+    pub port: u16,
 }
 
 /// The largest message that can be asked for: the limit of one U-Net message.
 pub const MAX_PAYLOAD: usize = 16 << 20;
+/// The largest message across a network: what one datagram carries.
+pub const MAX_DATAGRAM: usize = 65_507;

@@ -43,6 +43,7 @@ mod leases;
 mod message;
 mod path;
 mod pool;
+mod registered;
 
 pub use buffer::{Fbuf, FbufMut};
 pub use descriptor::Descriptor;
@@ -50,5 +51,7 @@ pub use holdings::{Holdings, PeerFbuf, ReadError, SecureError};
 pub use leases::{Leases, LendError, MAX_LEASES, Quota};
 pub use message::{MAX_HEADER, MAX_PARTS, Message, NoHeadroom, Part};
 pub use path::{MAX_REGIONS, Path, PathError};
-pub use pool::{AllocError, Pool, PoolOptions, RegisteredMemory};
+pub use pool::{AllocError, Pool, PoolOptions};
+pub use registered::RegisteredMemory;
 pub use segment::geometry::{Class, DEFAULT_CLASSES, MAX_CLASSES};
+pub use segment::memory::CreateError;

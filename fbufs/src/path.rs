@@ -18,8 +18,8 @@ pub const MAX_REGIONS: usize = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
-    /// The pool is part of a channel's segment.
-    #[error("a channel's own pool cannot be part of a path: make one with `Pool::new`")]
+    /// The pool is part of a channel's segment, or a device's.
+    #[error("a channel's or a device's own pool cannot be part of a path: use `Pool::new`")]
     InSegment,
     /// The path has as many regions as it may have.
     #[error("a path has at most {MAX_REGIONS} regions")]

@@ -7,7 +7,7 @@ use segment::Incarnation;
 use segment::blocks::{Block, Blocks, Shared, divide, join};
 use segment::epochs::Epochs;
 use segment::geometry::{Class, DEFAULT_CLASSES, Geometry, MAX_CLASSES, OwnSegment};
-use segment::memory::CreateError;
+use segment::memory::{CreateError, OwnBytes, OwnMemory};
 
 use crate::{Fbuf, FbufMut, Message, Part};
 
@@ -52,6 +52,8 @@ impl Default for PoolOptions {
 pub(crate) struct Region {
     /// The memory, where it is a region of its own: its descriptor goes along the path.
     pub segment: Option<OwnSegment>,
+    /// The memory, where it is a device's ([`Pool::for_device`]).
+    pub memory: Option<OwnMemory>,
     /// By class: its blocks, and the number of the first among all buffers of the region.
     pub classes: Vec<(Arc<Blocks>, usize)>,
     /// Buffers in all.
@@ -100,20 +102,6 @@ impl Free {
         self.blocks.recover(|block| self.free.push(block));
         join(&mut self.free);
     }
-}
-
-/// Where the buffers of a pool of one class lie, one beside the other: what a driver tells its device.
-///
-/// The device may read and write a buffer while the driver holds its handle, and no longer: a driver ends
-/// the device's access before it lets go of handles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RegisteredMemory {
-    /// The first buffer's address, at the beginning of a page.
-    pub address: usize,
-    /// Bytes of each buffer.
-    pub buffer_bytes: usize,
-    /// How many there are.
-    pub buffers: usize,
 }
 
 /// Buffers of this process, divided into size classes. The buffer that was freed last is taken first,
@@ -356,16 +344,6 @@ impl Pool {
         }
     }
 
-    /// Where the buffers lie, if all are of one class: to be registered with a device.
-    pub fn memory(&self) -> Option<RegisteredMemory> {
-        let [class] = &self.classes[..] else { return None };
-        Some(RegisteredMemory {
-            address: class.blocks.address().as_ptr() as usize,
-            buffer_bytes: class.buffer_bytes,
-            buffers: class.blocks.count(),
-        })
-    }
-
     /// Whether a buffer is one of this pool's.
     #[inline(always)]
     pub fn owns(&self, fbuf: &Fbuf) -> bool {
@@ -395,21 +373,39 @@ impl Pool {
         self.region.copied.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// The buffers, if all are of one class.
+    pub(crate) fn only_class(&self) -> Option<&Arc<Blocks>> {
+        let [class] = &self.classes[..] else { return None };
+        Some(&class.blocks)
+    }
+
     pub(crate) fn region(&self) -> &Arc<Region> {
         &self.region
     }
 }
 
-struct Parts {
+pub(crate) struct Parts {
     classes: Vec<(Free, usize)>,
     buffers: usize,
 }
 
 impl Parts {
+    /// One class in memory that is nothing else.
+    pub(crate) fn of_one(bytes: OwnBytes, buffer_bytes: usize) -> Self {
+        let (blocks, free) = divide(bytes, buffer_bytes, None);
+        let buffers = free.len();
+        Self { classes: vec![(Free { buffer_bytes, blocks, free }, 0)], buffers }
+    }
+
     fn finish(self, segment: Option<OwnSegment>) -> Pool {
+        self.finish_in(segment, None)
+    }
+
+    pub(crate) fn finish_in(self, segment: Option<OwnSegment>, memory: Option<OwnMemory>) -> Pool {
         let classes = self.classes.iter().map(|(free, first)| (free.blocks.clone(), *first));
         let region = Arc::new(Region {
             segment,
+            memory,
             classes: classes.collect(),
             buffers: self.buffers,
             copied: AtomicU64::new(0),

@@ -32,6 +32,10 @@ use crate::view::{Cells, View};
 pub const SEALS: SealFlags =
     SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
 
+/// The seals of a segment that is still to be written by one more mapping, which who made it hands it to:
+/// one size for ever. [`OwnMemory::seal`] adds the rest.
+pub const OPEN_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
 /// No segment may be larger than this, whoever made it.
 pub const MAX_SEGMENT_BYTES: usize = 1 << 30;
 
@@ -167,8 +171,23 @@ impl OwnMemory {
     /// [`CreateError`] says which resource is missing.
     ///
     /// # Cost
-    /// Four system calls, five if locked. Pages are allocated when first touched, unless locked.
+    /// Six system calls, seven if locked. Pages are allocated when first touched, unless locked.
     pub fn create(name: &str, len: usize, backing: Backing) -> Result<Self, CreateError> {
+        let memory = Self::create_open(name, len, backing)?;
+        memory.seal()?;
+        Ok(memory)
+    }
+
+    /// As [`OwnMemory::create`], but sealed against a change of its size alone: who sets up a device for
+    /// this process registers the pages with it, for which the kernel wants a writable mapping. No peer
+    /// accepts the segment before [`OwnMemory::seal`].
+    ///
+    /// # Errors
+    /// As [`OwnMemory::create`].
+    ///
+    /// # Cost
+    /// As [`OwnMemory::create`].
+    pub fn create_open(name: &str, len: usize, backing: Backing) -> Result<Self, CreateError> {
         if len == 0 || len > MAX_SEGMENT_BYTES {
             return Err(CreateError::Size);
         }
@@ -192,8 +211,23 @@ impl OwnMemory {
             unsafe { mlock(map.base.as_ptr().cast(), len) }
                 .map_err(|_| CreateError::MemoryLockLimit)?;
         }
-        fcntl_add_seals(&fd, SEALS).map_err(CreateError::Kernel)?;
+        fcntl_add_seals(&fd, OPEN_SEALS).map_err(CreateError::Kernel)?;
         Ok(Self { fd, map, carved: 0 })
+    }
+
+    /// Forbids every further writable mapping and every further seal. No effect the second time.
+    ///
+    /// # Errors
+    /// [`CreateError::Kernel`].
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn seal(&self) -> Result<(), CreateError> {
+        let seals = fcntl_get_seals(&self.fd).map_err(CreateError::Kernel)?;
+        if seals.contains(SEALS) {
+            return Ok(());
+        }
+        fcntl_add_seals(&self.fd, SEALS).map_err(CreateError::Kernel)
     }
 
     /// Its size in bytes, a multiple of the page size.
@@ -209,6 +243,12 @@ impl OwnMemory {
     /// Atomic words of it. They may overlap other words, not bytes.
     pub(crate) fn cells<T: Cells>(&self, offset: usize, count: usize) -> Option<View<T>> {
         View::mapped(&self.map, offset, count)
+    }
+
+    /// Takes the first bytes, once, where nothing was taken before: for memory that is no segment, but
+    /// a device's buffers. `None` if there are not as many.
+    pub fn take_first(&mut self, len: usize) -> Option<OwnBytes> {
+        if self.carved == 0 { self.carve(0, len) } else { None }
     }
 
     /// Takes a range of bytes out of the segment, once: ranges are carved in ascending order.
@@ -332,5 +372,22 @@ impl PeerMemory {
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> Option<PeerBytes> {
         let base = self.map.range(offset, len, 1)?;
         Some(PeerBytes::new(base, len, self.map.clone()))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_memory_can_be_mapped_writable_until_it_is_sealed_and_never_resized() {
+        let memory = OwnMemory::create_open("unet-open", 4096, Backing::default()).expect("memory");
+        assert_eq!(ftruncate(&memory, 0), Err(Errno::PERM));
+        assert_eq!(PeerMemory::map(memory.as_fd(), 4096).err(), Some(AttachError::Unsealed));
+        let writable = ProtFlags::READ | ProtFlags::WRITE;
+        drop(Mapping::new(memory.as_fd(), 4096, writable).expect("for who registers it"));
+        memory.seal().expect("it can be sealed");
+        assert_eq!(Mapping::new(memory.as_fd(), 4096, writable).err(), Some(Errno::PERM));
+        PeerMemory::map(memory.as_fd(), 4096).expect("a peer accepts it now");
     }
 }

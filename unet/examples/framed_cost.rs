@@ -99,6 +99,9 @@ impl Frames for Loop {
     }
 }
 
+/// What each burst took.
+type Times = Vec<Duration>;
+
 type Device4 = Framed<Loop, StaticRoutes>;
 
 #[inline(never)]
@@ -121,7 +124,7 @@ fn bare_receive(device: &mut Loop, into: &mut Vec<Piece<FbufMut>>) -> Result<(),
     device.receive(into)
 }
 
-fn framed(address: IpAddr, payload: usize, rounds: usize) -> Result<[Duration; 2], Box<dyn Error>> {
+fn framed(address: IpAddr, payload: usize, rounds: usize) -> Result<[Times; 2], Box<dyn Error>> {
     let way = Route { source: address, mac: MAC, mtu: 1500 };
     let routes = StaticRoutes { local: vec![address], routes: HashMap::from([(address, way)]) };
     let port = NonZeroU16::new(7000).ok_or("no port")?;
@@ -135,14 +138,14 @@ fn framed(address: IpAddr, payload: usize, rounds: usize) -> Result<[Duration; 2
         out.push_back(Outgoing { to, piece: Piece::whole(fbuf.freeze()) });
     }
     let mut received = Vec::with_capacity(BURST);
-    let mut took = [Duration::ZERO; 2];
+    let mut took = [Times::with_capacity(rounds), Times::with_capacity(rounds)];
     for _ in 0..rounds {
         let start = Instant::now();
         send_burst(&mut device, &mut out)?;
         let sent = Instant::now();
         receive_burst(&mut device, black_box(&mut received))?;
-        took[1] += sent.elapsed();
-        took[0] += sent - start;
+        took[1].push(sent.elapsed());
+        took[0].push(sent - start);
         assert_eq!(received.len(), BURST, "nothing is lost");
         let again = |one: Received| Outgoing { to, piece: Piece::whole(one.piece.bytes.freeze()) };
         out.extend(received.drain(..).map(again));
@@ -150,21 +153,21 @@ fn framed(address: IpAddr, payload: usize, rounds: usize) -> Result<[Duration; 2
     Ok(took)
 }
 
-fn bare(payload: usize, rounds: usize) -> Result<[Duration; 2], Box<dyn Error>> {
+fn bare(payload: usize, rounds: usize) -> Result<[Times; 2], Box<dyn Error>> {
     let mut device = Loop::new()?;
     let mut out = VecDeque::with_capacity(BURST);
     for _ in 0..BURST {
         out.push_back(Piece::whole(device.pool().alloc(payload)?.freeze()));
     }
     let mut received = Vec::with_capacity(BURST);
-    let mut took = [Duration::ZERO; 2];
+    let mut took = [Times::with_capacity(rounds), Times::with_capacity(rounds)];
     for _ in 0..rounds {
         let start = Instant::now();
         bare_send(&mut device, &mut out)?;
         let sent = Instant::now();
         bare_receive(&mut device, black_box(&mut received))?;
-        took[1] += sent.elapsed();
-        took[0] += sent - start;
+        took[1].push(sent.elapsed());
+        took[0].push(sent - start);
         out.extend(received.drain(..).map(|one| Piece::whole(one.bytes.freeze())));
     }
     Ok(took)
@@ -174,10 +177,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
     let payload = arguments.next().unwrap_or(Ok(64))?;
     let rounds = (arguments.next().unwrap_or(Ok(3_200_000))? / BURST).max(1);
-    let packets = (rounds * BURST) as f64;
-    let print = |what: &str, took: [Duration; 2]| {
-        let [send, receive] = took.map(|took| took.as_nanos() as f64 / packets);
-        println!("{what:>6} {payload} B: send {send:.1} ns, receive {receive:.1} ns a packet");
+    let print = |what: &str, took: [Times; 2]| {
+        // The middle burst, which nobody interrupted, and the mean of all.
+        let each = |mut times: Times| {
+            times.sort_unstable();
+            let mean = times.iter().sum::<Duration>() / times.len() as u32;
+            [times[times.len() / 2], mean].map(|time| time.as_nanos() as f64 / BURST as f64)
+        };
+        let [[send, mean_send], [receive, mean_receive]] = took.map(each);
+        println!(
+            "{what:>6} {payload} B: send {send:.1} ns (mean {mean_send:.1}), receive {receive:.1} ns \
+             (mean {mean_receive:.1}) a packet"
+        );
     };
     print("device", bare(payload, rounds)?);
     print("IPv4", framed("192.0.2.1".parse()?, payload, rounds)?);

@@ -100,7 +100,8 @@ pub struct Fields {
     pub channel: u32,
     /// The receiver's incarnation of the channel; of a hello, the sender's.
     pub incarnation: u64,
-    /// Counts the messages of the channel in this direction, from 1; 0 in all but data.
+    /// Counts the messages of the channel in this direction, from 1; of a farewell, a probe and its answer,
+    /// how many there were so far; else 0.
     pub sequence: u64,
     /// How many of the body's first bytes are those that were sent beside a buffer.
     pub inline: u8,

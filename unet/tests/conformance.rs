@@ -28,6 +28,7 @@ impl Bench for Loopback {
             Fault::SwallowsOversize,
             Fault::BlocksOnOversize,
             Fault::ForgetsToClose,
+            Fault::FewDestinations,
             Fault::SendsToClosed,
             Fault::TruncatesLong,
         ];
@@ -112,6 +113,7 @@ faults! {
     a_sleeping_descriptor_is_named: NeverReadable, "descriptor_wakes", "not become readable";
     a_device_that_stops_is_named: StopsWhenStarved, "starvation", "neither received nor counted";
     destinations_that_run_out_are_named: ForgetsToClose, "closed_destinations", "opened once more";
+    too_few_destinations_are_named: FewDestinations, "many_destinations", "opened once more";
     a_closed_destination_that_sends_is_named: SendsToClosed, "closed_destinations", "is closed";
     a_truncated_packet_is_named: TruncatesLong, "every_length", "1000";
 }

@@ -221,6 +221,8 @@ pub trait Receiver {
 pub struct Received {
     /// Messages after the first arrival, which starts the clock.
     pub messages: u64,
+    /// Those of the first arrival.
+    pub first: u64,
     /// From the first arrival to the end.
     pub elapsed_ns: f64,
     /// Messages that did not arrive.
@@ -255,11 +257,12 @@ impl<R: Receiver> ReceiveLoop for R {
         let mut spread = Spread::new();
         let step = per_stamp.unwrap_or(u64::MAX);
         let mut started: Option<(Instant, Instant)> = None;
-        let (mut messages, mut since) = (0, 0);
+        let (mut first, mut messages, mut since) = (0, 0, 0);
         while let Arrival::Messages(count) = self.receive()? {
             let Some((_, last)) = &mut started else {
                 let now = Instant::now();
                 started = Some((now, now));
+                first = count;
                 continue;
             };
             messages += count;
@@ -272,9 +275,9 @@ impl<R: Receiver> ReceiveLoop for R {
                 since = 0;
             }
         }
-        let elapsed_ns = started.map_or(0.0, |(first, _)| first.elapsed().as_secs_f64() * 1e9);
+        let elapsed_ns = started.map_or(0.0, |(begun, _)| begun.elapsed().as_secs_f64() * 1e9);
         let (lost, spread) = (self.lost(), spread.buckets());
-        Ok(Received { messages, elapsed_ns, lost, switches: 0, copied: 0, spread })
+        Ok(Received { messages, first, elapsed_ns, lost, switches: 0, copied: 0, spread })
     }
 
     fn copied(&mut self) -> u64 {

@@ -8,16 +8,21 @@ use crate::fault::{Failure, Fault};
 use crate::limits::Yardstick;
 use crate::measure::halves::Inner;
 use crate::measure::spread::Spread;
+use crate::network::way::Way;
 use crate::plan::Measurement;
 use crate::process::server::Server;
 use crate::record::{Record, Reference};
 use crate::systems::{ClientHalf, System};
 use crate::task::{Bench, Task, Wait};
 
+mod across;
 pub mod halves;
+pub mod load;
 mod one_way;
 mod round_trip;
+pub mod schedule;
 pub mod spread;
+mod sweep;
 
 /// What every measurement of a run shares.
 pub struct Lab<'a> {
@@ -25,8 +30,22 @@ pub struct Lab<'a> {
     pub cpus: Cpus,
     /// The clock.
     pub stamps: &'a Stamps,
-    /// The time for the timed phases of one measurement.
+    /// The time for the timed phases of one measurement; of a load, for one step.
     pub duration: Duration,
+    /// The way to the server, where it is across a network.
+    pub way: Option<&'a Way>,
+    /// The loads to offer, in percent of the capacity.
+    pub shares: &'a [f64],
+    /// Told when a step of a load begins.
+    pub step: &'a dyn Fn(&str),
+}
+
+/// What became of a measurement.
+pub enum Ran {
+    /// It was made.
+    Records(Vec<Record>),
+    /// There is no connection to be had, for a reason.
+    NotOpened(Fault),
 }
 
 /// What a phase found, whichever way the messages went.
@@ -40,6 +59,8 @@ struct Outcome {
     copied: u64,
     /// The part that is the question, if it is not the whole.
     inner: Option<Inner>,
+    /// Messages that were sent and that were lost, where any can be lost.
+    losses: Option<(u64, u64)>,
     remarks: Vec<String>,
 }
 
@@ -89,23 +110,26 @@ const RIVAL_TIME: Duration = Duration::from_millis(100);
 const STRADDLES: f64 = 2.0;
 
 /// Runs one measurement between this process and a server process of its own.
-pub fn run(lab: &Lab<'_>, what: &Measurement) -> Result<Record, Failure> {
+pub fn run(lab: &Lab<'_>, what: &Measurement) -> Result<Ran, Failure> {
+    if let Some(way) = lab.way {
+        return across::run(lab, way, what);
+    }
     // A measurement in one domain has a server all the same: floors are sampled with it.
     let others = 1..what.domains.max(2);
     let servers = others.map(|position| Server::start(lab.cpus.of_domain(position, what.domains)));
     let servers = servers.collect::<Result<Vec<_>, _>>()?;
     pin(lab.cpus.client)?;
-    measure(lab, what, &servers).map_err(|fault| {
+    let record = measure(lab, what, &servers).map_err(|fault| {
         // Who died first is whom the others miss.
         servers[servers.len() - 1].explain(fault)
-    })
+    })?;
+    Ok(Ran::Records(vec![record]))
 }
 
-fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Record, Fault> {
-    let server = &servers[0];
-    let system: &dyn System = what.system;
-    let task = Task {
-        system: system.name().to_owned(),
+/// What both sides are told.
+fn task(lab: &Lab<'_>, what: &Measurement) -> Task {
+    Task {
+        system: what.system.name().to_owned(),
         bench: what.bench,
         payload: what.payload(),
         wait: what.wait,
@@ -114,7 +138,14 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Reco
         domains: what.domains,
         position: 0,
         rendezvous: rendezvous(),
-    };
+        port: 0,
+    }
+}
+
+fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Record, Fault> {
+    let server = &servers[0];
+    let system: &dyn System = what.system;
+    let task = task(lab, what);
     let others = &servers[..what.domains - 1];
     let client = system.client_along(&task, others)?;
     let mut samples = Samples::new(what.wait);
@@ -135,6 +166,7 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Reco
         ClientHalf::OneWay(mut half) => {
             one_way::measure(lab, half.as_mut(), &task, others, &mut between)
         }
+        ClientHalf::Load(_) => Err(Fault::Other("a load is for a network".into())),
     }?;
     let mut record = Record::new(what, &outcome.spread, outcome.iterations, outcome.mean_ns);
     if what.bench == Bench::Fbuf {

@@ -39,6 +39,7 @@ pub fn measure(
         switches: whole.switches + stamped.switches,
         copied: whole.copied,
         inner,
+        losses: None,
         remarks: Vec::new(),
     })
 }

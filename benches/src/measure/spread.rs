@@ -39,6 +39,11 @@ impl Spread {
         self.0.min() as f64 / 1000.0
     }
 
+    /// The mean, in nanoseconds.
+    pub fn mean_ns(&self) -> f64 {
+        self.0.mean() / 1000.0
+    }
+
     /// The longest, in nanoseconds.
     pub fn max_ns(&self) -> f64 {
         self.0.max() as f64 / 1000.0

@@ -1,6 +1,11 @@
-//! The two processes: how the server is started, spoken to, watched and ended.
+//! The two processes: how the server is started, spoken to, watched and ended; and how it serves
+//! clients across a network.
 
+pub mod connection;
 pub mod control;
 pub mod ending;
+pub mod leash;
+pub mod listen;
 pub mod serve;
 pub mod server;
+pub mod session;

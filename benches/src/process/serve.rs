@@ -7,13 +7,14 @@ use std::time::Duration;
 use crate::cpus;
 use crate::fault::Fault;
 use crate::limits::hand_off;
+use crate::measure::halves::{EchoLoop, ReceiveLoop};
 use crate::process::control::Control;
 use crate::process::server::{Answered, Reply, Request};
 use crate::systems::{self, ServerHalf};
 use crate::task::Task;
 
 /// The hidden subcommand under which this program serves.
-pub const COMMAND: &str = "serve";
+pub const COMMAND: &str = "server-process";
 
 /// How long the main thread has to take its half of a connection down.
 const TIDYING: Duration = Duration::from_millis(200);
@@ -59,21 +60,9 @@ fn carry_out(
         (Request::Open(task), half) => {
             *half = Some(open(&task, fds, control)?);
         }
-        (Request::Echo, Some(ServerHalf::Echo(server))) => {
-            let (before, copied) = (cpus::switches_away()?, server.copied());
-            control.send(&Reply::Ready, &[])?;
-            server.run()?;
-            let switches = cpus::switches_away()? - before;
-            return Ok(Reply::Answered(Answered { switches, copied: server.copied() - copied }));
-        }
+        (Request::Echo, Some(ServerHalf::Echo(server))) => return echo(server.as_mut(), control),
         (Request::Receive(per_stamp), Some(ServerHalf::OneWay(server))) => {
-            server.begin()?;
-            let (before, copied) = (cpus::switches_away()?, server.copied());
-            control.send(&Reply::Ready, &[])?;
-            let mut received = server.run(per_stamp)?;
-            received.switches = cpus::switches_away()? - before;
-            received.copied = server.copied() - copied;
-            return Ok(Reply::Received(received));
+            return receive(server.as_mut(), per_stamp, control);
         }
         (Request::Stop, _) => {}
         (Request::Pin(cpu), _) => cpus::pin(cpu)?,
@@ -85,11 +74,35 @@ fn carry_out(
             control.send(&Reply::Ready, &[])?;
             hand_off::yield_until(|| control.readable_within(Duration::ZERO).unwrap_or(true));
         }
-        (request @ (Request::Echo | Request::Receive(_)), _) => {
+        (request @ (Request::Echo | Request::Receive(_) | Request::Absorb(_)), _) => {
             return Err(Fault::Other(format!("{request:?} does not fit what was opened")));
         }
     }
     Ok(Reply::Done)
+}
+
+/// Answers messages until the client finishes.
+pub fn echo(server: &mut dyn EchoLoop, control: &Control) -> Result<Reply, Fault> {
+    let (before, copied) = (cpus::switches_away()?, server.copied());
+    control.send(&Reply::Ready, &[])?;
+    server.run()?;
+    let switches = cpus::switches_away()? - before;
+    Ok(Reply::Answered(Answered { switches, copied: server.copied() - copied }))
+}
+
+/// Receives messages until the client finishes.
+pub fn receive(
+    server: &mut dyn ReceiveLoop,
+    per_stamp: Option<u64>,
+    control: &Control,
+) -> Result<Reply, Fault> {
+    server.begin()?;
+    let (before, copied) = (cpus::switches_away()?, server.copied());
+    control.send(&Reply::Ready, &[])?;
+    let mut received = server.run(per_stamp)?;
+    received.switches = cpus::switches_away()? - before;
+    received.copied = server.copied() - copied;
+    Ok(Reply::Received(received))
 }
 
 fn open(task: &Task, fds: Vec<OwnedFd>, control: &Control) -> Result<ServerHalf, Fault> {

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::cpus;
 use crate::fault::{During, Failure, Fault};
 use crate::measure::halves::Received;
+use crate::measure::load::{Absorb, Absorbed};
+use crate::network::Place;
+use crate::process::connection::Connection;
 use crate::process::control::Control;
 use crate::process::ending;
 use crate::task::Task;
@@ -35,6 +38,8 @@ pub enum Request {
     Yield,
     /// Do nothing: whatever went on until the next request is over.
     Stop,
+    /// Take one step of a load in, until the next request.
+    Absorb(Absorb),
 }
 
 /// What the server process answers.
@@ -46,8 +51,12 @@ pub enum Reply {
     Done,
     /// The client has finished.
     Answered(Answered),
+    /// The server's half listens there for the client's.
+    Port(u16),
     /// One phase's count.
     Received(Received),
+    /// One step's.
+    Absorbed(Absorbed),
     /// It could not be done.
     Failed(String),
 }
@@ -62,9 +71,9 @@ pub struct Answered {
 }
 
 /// How long a server may take for what is no measurement.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the watcher leaves the word to the measurement, which knows more.
-const GRACE: Duration = Duration::from_millis(400);
+pub const GRACE: Duration = Duration::from_millis(400);
 
 /// The life of one server process, shared with the thread that watches it.
 struct Life {
@@ -77,15 +86,6 @@ struct Life {
 }
 
 impl Life {
-    fn last_word(&self) -> Option<String> {
-        while self.control.readable_within(Duration::ZERO).ok()? {
-            if let (Reply::Failed(why), _) = self.control.receive().ok()? {
-                return Some(why);
-            }
-        }
-        None
-    }
-
     fn ended_within(&self, time: Duration) -> Option<ExitStatus> {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(ended, time, |status| status.is_none());
@@ -94,7 +94,7 @@ impl Life {
 
     /// The sentence about an end that nobody asked for: the server's own last word, or the status.
     fn obituary(&self, status: ExitStatus) -> Failure {
-        if let Some(why) = self.last_word() {
+        if let Some(why) = last_word(&self.control) {
             return Fault::Server(why).into();
         }
         let how = match (status.signal(), status.code()) {
@@ -112,7 +112,16 @@ impl Life {
 
 /// A running server process.
 pub struct Server {
-    life: Arc<Life>,
+    control: Control,
+    home: Home,
+}
+
+/// Where the process is.
+enum Home {
+    /// This one's child.
+    Child(Arc<Life>),
+    /// Across a network.
+    Network(Connection),
 }
 
 impl Server {
@@ -154,9 +163,23 @@ impl Server {
                 ending::fail(&watched.obituary(status));
             }
         });
-        let server = Self { life };
+        let server = Self { control: life.control.try_clone()?, home: Home::Child(life) };
         server.expect_done()?;
         Ok(server)
+    }
+
+    /// Takes a server across a network, which has said that it is there.
+    pub fn across(connection: Connection) -> Result<Self, Fault> {
+        let control = connection.control.try_clone()?;
+        Ok(Self { control, home: Home::Network(connection) })
+    }
+
+    /// Where this end meets the server, if that is across a network.
+    pub fn place(&self) -> Option<&Place> {
+        match &self.home {
+            Home::Child(_) => None,
+            Home::Network(connection) => Some(&connection.place),
+        }
     }
 
     /// Sends a request with descriptors.
@@ -191,6 +214,22 @@ impl Server {
         }
     }
 
+    /// Waits for [`Reply::Port`].
+    pub fn expect_port(&self) -> Result<u16, Fault> {
+        match self.reply_within(PATIENCE)? {
+            Some(Reply::Port(port)) => Ok(port),
+            other => Err(unexpected(other.as_ref())),
+        }
+    }
+
+    /// Waits for [`Reply::Absorbed`].
+    pub fn expect_absorbed(&self) -> Result<Absorbed, Fault> {
+        match self.reply_within(PATIENCE)? {
+            Some(Reply::Absorbed(absorbed)) => Ok(absorbed),
+            other => Err(unexpected(other.as_ref())),
+        }
+    }
+
     /// Waits for [`Reply::Ready`].
     pub fn expect_ready(&self) -> Result<(), Fault> {
         match self.reply_within(PATIENCE)? {
@@ -210,28 +249,43 @@ impl Server {
         if !matches!(fault, Fault::PeerGone | Fault::Silent) {
             return fault.into();
         }
-        match self.life.ended_within(GRACE) {
-            Some(status) => self.life.obituary(status),
-            None => fault.into(),
+        match &self.home {
+            Home::Child(life) => match life.ended_within(GRACE) {
+                Some(status) => life.obituary(status),
+                None => fault.into(),
+            },
+            Home::Network(connection) => connection.obituary(GRACE).unwrap_or_else(|| fault.into()),
         }
     }
 
     fn control(&self) -> &Control {
-        &self.life.control
+        &self.control
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.life.expected.store(true, Ordering::Release);
+        // The connection orders a server across a network to leave.
+        let Home::Child(life) = &self.home else { return };
+        life.expected.store(true, Ordering::Release);
         // A closed control socket is the server's order to leave.
-        self.control().shut_down();
-        if self.life.ended_within(Duration::from_millis(500)).is_none() {
-            let _ = pidfd_send_signal(&self.life.process, Signal::KILL);
-            self.life.ended_within(PATIENCE);
+        self.control.shut_down();
+        if life.ended_within(Duration::from_millis(500)).is_none() {
+            let _ = pidfd_send_signal(&life.process, Signal::KILL);
+            life.ended_within(PATIENCE);
         }
-        ending::disown(self.life.pid);
+        ending::disown(life.pid);
     }
+}
+
+/// Why the server gave up, if it said so.
+pub fn last_word(control: &Control) -> Option<String> {
+    while control.readable_within(Duration::ZERO).ok()? {
+        if let (Reply::Failed(why), _) = control.receive().ok()? {
+            return Some(why);
+        }
+    }
+    None
 }
 
 fn unexpected(reply: Option<&Reply>) -> Fault {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::host::Host;
 use crate::record::Record;
-use crate::report::{Report, plot, units};
+use crate::report::{Report, load, plot, units};
 use crate::task::Bench;
 
 /// Writes the page.
@@ -88,6 +88,12 @@ fn section(page: &mut String, bench: Bench, records: &[&Record]) {
             "Bytes a second",
             &plot::bars(records, |record| record.bytes_per_sec, units::byte_rate),
         ),
+        Bench::Sweep => {
+            for (title, picture) in load::pictures(records) {
+                card(page, title, &picture);
+            }
+            return load::table(page, records);
+        }
         Bench::NullRpc | Bench::Rtt | Bench::Scale | Bench::Fbuf => {}
     }
     if records.iter().any(|record| record.payload_bytes != records[0].payload_bytes)
@@ -126,10 +132,11 @@ fn table(page: &mut String, records: &[&Record]) {
             record.wait,
             units::size(record.payload_bytes),
             units::time(record.mean_ns),
-            units::ratio(record.ratio_to_floor),
+            record.ratio_to_floor.map_or("–".to_owned(), units::ratio),
         );
+        let floor = record.floor_ns.map_or("–".to_owned(), units::time);
+        let _ = write!(page, "<td>{floor}</td>");
         for time in [
-            record.floor_ns,
             record.min_ns,
             record.p50_ns,
             record.p90_ns,

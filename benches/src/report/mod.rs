@@ -11,7 +11,9 @@ use crate::host::Host;
 use crate::record::{Record, Reference};
 use crate::task::Bench;
 
+mod curves;
 mod html;
+mod load;
 mod plot;
 mod sketch;
 mod table;
@@ -46,6 +48,26 @@ impl Report {
                 record.reference =
                     Some(Reference { name: "mean without idle bindings", nanoseconds: *mean_ns });
                 record.write_note();
+            }
+        }
+    }
+
+    /// Compares each record of a network with the fastest bare loop over the same kind of network.
+    pub fn compare_networks(&mut self) {
+        let bare: Vec<_> = self
+            .records
+            .iter()
+            .filter(|record| record.load.is_none())
+            .filter_map(|r| Some((r.bare?, r.bench, r.payload_bytes, r.mean_ns)))
+            .collect();
+        for record in self.records.iter_mut().filter(|record| record.floor_ns.is_none()) {
+            let scheme = record.transport.split(':').next().unwrap_or_default();
+            let same = |other: &&(&str, Bench, usize, f64)| {
+                (other.0, other.1, other.2) == (scheme, record.bench, record.payload_bytes)
+            };
+            let floor = bare.iter().filter(same).map(|other| other.3).min_by(f64::total_cmp);
+            if let (Some(floor), None) = (floor, &record.load) {
+                record.compare_with_floor(floor);
             }
         }
     }

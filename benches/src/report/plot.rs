@@ -8,28 +8,30 @@ use crate::report::sketch::Steps;
 use crate::report::units;
 use crate::task::Bench;
 
-const WIDTH: f64 = 920.0;
+pub const WIDTH: f64 = 920.0;
 const LEFT: f64 = 190.0;
 const RIGHT: f64 = 70.0;
-const TOP: f64 = 8.0;
+pub const TOP: f64 = 8.0;
 const ROW: f64 = 34.0;
-const AXIS: f64 = 30.0;
+pub const AXIS: f64 = 30.0;
 /// Steps of a histogram.
 const STEPS: usize = 96;
 /// The style sheet has so many colours.
 const COLOURS: usize = 8;
 
 /// A logarithmic axis over a span of values.
-struct Scale {
-    low: f64,
-    high: f64,
+pub struct Scale {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
     from: f64,
     to: f64,
 }
 
 impl Scale {
     /// An axis from the largest power of ten below to the smallest step 1-2-5 above.
-    fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
+    pub fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
         for value in values.filter(|value| *value > 0.0) {
             low = low.min(value);
@@ -40,7 +42,8 @@ impl Scale {
         Self { low: below, high: above.max(below * 2.0), from, to }
     }
 
-    fn place(&self, value: f64) -> f64 {
+    /// Where a value lies.
+    pub fn place(&self, value: f64) -> f64 {
         let value = value.clamp(self.low, self.high);
         let share = (value / self.low).ln() / (self.high / self.low).ln();
         self.from + share * (self.to - self.from)
@@ -48,7 +51,7 @@ impl Scale {
 }
 
 /// The steps 1, 2 and 5 of every decade within a span.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
+pub fn ticks(low: f64, high: f64) -> Vec<f64> {
     let first = low.max(1e-3).log10().floor() as i32;
     let last = high.max(1e-3).log10().ceil() as i32;
     (first..=last)
@@ -59,7 +62,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 
 /// For each record its distribution, with marks at the median, p99 and p99.9, and the floor.
 pub fn distributions(records: &[&Record]) -> String {
-    let ends = records.iter().flat_map(|r| [r.min_ns, r.floor_ns, r.p999_ns]);
+    let ends = records.iter().flat_map(|r| [r.min_ns, r.floor_ns.unwrap_or(r.min_ns), r.p999_ns]);
     let scale = Scale::over(ends, LEFT, WIDTH - RIGHT);
     let height = TOP + ROW * records.len() as f64 + AXIS;
     let mut svg = open(height, "Distributions, logarithmic time axis");
@@ -109,7 +112,10 @@ fn outline(svg: &mut String, scale: &Scale, base: f64, record: &Record) {
 }
 
 fn floor(svg: &mut String, scale: &Scale, records: &[&Record], height: f64) {
-    let floors: Vec<f64> = records.iter().map(|record| record.floor_ns).collect();
+    let floors: Vec<f64> = records.iter().filter_map(|record| record.floor_ns).collect();
+    if floors.is_empty() {
+        return;
+    }
     let mean = floors.iter().sum::<f64>() / floors.len().max(1) as f64;
     let (x, bottom) = (scale.place(mean), height - AXIS);
     let _ = write!(
@@ -206,7 +212,8 @@ pub fn by_size(records: &[&Record]) -> String {
     svg + "</svg>"
 }
 
-fn open(height: f64, title: &str) -> String {
+/// Begins a picture.
+pub fn open(height: f64, title: &str) -> String {
     format!(
         r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}"><title>{title}</title>"#
     )
@@ -260,7 +267,8 @@ fn label(svg: &mut String, base: f64, record: &Record) {
 }
 
 /// A system keeps its colour within a plot.
-fn colour(records: &[&Record], record: &Record) -> String {
+/// The class of a system's colour.
+pub fn colour(records: &[&Record], record: &Record) -> String {
     let mut systems: Vec<_> = records.iter().map(|other| other.system).collect();
     systems.sort_unstable();
     systems.dedup();

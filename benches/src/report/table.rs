@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::limits::Floors;
 use crate::record::Record;
 use crate::report::sketch::{Steps, blocks};
-use crate::report::{Report, units};
+use crate::report::{Report, load, units};
 use crate::task::Bench;
 
 /// The columns that everything fits into.
@@ -29,7 +29,10 @@ pub fn write(report: &Report, colour: bool) -> String {
         let records: Vec<_> = report.records.iter().filter(|r| r.bench == bench).collect();
         text.push('\n');
         let _ = writeln!(text, "{}", paint.bold(bench.title()));
-        rows(&mut text, &records, bench, &paint);
+        match bench {
+            Bench::Sweep => load::rows(&mut text, &records, &paint),
+            _ => rows(&mut text, &records, bench, &paint),
+        }
     }
     text
 }
@@ -101,7 +104,7 @@ fn rows(text: &mut String, records: &[&Record], bench: Bench, paint: &Paint) {
             record.wait.to_string(),
             place(record),
             paint.bold(&format!("{:>7}", units::time(record.mean_ns))),
-            units::ratio(record.ratio_to_floor),
+            record.ratio_to_floor.map_or("–".to_owned(), units::ratio),
             units::time(record.p99_ns),
             units::time(record.p999_ns),
             units::time(record.max_ns),
@@ -116,7 +119,7 @@ fn rows(text: &mut String, records: &[&Record], bench: Bench, paint: &Paint) {
 }
 
 /// One line about who else was on the cores: it explains tails, and means beyond them.
-fn interruptions(text: &mut String, records: &[&Record]) {
+pub fn interruptions(text: &mut String, records: &[&Record]) {
     let times: Vec<_> = records.iter().map(|r| r.interruptions.to_string()).collect();
     if records.iter().any(|record| record.interruptions > 0) {
         let line = format!("other work took one of the cores, row by row: {}", times.join(", "));
@@ -172,7 +175,7 @@ fn superscript(number: usize) -> String {
 }
 
 /// Adds a line, broken between words where it is too long.
-fn fold(text: &mut String, indent: &str, line: &str) {
+pub fn fold(text: &mut String, indent: &str, line: &str) {
     let mut column = 0;
     for word in line.split(' ') {
         let length = word.chars().count();
@@ -188,14 +191,16 @@ fn fold(text: &mut String, indent: &str, line: &str) {
 }
 
 /// Emphasis, where the terminal and its user take it.
-struct Paint(bool);
+pub struct Paint(bool);
 
 impl Paint {
-    fn bold(&self, text: &str) -> String {
+    /// For what matters.
+    pub fn bold(&self, text: &str) -> String {
         self.with("1", text)
     }
 
-    fn dim(&self, text: &str) -> String {
+    /// For what does not.
+    pub fn dim(&self, text: &str) -> String {
         self.with("2", text)
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::measure::halves::{EchoLoop, ReceiveLoop, RoundTrips, Sends};
+use crate::measure::load::{Absorbs, Offers};
 use crate::process::server::Server;
 use crate::task::{Bench, Task, Wait};
 
@@ -19,6 +20,7 @@ mod iceoryx2;
 mod kernel;
 mod layers;
 mod lrpc;
+pub mod network;
 mod pipe;
 mod tcp;
 mod udp;
@@ -41,7 +43,15 @@ pub trait System: Sync {
     fn remark(&self, bench: Bench, asked: usize) -> Option<String>;
     /// Whether it answers a question at all; what does not is not in its list.
     fn answers(&self, bench: Bench) -> bool {
-        bench != Bench::Fbuf
+        !matches!(bench, Bench::Fbuf | Bench::Sweep)
+    }
+    /// The ways of waiting that it has, where they are not the user's choice.
+    fn waits(&self) -> Option<&'static [Wait]> {
+        None
+    }
+    /// As a system that crosses a network.
+    fn network(&self) -> Option<&dyn network::Network> {
+        None
     }
     /// Whether messages of that size tell anything of it.
     fn fits(&self, _payload: usize) -> bool {
@@ -71,10 +81,13 @@ pub trait System: Sync {
         }
     }
     /// Sets up a connection to the server process and gives the client's half.
-    fn client(&self, task: &Task, server: &Server) -> Result<ClientHalf, Fault>;
+    fn client(&self, _: &Task, _: &Server) -> Result<ClientHalf, Fault> {
+        Err(Fault::Other(format!("{} joins the ends of a network", self.name())))
+    }
     /// In the server process: gives the server's half, calling `ready` once a client may connect.
-    fn server(&self, task: &Task, fds: Vec<OwnedFd>, ready: Ready<'_>)
-    -> Result<ServerHalf, Fault>;
+    fn server(&self, _: &Task, _: Vec<OwnedFd>, _: Ready<'_>) -> Result<ServerHalf, Fault> {
+        Err(Fault::Other(format!("{} joins the ends of a network", self.name())))
+    }
 }
 
 /// A yardstick of a system's own.
@@ -94,6 +107,8 @@ pub enum ClientHalf {
     Echo(Box<dyn RoundTrips>),
     /// Sends only.
     OneWay(Box<dyn Sends>),
+    /// Offers a load.
+    Load(Box<dyn Offers>),
 }
 
 /// The server's half of a connection.
@@ -102,6 +117,8 @@ pub enum ServerHalf {
     Echo(Box<dyn EchoLoop>),
     /// Counts what arrives.
     OneWay(Box<dyn ReceiveLoop>),
+    /// Takes a load in.
+    Load(Box<dyn Absorbs>),
 }
 
 /// Every system in this build, in the order of the tables.
@@ -131,12 +148,15 @@ pub fn by_name(name: &str) -> Option<&'static dyn System> {
 
 /// The systems that a word on the command line means, or a sentence about why there are none.
 pub fn named(word: &str) -> Result<Vec<&'static dyn System>, String> {
-    let found: Vec<_> = all()
-        .into_iter()
-        .filter(|s| s.name() == word || s.name().split_once('/').is_some_and(|(w, _)| w == word))
-        .collect();
+    let found = among(all(), word);
     if !found.is_empty() {
         return Ok(found);
+    }
+    if network::all().iter().any(|system| system.name() == word) {
+        return Err(format!(
+            "the system `{word}` crosses a network: name one, as in --transport udp:127.0.0.1:9000 \
+             or --to udp:HOST:PORT"
+        ));
     }
     if PEERS.contains(&word) {
         return Err(format!(
@@ -146,6 +166,12 @@ pub fn named(word: &str) -> Result<Vec<&'static dyn System>, String> {
     }
     let known: Vec<_> = all().iter().map(|system| system.name()).collect();
     Err(format!("there is no system `{word}`; choose from {}", known.join(", ")))
+}
+
+/// Those with a name, or with its first part.
+fn among(all: Vec<&'static dyn System>, word: &str) -> Vec<&'static dyn System> {
+    let family = |name: &str| name.split_once('/').is_some_and(|(first, _)| first == word);
+    all.into_iter().filter(|s| s.name() == word || family(s.name())).collect()
 }
 
 /// Systems that the feature `peers` links.

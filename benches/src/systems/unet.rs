@@ -24,7 +24,7 @@ pub struct Unet;
 /// The tag of a message.
 const MESSAGE: u16 = 0;
 /// The tag of the message that ends a phase.
-const END: u16 = 1;
+pub const END: u16 = 1;
 /// How long a buffer may stay with the peer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -136,16 +136,18 @@ pub fn wait(wait: Wait) -> unet::Wait {
     }
 }
 
+/// Tells why a channel closed.
 #[cold]
-fn closed(reason: CloseReason) -> Fault {
+pub fn closed(reason: CloseReason) -> Fault {
     match reason {
         CloseReason::PeerClosed | CloseReason::PeerDied => Fault::PeerGone,
         other => Fault::Other(format!("the channel closed: {other}")),
     }
 }
 
+/// Tells why a message was not sent.
 #[cold]
-fn unsent(error: SendError) -> Fault {
+pub fn unsent(error: SendError) -> Fault {
     match error {
         SendError::Closed(reason) => closed(reason),
         other => Fault::Other(format!("sending failed: {other}")),
@@ -159,7 +161,7 @@ fn unallocated(error: AllocError) -> Fault {
 }
 
 /// How messages of one size are sent and looked at.
-struct Parcel {
+pub struct Parcel {
     /// A message that fits into a slot, or empty.
     inline: Vec<u8>,
     /// The size of a buffer, or zero.
@@ -169,7 +171,8 @@ struct Parcel {
 }
 
 impl Parcel {
-    fn new(task: &Task) -> Self {
+    /// For messages of the task's size.
+    pub fn new(task: &Task) -> Self {
         let fits = task.payload <= MAX_INLINE;
         Self {
             inline: vec![0; if fits { task.payload } else { 0 }],
@@ -180,7 +183,7 @@ impl Parcel {
 
     /// Sends one message, waiting for room.
     #[inline(always)]
-    fn send(&mut self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
+    pub fn send(&mut self, channel: &mut Channel, sequence: u64) -> Result<(), Fault> {
         if self.buffer > 0 {
             return self.hand_over(channel, sequence);
         }
@@ -208,7 +211,13 @@ impl Parcel {
 
     /// Sends the message that ends a phase.
     fn send_end(channel: &mut Channel) -> Result<(), Fault> {
-        while channel.try_send_tagged(END, &[]).map_err(unsent)? == Offer::Full(()) {
+        Self::send_end_after(channel, 0)
+    }
+
+    /// As [`Self::send_end`], with how many messages were sent before.
+    pub fn send_end_after(channel: &mut Channel, sent: u64) -> Result<(), Fault> {
+        let word = sent.to_le_bytes();
+        while channel.try_send_tagged(END, &word).map_err(unsent)? == Offer::Full(()) {
             std::thread::yield_now();
         }
         Ok(())
@@ -216,14 +225,14 @@ impl Parcel {
 
     /// The sequence number of a message, or none where it ends a phase.
     #[inline(always)]
-    fn sequence(message: &Delivery) -> Option<u64> {
+    pub fn sequence(message: &Delivery) -> Option<u64> {
         let first = message.inline().first_chunk()?;
         Some(u64::from_le_bytes(*first)).filter(|_| message.tag() != END)
     }
 
     /// Copies a buffer's bytes out, where that is the question.
     #[inline(always)]
-    fn open(&mut self, message: &Delivery) -> Result<(), Fault> {
+    pub fn open(&mut self, message: &Delivery) -> Result<(), Fault> {
         if let Some(content) = &mut self.content {
             let copied = message.fbuf().is_some_and(|fbuf| fbuf.copy_to(0, content).is_ok());
             if !copied {

@@ -27,8 +27,19 @@ fn every_bad_argument_is_one_sentence_and_exit_code_2() {
     refused(&["rtt", "--cpus", "0,999"], &["Core 999", "--cpus"]);
     refused(&["rtt", "--system", "dbus"], &["dbus", "pipe", "tcp"]);
     refused(&["rtt", "--format", "xml"], &["table", "json", "html"]);
-    refused(&["rtt", "--transport", "udp:localhost:1"], &["later version", "shm:"]);
+    refused(&["rtt", "--transport", "udp:localhost"], &["port", "udp:HOST:9000"]);
     refused(&["rtt", "--transport", "smoke"], &["shm:"]);
+    refused(&["rtt", "--to", "shm:echo"], &["udp:HOST:PORT"]);
+    refused(&["rtt", "--to", "udp:a:1", "--transport", "udp:a:1"], &["--to", "--transport"]);
+    refused(&["rtt", "--netns", "a,b"], &["--netns", "--transport"]);
+    refused(&["rtt", "--to", "udp:a:1", "--netns", "a/b"], &["ip netns"]);
+    refused(&["rtt", "--to", "udp:127.0.0.1:1", "--netns", "a,b"], &["client's"]);
+    refused(&["rtt", "--transport", "udp:127.0.0.1:0", "--netns", "a,b,c"], &["two"]);
+    refused(&["rtt", "--transport", "xdp:eth0@:9000"], &["HOST"]);
+    refused(&["sweep"], &["--transport", "--to"]);
+    refused(&["sweep", "--to", "udp:a:1", "--from", "0%"], &["share"]);
+    refused(&["serve"], &["URI"]);
+    refused(&["serve", "udp:127.0.0.1:0", "--netns", "a,b"], &["one namespace"]);
     refused(&["scale", "--bindings", "5000"], &["4096"]);
     refused(&["teleport"], &["teleport"]);
 }
@@ -37,6 +48,18 @@ fn every_bad_argument_is_one_sentence_and_exit_code_2() {
 fn what_no_chosen_system_can_measure_is_refused_with_the_reason() {
     refused(&["scale", "--system", "pipe"], &["pipe", "bindings"]);
     refused(&["rtt", "--system", "udp", "--size", "1M"], &["udp", "65507"]);
+    refused(&["rtt", "--system", "udp/spin"], &["udp/spin", "--to"]);
+    let across = ["--transport", "udp:127.0.0.1:0", "--system"];
+    for (bench, system, words) in [
+        ("null-rpc", "udp/spin", &["rtt", "sweep"][..]),
+        ("rtt", "pipe", &["pipe", "tcp/spin"]),
+        ("rtt", "udp/mmsg", &["udp/mmsg", "udp/spin"]),
+        ("rtt", "udp/io-uring", &["not in this build", "unsafe"]),
+        ("rtt", "xdp/raw", &["AF_XDP"]),
+        ("sweep", "udp/mmsg", &["udp/mmsg", "udp/spin"]),
+    ] {
+        refused(&[&[bench], &across[..], &[system]].concat(), words);
+    }
 }
 
 #[cfg(not(feature = "peers"))]
@@ -47,11 +70,18 @@ fn a_system_that_is_not_linked_is_refused_with_its_feature() {
 
 #[test]
 fn help_and_version_end_well() {
-    for arguments in [&["--help"][..], &["rtt", "--help"], &["--version"], &["systems"]] {
+    for arguments in [
+        &["--help"][..],
+        &["rtt", "--help"],
+        &["serve", "--help"],
+        &["sweep", "--help"],
+        &["--version"],
+        &["systems"],
+    ] {
         let output = run(arguments);
         assert!(output.status.success(), "{arguments:?}");
         assert!(!output.stdout.is_empty(), "{arguments:?}");
     }
     let help = text(&run(&["--help"]).stdout);
-    assert!(help.contains("Examples:") && !help.contains("  serve "), "{help}");
+    assert!(help.contains("Examples:") && !help.contains("server-process"), "{help}");
 }

@@ -3,5 +3,6 @@
 mod arguments;
 mod endings;
 mod fbuf;
+mod network;
 mod output;
 mod support;

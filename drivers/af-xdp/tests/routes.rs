@@ -2,72 +2,15 @@
 //!
 //! Each test's thread moves into a namespace that a child process holds, joined by a veth to another one.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+mod namespaces;
+
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use driver_af_xdp::KernelRoutes;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use namespaces::joined;
 use unet::device::{DeviceError, OpenError, Route, Routes};
-
-/// A network namespace, and the process that holds it.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Self {
-        let mut holder = Command::new("unshare")
-            .args(["--net", "--kill-child", "sh", "-c", "echo ready; exec sleep 120"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare is there");
-        let mut line = String::new();
-        let out = holder.stdout.take().expect("it is a pipe");
-        BufReader::new(out).read_line(&mut line).expect("it is read");
-        assert_eq!(line, "ready\n", "root is needed");
-        Self(holder)
-    }
-
-    /// Moves this thread into it.
-    fn enter(&self) {
-        let link = File::open(format!("/proc/{}/ns/net", self.0.id())).expect("it is there");
-        let kind = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(link.as_fd(), kind).expect("root is needed");
-    }
-
-    fn run(&self, command: &str) {
-        let net = format!("--net=/proc/{}/ns/net", self.0.id());
-        let status = Command::new("nsenter").arg(net).args(["sh", "-c", command]).status();
-        assert!(status.expect("nsenter is there").success(), "{command}");
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // It may be gone already.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-/// This thread's namespace, with `va` of a veth, and the other one, with `vb`.
-fn joined() -> (Namespace, Namespace) {
-    let (ours, theirs) = (Namespace::new(), Namespace::new());
-    ours.enter();
-    ours.run(&format!(
-        "ip link add name va address 02:00:00:00:00:0a type veth peer name vb address 02:00:00:00:00:0b &&
-         ip link set vb netns {} &&
-         ip addr add 192.0.2.1/24 dev va && ip addr add 2001:db8::1/64 dev va nodad && ip link set va up",
-        theirs.0.id()
-    ));
-    theirs.run(
-        "ip addr add 192.0.2.2/24 dev vb && ip addr add 2001:db8::2/64 dev vb nodad &&
-         ip link set vb up",
-    );
-    (ours, theirs)
-}
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("it is an address")
@@ -175,7 +118,7 @@ fn a_way_over_another_interface_is_none_and_a_worse_one_over_this_is_taken() {
         "ip link add name vc type veth peer name vd netns {} && ip addr add 203.0.113.1/24 dev vc &&
          ip link set vc up && ip route add 198.51.100.0/24 dev vc && ip route add 10.0.0.0/8 dev vc &&
          ip route add 10.0.0.0/8 via 192.0.2.2 metric 99",
-        theirs.0.id()
+        theirs.id()
     ));
     theirs.run("ip link set vd up");
     let mut routes = open();

@@ -125,7 +125,7 @@ impl Network {
 
     /// Takes a device away for ever, as if its interface were unplugged. `false` if there is no such.
     pub fn unplug(&self, port: PortId) -> bool {
-        self.state().remove(port)
+        self.state().unplug(port)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

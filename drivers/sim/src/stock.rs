@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fbufs::{Class, Fbuf, FbufMut, MAX_CLASSES, Pool, PoolOptions};
+use fbufs::{Class, Fbuf, FbufMut, Pool};
 use unet::device::{Capabilities, Count, Mode, OpenError, Piece, Statistics};
 
 /// What a simulated device is.
@@ -11,7 +11,7 @@ pub struct DeviceOptions {
     /// The most bytes: of a frame behind its Ethernet header, or of a datagram's payload. The network's
     /// may be less.
     pub mtu: usize,
-    /// How many buffers its pool has: at most 256.
+    /// How many buffers its pool has.
     pub buffers: u32,
     /// The bytes of each: a multiple of 64.
     pub buffer_bytes: u32,
@@ -76,14 +76,10 @@ pub(crate) struct Stock {
 
 impl Stock {
     pub fn new(options: &DeviceOptions) -> Result<Self, OpenError> {
-        let mut of_pool =
-            PoolOptions { classes: [Class::default(); MAX_CLASSES], ..Default::default() };
-        of_pool.classes[0] = Class { buffer_bytes: options.buffer_bytes, buffers: options.buffers };
-        let pool = Pool::new(of_pool).map_err(|_| {
-            OpenError::BadValue(
-                "1 to 256 buffers, of a multiple of 64 bytes, that there is memory for",
-            )
-        })?;
+        let class = Class { buffer_bytes: options.buffer_bytes, buffers: options.buffers };
+        let wrong = OpenError::BadValue("buffers of a multiple of 64 bytes, up to 1 GiB in all");
+        let pool = Pool::for_device(class, false).map_err(|_| wrong)?;
+        pool.seal().map_err(|_| wrong)?;
         let most = options.stock.min(options.buffers as usize);
         let piece_bytes = options.buffer_bytes as usize;
         let mut stock = Self { pool, ready: Vec::with_capacity(most), most, piece_bytes };

@@ -62,7 +62,7 @@ impl<E: Carrier> Bench for OnNetwork<E> {
 
     fn idle(&mut self) {
         if self.real {
-            std::thread::sleep(Duration::from_micros(20));
+            return std::thread::sleep(Duration::from_micros(20));
         }
         self.network.advance(Duration::from_micros(20));
     }
@@ -104,17 +104,23 @@ fn datagrams(
     Ok((OverDatagrams::new(device), port))
 }
 
-fn judge(report: &Report, what: &str) {
+/// What is left out proves nothing, so that is only what is said here.
+fn judge(report: &Report, what: &str, may_be_left_out: &[&str]) {
     assert!(report.is_ok(), "{what}:\n{report}");
-    let left_out = report.0.iter().filter(|(_, outcome)| *outcome != Ok(Verdict::Shown)).count();
-    assert!(left_out <= 4, "{what}: what is left out proves nothing:\n{report}");
+    let mut left_out = report.0.iter().filter(|(_, outcome)| *outcome != Ok(Verdict::Shown));
+    assert!(left_out.all(|(name, _)| may_be_left_out.contains(name)), "{what}:\n{report}");
 }
 
 fn both(faults: Faults, real: bool) {
+    // Its queues are longer than its pool; other tests have shorter ones, and packets of several pieces.
+    let mut may = vec!["pieces", "room_to_send"];
+    if faults.loss > 0.0 || faults.burst > 0.0 || faults.corrupt > 0.0 {
+        may.push("descriptor_wakes");
+    }
     let on_frames = &mut OnNetwork::new(frames, faults, real);
-    judge(&conformance::frames(on_frames), "frames");
+    judge(&conformance::frames(on_frames), "frames", &may);
     let on_datagrams = &mut OnNetwork::new(datagrams, faults, real);
-    judge(&conformance::datagrams(on_datagrams), "datagrams");
+    judge(&conformance::datagrams(on_datagrams), "datagrams", &may);
 }
 
 const NONE: Faults = Faults {
@@ -169,10 +175,10 @@ fn packets_in_several_pieces_conform() {
     let options = DeviceOptions { mtu: 9000, pieces: 5, buffer_bytes: 2048, ..Default::default() };
     let mut on_frames = OnNetwork::new(frames, NONE, false);
     on_frames.options = options;
-    judge(&conformance::frames(&mut on_frames), "frames");
+    judge(&conformance::frames(&mut on_frames), "frames", &["room_to_send"]);
     let mut on_datagrams = OnNetwork::new(datagrams, NONE, false);
     on_datagrams.options = options;
-    judge(&conformance::datagrams(&mut on_datagrams), "datagrams");
+    judge(&conformance::datagrams(&mut on_datagrams), "datagrams", &["room_to_send"]);
 }
 
 #[test]
@@ -186,10 +192,16 @@ fn a_device_with_short_queues_conforms() {
         mtu: 1500,
         ..Default::default()
     };
-    for faults in [NONE, Faults { delay: DELAY, ..NONE }] {
+    // Where packets take time, a queue of two is soon full.
+    let cases: [(Faults, &[&str]); 2] =
+        [(NONE, &["pieces", "room_to_send"]), (Faults { delay: DELAY, ..NONE }, &["pieces"])];
+    for (faults, may_be_left_out) in cases {
         let mut on_frames = OnNetwork::new(frames, faults, false);
         on_frames.options = small;
-        judge(&conformance::frames(&mut on_frames), "frames");
+        judge(&conformance::frames(&mut on_frames), "frames", may_be_left_out);
+        let mut on_datagrams = OnNetwork::new(datagrams, faults, true);
+        on_datagrams.options = small;
+        judge(&conformance::datagrams(&mut on_datagrams), "datagrams", may_be_left_out);
     }
 }
 

@@ -1,6 +1,5 @@
 //! What can be chosen when a device is opened.
 
-use segment::geometry::MAX_BUFFERS;
 use unet::device::{OpenError, Opening};
 
 /// By which of the kernel's interfaces datagrams go.
@@ -22,7 +21,7 @@ pub enum Path {
 pub struct UdpOptions {
     /// `path=`: by which of the kernel's interfaces.
     pub path: Path,
-    /// How many buffers the pool has, from 4 to [`MAX_BUFFERS`]; more or fewer become that many.
+    /// How many buffers the pool has, from 4 to 65,536; more or fewer become that many.
     pub buffers: usize,
     /// `buffer-bytes=`: of each buffer, at least 256; rounded up to a multiple of 64. Default 2048.
     pub buffer_bytes: usize,
@@ -44,7 +43,7 @@ impl Default for UdpOptions {
     fn default() -> Self {
         Self {
             path: Path::default(),
-            buffers: MAX_BUFFERS,
+            buffers: 2048,
             buffer_bytes: 2048,
             receive_bytes: None,
             busy_poll: 0,
@@ -106,7 +105,7 @@ impl UdpOptions {
             return Err(OpenError::Unsupported("zero-copy=on needs path=io-uring"));
         }
         self.buffer_bytes = self.buffer_bytes.next_multiple_of(64);
-        self.buffers = self.buffers.clamp(4, MAX_BUFFERS);
+        self.buffers = self.buffers.clamp(4, 65_536);
         Ok(self)
     }
 }

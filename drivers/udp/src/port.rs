@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use fbufs::{Class, FbufMut, Pool, PoolOptions};
+use fbufs::{Class, FbufMut, Pool};
 use rustix::io::Errno;
 use unet::device::{
     Capabilities, Count, Destination, DeviceError, Mode, OpenError, Outgoing, Piece, Received,
@@ -53,10 +53,8 @@ impl Port {
             buffer_bytes: options.buffer_bytes as u32,
             buffers: u32::try_from(options.buffers).unwrap_or(u32::MAX),
         };
-        let mut classes = [Class { buffer_bytes: 0, buffers: 0 }; fbufs::MAX_CLASSES];
-        classes[0] = class;
-        let pool = PoolOptions { classes, ..PoolOptions::default() };
-        let pool = Pool::new(pool).map_err(|_| OpenError::Unsupported(TOO_MANY))?;
+        let pool = Pool::for_device(class, false).map_err(|_| OpenError::Unsupported(TOO_MANY))?;
+        pool.seal().map_err(|_| OpenError::Unsupported(TOO_MANY))?;
         let drops = calls::drops(&socket).map_err(kernel("count dropped datagrams"))?;
         Ok(Self {
             socket,
@@ -123,13 +121,20 @@ impl Port {
     pub fn maintain(&mut self, mtu: usize) -> Result<(), DeviceError> {
         // Read often enough that the kernel's 32 bits never come round unnoticed.
         self.statistics();
+        let (mut looked, mut lost) = (0, 0);
         for _ in 0..PROBES {
             let (next, entry) = self.destinations.next(self.next_probe);
             self.next_probe = next;
             let Some(entry) = entry else { break };
-            if let Ok(max_payload) = self.probe.max_payload(entry.address) {
-                entry.max_payload = max_payload.min(mtu);
+            looked += 1;
+            match self.probe.max_payload(entry.address) {
+                Ok(max_payload) => entry.max_payload = max_payload.min(mtu),
+                Err(_) => lost += 1,
             }
+        }
+        // No way leads anywhere any more, as when the interface is down: there was one to each of them.
+        if looked > 0 && looked == lost {
+            return Err(DeviceError::Down);
         }
         let Some((to, error)) = self.trouble else { return Ok(()) };
         if self.probe.max_payload(to).is_ok() {

@@ -15,82 +15,34 @@
 //! 2. When a device is dropped, its requests are cancelled and have ended, or what they point to is
 //!    leaked, before anything is freed. The ring is closed before the buffers are freed.
 
+mod completions;
+mod device;
 mod provided;
 mod sends;
+mod setup;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
-use fbufs::Pool;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
-use unet::device::{
-    Capabilities, Count, Datagrams, Destination, Device, DeviceError, Mode, OpenError, Outgoing,
-    Piece, Received, Statistics,
-};
+use unet::device::{Capabilities, Count, DeviceError, Mode, OpenError, Outgoing, Received};
 
 use crate::calls::BURST;
 use crate::name::Name;
 use crate::options::ZERO_COPY_BYTES;
 use crate::port::Port;
+use completions::{HEADER, arrival, settle};
 use provided::Provided;
 use sends::Sends;
+use setup::{GROUP, Header, STOCK};
+pub(crate) use setup::{Rings, rings};
 
 /// What the completions of requests other than sends are marked with.
 const RECEIVE: u64 = u64::MAX;
 const ROOM: u64 = u64::MAX - 1;
 const CANCEL: u64 = u64::MAX - 2;
-
-/// The group of provided buffers: there is but one.
-const GROUP: u16 = 0;
-/// The most buffers that the kernel is given.
-const STOCK: usize = 512;
-/// Of what the kernel writes before the name: four words, lengths of name, control data and payload, and
-/// flags.
-const HEADER: usize = 16;
-
-/// The rings of a device that is to be made.
-pub(crate) struct Rings(IoUring, Provided);
-
-/// Sets up the rings for a pool of so many buffers, if the kernel has and allows all that is needed.
-pub(crate) fn rings(buffers: usize) -> Result<Rings, Errno> {
-    let errno = |error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    let provided = Provided::new(STOCK.min(buffers / 2))?;
-    let (address, entries) = provided.ring();
-    let mut builder = IoUring::builder();
-    builder.setup_coop_taskrun().setup_taskrun_flag();
-    // Room for every completion that there can be at once: none has to be kept by the kernel.
-    builder.setup_cqsize((u32::from(entries) + 4 * sends::SENDS as u32).next_power_of_two());
-    let ring: IoUring = builder.build(2 * sends::SENDS as u32).map_err(errno)?;
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(errno)?;
-    // Came with the kernel's 6.0, as did receiving for ever with names.
-    if !probe.is_supported(opcode::SendZc::CODE) {
-        return Err(Errno::OPNOTSUPP);
-    }
-    // SAFETY: invariant 1 of `provided`; the ring of requests is closed first (invariant 2).
-    let registered =
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, GROUP, 0) };
-    registered.map_err(errno)?;
-    Ok(Rings(ring, provided))
-}
-
-/// What the receive request points to: only lengths, for the kernel puts all else into the buffer.
-struct Header(Box<libc::msghdr>);
-
-// SAFETY: its pointers are null.
-unsafe impl Send for Header {}
-
-impl Header {
-    fn new(name_len: usize) -> Self {
-        // SAFETY: a C structure for which zero is a value.
-        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        header.msg_namelen = name_len as u32;
-        Self(header)
-    }
-}
 
 /// A device over io_uring. The ring is the first field: it is closed before the rest is freed.
 pub(crate) struct Uring {
@@ -242,7 +194,7 @@ impl Uring {
                 RECEIVE => {
                     self.receiving &= cqueue::more(entry.flags());
                     let port = &mut self.port;
-                    match arrival(&entry, port, &mut self.provided) {
+                    match arrival(entry.result(), entry.flags(), port, &mut self.provided) {
                         Ok(Some(received)) => self.arrived.push_back(received),
                         Ok(None) => {}
                         Err(errno) => {
@@ -253,7 +205,7 @@ impl Uring {
                 }
                 ROOM => (self.watching, self.port.blocked) = (false, false),
                 CANCEL => {}
-                _ => match self.sends.completed(&entry) {
+                mark => match self.sends.completed(mark, entry.result(), entry.flags()) {
                     Ok(None) => {}
                     Ok(Some(late)) => settle(&mut self.port, late, None),
                     Err(()) => self.port.counted.add(Count::Fault, 1),
@@ -338,67 +290,6 @@ impl Uring {
     }
 }
 
-/// Reads what arrived out of the buffer that the kernel names, if it had one of that name. An error where
-/// nothing was received.
-#[inline(always)]
-fn arrival(
-    entry: &cqueue::Entry,
-    port: &mut Port,
-    provided: &mut Provided,
-) -> Result<Option<Received>, Errno> {
-    let buffer = cqueue::buffer_select(entry.flags()).and_then(|place| provided.take(place));
-    let Ok(written) = usize::try_from(entry.result()) else {
-        // Given back by being dropped, if there is one.
-        return Err(Errno::from_raw_os_error(-entry.result()));
-    };
-    let Some(mut buffer) = buffer else {
-        port.counted.add(Count::Fault, 1);
-        return Ok(None);
-    };
-    let payload = HEADER + Name::len_of(port.local.is_ipv6());
-    if written < payload || !buffer.set_range(0..payload) {
-        port.discard(buffer, Count::Fault);
-        return Ok(None);
-    }
-    let flags = u32::from_ne_bytes([buffer[12], buffer[13], buffer[14], buffer[15]]);
-    if flags & libc::MSG_TRUNC as u32 != 0 {
-        port.discard(buffer, Count::Truncated);
-        return Ok(None);
-    }
-    let from = Name::read(&buffer[HEADER..]);
-    if written > buffer.capacity() {
-        port.discard(buffer, Count::Fault);
-        return Ok(None);
-    }
-    Ok(port.hand_over(buffer, payload..written, &from))
-}
-
-/// Counts what came of a send, and puts it back before the queue, if there is one, where it is to be
-/// tried again.
-fn settle(port: &mut Port, outcome: sends::Outcome, queue: Option<&mut VecDeque<Outgoing>>) {
-    let sends::Outcome { to, bytes, answer, fbuf } = outcome;
-    if answer >= 0 {
-        port.counted.add(Count::Sent, 1);
-        port.counted.add(Count::SentBytes, bytes as u64);
-    } else {
-        let errno = Errno::from_raw_os_error(-answer);
-        // The one before it in its chain was refused.
-        let stays = errno == Errno::CANCELED || port.stays(to, errno);
-        match (stays, queue, fbuf) {
-            (true, Some(queue), Some(bytes)) => {
-                queue.push_front(Outgoing { to, piece: Piece::whole(bytes) });
-                return;
-            }
-            (true, _, _) => port.counted.add(Count::Failed, 1),
-            (false, _, _) => {}
-        }
-        return;
-    }
-    if let Some(fbuf) = fbuf {
-        port.pool.recycle(fbuf);
-    }
-}
-
 impl Drop for Uring {
     fn drop(&mut self) {
         if !self.end() {
@@ -407,94 +298,5 @@ impl Drop for Uring {
             self.sends.leak();
             std::mem::forget(std::mem::replace(&mut self.header, Header::new(0)));
         }
-    }
-}
-
-impl AsFd for Uring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
-}
-
-impl Device for Uring {
-    fn capabilities(&self) -> Capabilities {
-        self.capabilities
-    }
-
-    fn statistics(&mut self) -> Statistics {
-        self.port.statistics()
-    }
-
-    fn pool(&mut self) -> &mut Pool {
-        &mut self.port.pool
-    }
-
-    fn arm(&mut self) -> Result<bool, DeviceError> {
-        self.restock();
-        self.ready()?;
-        if self.port.blocked && !self.watching {
-            let fd = Fd(self.port.socket.as_raw_fd());
-            let room = opcode::PollAdd::new(fd, libc::POLLOUT as u32).build().user_data(ROOM);
-            if self.push(&room) {
-                self.watching = true;
-                self.submit()?;
-            }
-        }
-        let posted = !self.ring.completion().is_empty() || self.ring.submission().taskrun();
-        // Without a buffer, nothing would be posted.
-        Ok(self.receiving && !posted && self.arrived.is_empty())
-    }
-
-    fn maintain(&mut self) -> Result<(), DeviceError> {
-        self.port.maintain(self.capabilities.mtu)
-    }
-}
-
-impl Datagrams for Uring {
-    fn local(&self) -> SocketAddr {
-        self.port.local
-    }
-
-    fn open(&mut self, to: SocketAddr) -> Result<Destination, DeviceError> {
-        self.port.open_destination(to, self.capabilities.mtu)
-    }
-
-    fn close(&mut self, destination: Destination) {
-        self.port.close_destination(destination);
-    }
-
-    fn max_payload(&self, destination: Destination) -> usize {
-        self.port.max_payload(destination)
-    }
-
-    fn transmit(&mut self, datagrams: &mut VecDeque<Outgoing>) -> Result<(), DeviceError> {
-        if datagrams.len() == 1 && !self.zero_copy {
-            self.port.send_first(datagrams);
-            return Ok(());
-        }
-        // Each turn takes one out of the queue, or is the last.
-        while !datagrams.is_empty() && self.send_many(datagrams)? {}
-        Ok(())
-    }
-
-    #[inline]
-    fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
-        if self.arrived.is_empty() {
-            self.look()?;
-        }
-        self.ready()?;
-        if self.arrived.is_empty() {
-            // Nothing is waiting for this.
-            if self.provided.held() < self.capabilities.stock {
-                self.restock();
-            }
-            return self.take_failure();
-        }
-        let count = self.arrived.len().min(BURST);
-        into.extend(self.arrived.drain(..count));
-        if self.provided.held() < self.capabilities.stock / 2 {
-            self.restock();
-        }
-        Ok(())
     }
 }

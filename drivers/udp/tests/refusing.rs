@@ -177,9 +177,14 @@ fn a_device_goes_on_in_another_thread(path: Path) {
         let mut b = take.recv().unwrap();
         payloads(&receive(&mut *b, 1)).concat()
     });
+    let port = b.local();
     give.send(b).unwrap();
     assert_eq!(send(&mut *a, to, &[b"there"]), 0);
+    // It is dropped there, while this thread, to which the kernel owes what it does for it, sleeps.
     assert_eq!(other.join().unwrap(), b"there");
+    b = open(&port.to_string(), options(path));
+    assert_eq!(send(&mut *a, to, &[b"again"]), 0);
+    assert_eq!(payloads(&receive(&mut *b, 1)), [b"again"]);
 }
 
 fn a_device_goes_on_when_its_thread_has_ended(path: Path) {

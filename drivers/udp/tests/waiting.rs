@@ -13,6 +13,7 @@ by_both_paths!(
     an_armed_device_is_readable_when_something_arrives,
     an_armed_device_is_not_readable_for_nothing,
     what_had_arrived_before_is_not_waited_for,
+    a_device_of_a_thread_that_has_ended_rests,
 );
 
 fn is_readable(device: &dyn Datagrams, within: Duration) -> bool {
@@ -51,5 +52,19 @@ fn what_had_arrived_before_is_not_waited_for(path: Path) {
     assert_eq!(send(&mut *a, to, &[b"x"]), 0);
     let wait = b.arm().unwrap();
     assert!(!wait || is_readable(&*b, Duration::from_secs(2)));
+    assert_eq!(receive(&mut *b, 1).len(), 1);
+}
+
+fn a_device_of_a_thread_that_has_ended_rests(path: Path) {
+    let (mut a, mut b, to) =
+        std::thread::spawn(move || pair(V4, options(path))).join().expect("two devices");
+    let mut vain = 0;
+    while !b.arm().unwrap() || is_readable(&*b, Duration::from_millis(10)) {
+        assert!(receive_all(&mut *b).is_empty());
+        vain += 1;
+        assert!(vain < 5, "nothing is there, and the device says that something is");
+    }
+    assert_eq!(send(&mut *a, to, &[b"x"]), 0);
+    assert!(is_readable(&*b, Duration::from_secs(2)));
     assert_eq!(receive(&mut *b, 1).len(), 1);
 }

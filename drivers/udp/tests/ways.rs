@@ -4,66 +4,21 @@
 
 mod devices;
 
-use std::process::{Child, Command, Stdio};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use devices::namespace::Namespace;
 use devices::*;
 use driver_udp::Path;
-use unet::device::{Count, Datagrams, DeviceError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use unet::device::{Count, DeviceError};
 
 by_both_paths!(
     a_way_that_narrows_on_the_network_narrows_the_device,
     a_way_that_narrows_at_the_interface_narrows_the_device,
     an_interface_that_goes_down_comes_up_again,
+    what_a_slow_interface_has_no_room_for_stays_in_the_queue,
 );
-
-/// A namespace that a sleeping process keeps.
-struct Namespace(Child);
-
-impl Namespace {
-    fn new() -> Self {
-        let sleep = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
-        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        let (own, pid) = (of("thread-self"), sleep.id().to_string());
-        while of(&pid).is_none() || of(&pid) == own {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Self(sleep)
-    }
-
-    fn pid(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    fn run(&self, command: &str) {
-        let enter = ["-t", &self.pid(), "-n"].map(str::to_owned);
-        let all = enter.into_iter().chain(command.split(' ').map(str::to_owned));
-        let status = Command::new("nsenter").args(all).stdout(Stdio::null()).status().unwrap();
-        assert!(status.success(), "{command}");
-    }
-
-    /// Has this thread, and what it opens and starts, be in there.
-    fn enter(&self) {
-        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
-        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), kind).unwrap();
-    }
-
-    fn device(&self, at: &str, path: Path) -> Box<dyn Datagrams> {
-        let open = || {
-            self.enter();
-            open(at, options(path))
-        };
-        std::thread::scope(|scope| scope.spawn(open).join().unwrap())
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
 
 /// Two hosts with a router between them.
 struct Network {
@@ -156,7 +111,7 @@ fn an_interface_that_goes_down_comes_up_again(path: Path) {
     assert_eq!(send(&mut *a, to, &[b"lost"]), 0);
     assert_eq!(send(&mut *a, to, &[b"lost", b"lost"]), 0);
     assert_eq!((count(&mut *a, Count::Failed), count(&mut *a, Count::Sent)), (3, 1));
-    assert_eq!(a.maintain(), Err(DeviceError::Unreachable));
+    assert_eq!(a.maintain(), Err(DeviceError::Down));
     assert!(receive_all(&mut *a).is_empty());
 
     network.a.run("ip link set v0 up");
@@ -169,4 +124,49 @@ fn an_interface_that_goes_down_comes_up_again(path: Path) {
     let back = b.open(received[0].from).unwrap();
     assert_eq!(send(&mut *b, back, &[b"3"]), 0);
     assert_eq!(payloads(&receive(&mut *a, 1)), [b"3"]);
+}
+
+fn what_a_slow_interface_has_no_room_for_stays_in_the_queue(path: Path) {
+    const SENT: u32 = 4000;
+    let network = network();
+    network.a.run("tc qdisc add dev v0 root tbf rate 80mbit burst 8k limit 50m");
+    let mut a = network.a.device("10.9.1.1:0", path);
+    let mut b = network.b.device("10.9.2.2:0", path);
+    let to = a.open(b.local()).unwrap();
+    let (mut queue, mut next, mut waits) = (VecDeque::new(), 0, 0);
+    let mut numbers = Vec::new();
+    let mut received = Vec::new();
+    let number =
+        |it: unet::device::Received| u32::from_be_bytes(it.piece.bytes[..4].try_into().unwrap());
+    let end = Instant::now() + Duration::from_secs(20);
+    while numbers.len() < SENT as usize && Instant::now() < end {
+        while queue.len() < 64 && next < SENT {
+            let mut payload = [0; 1000];
+            payload[..4].copy_from_slice(&next.to_be_bytes());
+            queue.push_back(outgoing(&mut *a, to, &payload));
+            next += 1;
+        }
+        // One, and many.
+        let mut first: VecDeque<_> = queue.pop_front().into_iter().collect();
+        a.transmit(&mut first).unwrap();
+        first.into_iter().for_each(|one| queue.push_front(one));
+        a.transmit(&mut queue).unwrap();
+        if !queue.is_empty() && a.arm().unwrap() {
+            waits += 1;
+            let begin = Instant::now();
+            let mut fds = [PollFd::from_borrowed_fd(a.as_fd(), PollFlags::IN)];
+            poll(&mut fds, Some(&Timespec { tv_sec: 5, tv_nsec: 0 })).unwrap();
+            assert!(begin.elapsed() < Duration::from_secs(4), "room came back and was not told");
+            a.receive(&mut received).unwrap();
+            assert!(received.is_empty());
+        }
+        while b.receive(&mut received).is_ok() && !received.is_empty() {
+            numbers.extend(received.drain(..).map(number));
+        }
+    }
+    assert!(waits > 0, "the queue of the interface was to be full");
+    assert!(numbers.is_sorted(), "in order");
+    let dropped = b.statistics().sum(&Count::DROPPED) as usize;
+    assert_eq!((numbers.len() + dropped, next), (SENT as usize, SENT));
+    assert_eq!(count(&mut *a, Count::Sent), u64::from(SENT));
 }

@@ -82,6 +82,9 @@ impl Link {
     fn take_own_peers_word(&mut self, fields: Fields, body: &[u8]) -> bool {
         let channel = fields.channel;
         let Some(state) = self.state(channel) else { return false };
+        if matches!(fields.kind, Kind::Bye | Kind::Probe | Kind::Alive) {
+            state.reached(fields.sequence);
+        }
         match (fields.kind, state.phase) {
             (Kind::Welcome, Phase::Asking) => {
                 let Ok((name, private)) = Name::ref_from_prefix(body) else { return false };
@@ -138,14 +141,29 @@ impl Link {
             self.say_refusal(asking, *why);
         } else if !self.listens {
             self.counters.add(Counter::WireUnknown, 1);
-        } else if self.undecided.len() >= MAX_UNDECIDED && !self.undecided.contains(&asking) {
+        } else if self.undecided.iter().any(|(other, _)| *other == asking) {
+            // It is the application's turn.
+        } else if self.undecided.len() >= MAX_UNDECIDED {
             self.counters.add(Counter::RefusedResources, 1);
             self.say_refusal(asking, Refusal::Busy);
-        } else if !self.undecided.contains(&asking) {
-            self.undecided.push(asking);
-            self.happened.push_back(Happened::Asked(asking, private.to_vec()));
+        } else {
+            match self.device.open(from) {
+                Ok(to) => {
+                    self.undecided.push((asking, to));
+                    self.happened.push_back(Happened::Asked(asking, private.to_vec()));
+                }
+                // Its next hello finds the neighbour known.
+                Err(DeviceError::Unresolved) => {}
+                Err(_) => self.counters.add(Counter::RefusedResources, 1),
+            }
         }
         true
+    }
+
+    /// The way to a client that waited for a decision, which is made now.
+    fn decide(&mut self, asking: Asking) -> Option<Destination> {
+        let place = self.undecided.iter().position(|(other, _)| *other == asking)?;
+        Some(self.undecided.swap_remove(place).1)
     }
 
     /// Accepts a client that asked: the channel's number.
@@ -158,14 +176,10 @@ impl Link {
         if private.len() > MAX_PRIVATE {
             return Err(AcceptError::PrivateTooLarge);
         }
-        self.undecided.retain(|other| *other != asking);
         let (from, number, incarnation) = asking;
         let kernel = || AcceptError::Kernel(rustix::io::Errno::AGAIN);
         let own = Incarnation::draw().ok_or_else(kernel)?;
-        let to = self.device.open(from).map_err(|error| match error {
-            DeviceError::Kernel(errno) => AcceptError::Kernel(errno),
-            _ => AcceptError::PeerGone,
-        })?;
+        let to = self.decide(asking).ok_or(AcceptError::PeerGone)?;
         let template = self.control_fields(Kind::Data, number, incarnation).to_header(0);
         let channel = match self.add(from, to, own, template) {
             Ok(channel) => channel,
@@ -194,7 +208,9 @@ impl Link {
 
     /// Refuses a client that asked, or that may not even ask.
     pub fn refuse_client(&mut self, asking: Asking, why: Refusal) {
-        self.undecided.retain(|other| *other != asking);
+        if let Some(to) = self.decide(asking) {
+            self.device.close(to);
+        }
         if self.refused.len() >= MAX_REFUSED {
             self.refused.pop_front();
         }

@@ -50,8 +50,8 @@ pub(crate) struct Link {
     pub(super) happened: VecDeque<Happened>,
     /// Clients that were accepted, by what their hello named.
     pub(super) accepted: HashMap<Asking, u32>,
-    /// Clients that wait for a decision.
-    pub(super) undecided: Vec<Asking>,
+    /// Clients that wait for a decision, and the way to them.
+    pub(super) undecided: Vec<(Asking, Destination)>,
     /// Clients that were refused, the last ones, and why: they may ask again because the answer was lost.
     pub(super) refused: VecDeque<(Asking, Refusal)>,
     pub(crate) listens: bool,
@@ -257,6 +257,8 @@ impl Link {
         state.publish_totals();
         self.counters.absorb(&state.counters);
         self.counters.add(Counter::LostAtClose, lost);
+        // Its place may be another's soon.
+        self.outgoing.retain(|outgoing| outgoing.to != state.to);
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);

@@ -180,6 +180,15 @@ impl Link {
 }
 
 impl super::link::State {
+    /// The peer says how much it has sent: what of that did not come is lost, unless it comes late.
+    #[cold]
+    pub(super) fn reached(&mut self, sequence: u64) {
+        let skipped = self.window.reach(sequence);
+        if skipped > 0 {
+            self.lost(skipped);
+        }
+    }
+
     #[cold]
     fn lost(&mut self, skipped: u64) {
         let lost = self.counters.get(Counter::WireLost).saturating_add(skipped);

@@ -307,9 +307,10 @@ impl Link {
 
     /// As [`Link::send_control`], to a channel's peer.
     pub(super) fn send_to_peer(&mut self, channel: u32, kind: wire::Kind, body: &[u8]) {
-        let Some(State { to, peer, .. }) = self.state(channel) else { return };
-        let (to, peer) = (*to, *peer);
-        let fields = self.control_fields(kind, peer.0, peer.1.0);
+        let Some(State { to, peer, sent, .. }) = self.state(channel) else { return };
+        let (to, peer, sent) = (*to, *peer, *sent);
+        let sequence = if kind == wire::Kind::Welcome { 0 } else { sent };
+        let fields = wire::Fields { sequence, ..self.control_fields(kind, peer.0, peer.1.0) };
         self.send_control(to, fields, body);
     }
 

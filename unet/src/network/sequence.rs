@@ -36,6 +36,16 @@ impl Window {
         self.see_out_of_order(sequence)
     }
 
+    /// Takes note that numbers up to this one were sent. How many of them were skipped.
+    pub fn reach(&mut self, sequence: u64) -> u64 {
+        let step = sequence.saturating_sub(self.highest);
+        if step > 0 {
+            self.came = if step < WINDOW { self.came << step } else { 0 };
+            self.highest = sequence;
+        }
+        step
+    }
+
     #[cold]
     fn see_out_of_order(&mut self, sequence: u64) -> Seen {
         if sequence == 0 {
@@ -85,6 +95,17 @@ mod tests {
         assert_eq!(window.see(0), Seen::Replayed);
         assert_eq!(window.see(u64::MAX), Seen::Replayed);
         assert_eq!(window.see(u64::MAX - 1), Seen::Late);
+    }
+
+    #[test]
+    fn what_was_sent_and_did_not_come_is_skipped_until_it_comes_late() {
+        let mut window = Window::default();
+        assert_eq!(window.see(1), Seen::Ahead(0));
+        assert_eq!((window.reach(4), window.reach(4), window.reach(2)), (3, 0, 0));
+        assert_eq!((window.see(3), window.see(3)), (Seen::Late, Seen::Replayed));
+        assert_eq!(window.see(5), Seen::Ahead(0));
+        assert_eq!(window.reach(1000), 995);
+        assert_eq!(window.see(5), Seen::Replayed);
     }
 
     proptest! {

@@ -83,6 +83,25 @@ fn headers_get_a_piece_of_their_own_where_the_first_is_shared() {
 }
 
 #[test]
+fn pieces_that_a_full_device_does_not_take_come_back_as_they_were() {
+    let mut device = jumbo();
+    let to = device.open(at(THEIRS6)).expect("there is a way");
+    let mut out = outgoing(&mut device, to, &[b"abc", b"", b"de"]);
+    out.extend(outgoing(&mut device, to, &[b"second"]));
+    for room in [0, 0, 1] {
+        device.device().room = room;
+        device.transmit(&mut out).expect("the device is up");
+        let left = out.iter().map(|one| (one.piece.bytes.to_vec(), one.piece.more));
+        let all = [(&b"abc"[..], true), (b"", true), (b"de", false), (b"second", false)];
+        let expected = all.iter().skip(3 * room).map(|(bytes, more)| (bytes.to_vec(), *more));
+        assert!(left.eq(expected));
+        assert_eq!(device.statistics()[Count::SentBytes], 5 * room as u64);
+    }
+    let lens = device.device().sent.remove(0).iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!((lens, device.copies()), (vec![65, 0, 2], 0));
+}
+
+#[test]
 fn the_first_piece_is_copied_where_no_further_piece_may_be() {
     let mut device = jumbo();
     let to = device.open(at(THEIRS4)).expect("there is a way");

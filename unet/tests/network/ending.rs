@@ -131,6 +131,23 @@ fn what_nobody_took_is_counted_when_the_channel_closes() {
 }
 
 #[test]
+fn the_farewell_says_what_was_lost_at_the_end() {
+    let wires = Wires::default();
+    let (mut endpoint, id, mut channel) = joined(&wires, 1);
+    channel.send(b"first").expect("there is room");
+    wires.decide(|_, _, _| vec![]);
+    for _ in 0..5 {
+        channel.send(b"lost").expect("there is room");
+    }
+    wires.deliver_all();
+    assert!(matches!(endpoint.recv_timeout(LONG), Some(Event::Message(..))));
+    drop(channel);
+    assert_eq!(closed(&mut endpoint), (id, CloseReason::PeerClosed));
+    let link = &endpoint.links()[0];
+    assert_eq!((link.get(Counter::Received), link.get(Counter::WireLost)), (1, 5));
+}
+
+#[test]
 fn what_the_network_loses_is_counted_to_the_message() {
     let wires = Wires::default();
     let (mut endpoint, id, mut channel) = joined(&wires, 1);

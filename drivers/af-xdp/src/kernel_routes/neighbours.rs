@@ -81,9 +81,6 @@ impl Neighbours {
             (watched.mac, watched.looked_for) = (mac, now);
             return;
         }
-        if self.watched.len() >= WATCHED {
-            self.watched.retain(|_, watched| watched.looked_for.elapsed() < IN_USE);
-        }
         if self.watched.len() < WATCHED {
             self.watched.insert(hop, Watched { mac, looked_for: now, asked: None, due: false });
         }
@@ -91,14 +88,16 @@ impl Neighbours {
 
     /// Whether the kernel may be asked now, and counts that it is.
     fn may_ask(&mut self, hop: IpAddr) -> bool {
-        let Some(watched) = self.watched.get_mut(&hop) else { return false };
-        let is_soon = watched.asked.is_some_and(|asked| asked.elapsed() < AGAIN);
-        if is_soon || self.asks == 0 {
+        let mut watched = self.watched.get_mut(&hop);
+        let asked = watched.as_ref().and_then(|watched| watched.asked);
+        if self.asks == 0 || asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
             return false;
         }
         self.asks -= 1;
-        watched.due = false;
-        watched.asked = Some(Instant::now());
+        if let Some(watched) = &mut watched {
+            watched.due = false;
+            watched.asked = Some(Instant::now());
+        }
         true
     }
 
@@ -122,6 +121,9 @@ impl Neighbours {
     /// then, and lets it be asked again.
     pub fn due(&mut self) -> Vec<IpAddr> {
         self.asks = ASKS;
+        if self.watched.len() >= WATCHED {
+            self.watched.retain(|_, watched| watched.looked_for.elapsed() < IN_USE);
+        }
         let due = self.watched.iter().filter(|(_, watched)| watched.due);
         let due: Vec<_> = due.map(|(hop, _)| *hop).take(ASKS).collect();
         due.into_iter().filter(|hop| self.may_ask(*hop)).collect()
@@ -165,4 +167,73 @@ pub fn discard(hop: IpAddr, index: u32) -> Result<(), Errno> {
         IpAddr::V6(hop) => SocketAddrV6::new(hop, DISCARD, 0, index).into(),
     };
     sendto(&socket, &[], SendFlags::empty(), &to).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Option<[u8; 6]> = Some([2, 0, 0, 0, 0, 1]);
+
+    fn hop(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    fn heard(number: u32, state: u16) -> Neighbour {
+        Neighbour { index: 1, address: Some(hop(number)), state, mac: MAC }
+    }
+
+    #[test]
+    fn the_kernel_is_asked_about_one_neighbour_once_a_while() {
+        let mut neighbours = Neighbours::new(1);
+        neighbours.watch(hop(1), None);
+        assert!(neighbours.may_ask(hop(1)));
+        assert!(!neighbours.may_ask(hop(1)));
+    }
+
+    #[test]
+    fn the_kernel_is_asked_about_so_many_neighbours_at_a_time() {
+        let mut neighbours = Neighbours::new(1);
+        let mut asked = 0;
+        for number in 0..10_000 {
+            neighbours.watch(hop(number), None);
+            asked += usize::from(neighbours.may_ask(hop(number)));
+        }
+        assert_eq!((asked, neighbours.watched.len()), (ASKS, WATCHED));
+        neighbours.forget();
+        // Those that were just asked about are among the ones that are due, or not.
+        assert!(neighbours.due().len() <= ASKS);
+        assert!(neighbours.asks <= ASKS);
+    }
+
+    #[test]
+    fn one_that_cannot_be_watched_is_asked_about_all_the_same() {
+        let mut neighbours = Neighbours::new(1);
+        (0..WATCHED as u32 + 1).for_each(|number| neighbours.watch(hop(number), None));
+        assert!(!neighbours.watched.contains_key(&hop(WATCHED as u32)));
+        assert!(neighbours.may_ask(hop(WATCHED as u32)));
+    }
+
+    #[test]
+    fn a_neighbour_in_use_is_told_of_before_it_is_forgotten_and_another_is_not() {
+        let mut neighbours = Neighbours::new(1);
+        neighbours.watch(hop(1), MAC);
+        assert!(!neighbours.note(&heard(2, libc::NUD_STALE)));
+        assert!(neighbours.due().is_empty());
+        assert!(!neighbours.note(&heard(1, libc::NUD_STALE)), "it is usable as before");
+        assert_eq!(neighbours.due(), [hop(1)]);
+        assert!(neighbours.due().is_empty());
+    }
+
+    #[test]
+    fn only_another_address_or_its_loss_is_a_change() {
+        let mut neighbours = Neighbours::new(1);
+        neighbours.watch(hop(1), MAC);
+        assert!(!neighbours.note(&heard(1, libc::NUD_DELAY)));
+        assert!(neighbours.note(&heard(1, libc::NUD_FAILED)));
+        assert!(!neighbours.note(&heard(1, libc::NUD_INCOMPLETE)));
+        assert!(neighbours.note(&heard(1, libc::NUD_REACHABLE)));
+        let moved = Neighbour { mac: Some([4; 6]), ..heard(1, libc::NUD_REACHABLE) };
+        assert!(neighbours.note(&moved));
+    }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Port {
     pub name: Name,
     pub generation: u32,
     pub up: bool,
+    /// Taken away, and kept for what it counted.
+    pub gone: bool,
     pub dice: Dice,
     /// How many of its packets are under way, and how many at most when another is taken.
     pub sending: usize,

@@ -111,6 +111,7 @@ impl State {
             name,
             generation: self.joined,
             up: true,
+            gone: false,
             dice: Dice::new(own),
             sending: 0,
             most: options.queue,
@@ -142,19 +143,30 @@ impl State {
         (port.generation == id.generation).then_some(port)
     }
 
-    pub fn remove(&mut self, id: PortId) -> bool {
-        let Some(port) = self.port(id) else { return false };
-        let (name, waiting) = (port.name, port.queue.len());
-        port.wake.after(Duration::ZERO);
+    /// Takes a device away: what it counted is there until it is dropped.
+    pub fn unplug(&mut self, id: PortId) -> bool {
+        let Some(port) = self.port(id).filter(|port| !port.gone) else { return false };
+        port.gone = true;
+        let (name, waiting) = (port.name, port.queue.drain(..).len());
+        if port.armed {
+            port.wake.after(Duration::ZERO);
+        }
         self.account.abandoned += waiting as u64;
         self.names.remove(&name);
-        self.ports[id.place as usize] = None;
         true
+    }
+
+    /// Forgets a device.
+    pub fn remove(&mut self, id: PortId) {
+        self.unplug(id);
+        if self.port(id).is_some() {
+            self.ports[id.place as usize] = None;
+        }
     }
 
     pub fn set_link(&mut self, id: PortId, up: bool) -> bool {
         self.pump();
-        let Some(port) = self.port(id) else { return false };
+        let Some(port) = self.port(id).filter(|port| !port.gone) else { return false };
         port.up = up;
         if port.armed {
             port.wake.after(Duration::ZERO);
@@ -164,7 +176,7 @@ impl State {
 
     /// The port of a device, if its link is up.
     pub fn usable(&mut self, id: PortId) -> Result<&mut Port, DeviceError> {
-        let port = self.port(id).ok_or(DeviceError::Gone)?;
+        let port = self.port(id).filter(|port| !port.gone).ok_or(DeviceError::Gone)?;
         if port.up { Ok(port) } else { Err(DeviceError::Down) }
     }
 
@@ -255,7 +267,7 @@ impl State {
         for place in 0..self.ports.len() {
             let Some(port) = &self.ports[place] else { continue };
             let to = PortId { place: place as u32, generation: port.generation };
-            if to == sender || !matches!(port.name, Name::Frames(_)) {
+            if to == sender || port.gone || !matches!(port.name, Name::Frames(_)) {
                 continue;
             }
             let mut copy = self.take_spare();
@@ -301,7 +313,8 @@ impl State {
             let (arrived, account) =
                 (Arrived { from: flight.from, bytes: flight.bytes }, &mut self.account);
             let port = self.ports.get_mut(flight.to.place as usize).and_then(Option::as_mut);
-            let port = port.filter(|port| port.generation == flight.to.generation);
+            let is_there = |port: &&mut Port| port.generation == flight.to.generation && !port.gone;
+            let port = port.filter(is_there);
             let refused = match port {
                 None => {
                     account.nowhere += 1;
@@ -327,7 +340,7 @@ impl State {
         self.pump();
         let next = self.next_for(id);
         let now = self.now();
-        let port = self.port(id).ok_or(DeviceError::Gone)?;
+        let port = self.port(id).filter(|port| !port.gone).ok_or(DeviceError::Gone)?;
         let has_room = port.wants_to_send && port.has_room();
         if !port.queue.is_empty() || has_room {
             port.wants_to_send &= !has_room;

@@ -95,13 +95,13 @@ impl Sends {
 
     /// Takes note of what the kernel says. `Err` if it says what cannot be; the outcome where nobody is
     /// there any more to see it.
-    pub fn completed(&mut self, entry: &cqueue::Entry) -> Result<Option<Outcome>, ()> {
-        let place = u16::try_from(entry.user_data()).map_err(drop)?;
+    pub fn completed(&mut self, mark: u64, result: i32, flags: u32) -> Result<Option<Outcome>, ()> {
+        let place = u16::try_from(mark).map_err(drop)?;
         let slot = self.slots.get_mut(usize::from(place)).ok_or(())?;
         if slot.fbuf.is_none() || !slot.read {
             return Err(());
         }
-        if cqueue::notif(entry.flags()) {
+        if cqueue::notif(flags) {
             if slot.answer.is_none() {
                 return Err(());
             }
@@ -109,8 +109,8 @@ impl Sends {
         } else if slot.answer.is_some() {
             return Err(());
         } else {
-            slot.answer = Some(entry.result());
-            slot.read = cqueue::more(entry.flags());
+            slot.answer = Some(result);
+            slot.read = cqueue::more(flags);
             if !slot.watched {
                 return Ok(self.outcome(place));
             }
@@ -140,5 +140,77 @@ impl Sends {
     /// Leaves all of it to a kernel that did not say that it is through with it.
     pub fn leak(&mut self) {
         std::mem::forget(std::mem::take(&mut self.slots));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fbufs::{Pool, PoolOptions};
+
+    use super::*;
+
+    /// More completions of the request follow; and the last one, of a send without a copy.
+    const MORE: u32 = 1 << 1;
+    const NOTIFICATION: u32 = 1 << 3;
+
+    fn one(pool: &mut Pool, sends: &mut Sends) -> u16 {
+        let fbuf = pool.alloc(10).unwrap().freeze();
+        sends.request(0, (Destination(7), Name::EMPTY, fbuf), true).unwrap().0
+    }
+
+    #[test]
+    fn what_the_kernel_was_not_given_is_not_believed() {
+        let mut pool = Pool::new(PoolOptions::default()).unwrap();
+        let mut sends = Sends::new();
+        let place = one(&mut pool, &mut sends);
+        let mark = u64::from(place);
+        assert!(sends.completed(mark + 1, 10, 0).is_err(), "a free slot");
+        assert!(sends.completed(SENDS as u64, 10, 0).is_err(), "behind the last");
+        assert!(sends.completed(1 << 40, 10, 0).is_err());
+        assert!(sends.completed(mark, 0, NOTIFICATION).is_err(), "before its answer");
+        assert!(sends.completed(mark, 10, 0).is_ok());
+        assert!(sends.completed(mark, 10, 0).is_err(), "answered twice");
+        assert!(sends.completed(mark, 0, NOTIFICATION).is_err(), "none was announced");
+        assert!(sends.outcome(place).is_some_and(|outcome| outcome.fbuf.is_some()));
+        assert!(sends.completed(mark, 10, 0).is_err(), "the slot is free again");
+        assert_eq!(sends.under_way(), 0);
+    }
+
+    #[test]
+    fn a_buffer_is_kept_until_the_kernel_does_not_read_it_any_more() {
+        let mut pool = Pool::new(PoolOptions::default()).unwrap();
+        let mut sends = Sends::new();
+        let all = pool.free();
+        let place = one(&mut pool, &mut sends);
+        assert!(matches!(sends.completed(place.into(), 10, MORE), Ok(None)));
+        let outcome = sends.outcome(place).unwrap();
+        assert_eq!((outcome.answer, outcome.bytes, outcome.to), (10, 10, Destination(7)));
+        assert!(outcome.fbuf.is_none());
+        assert_eq!((sends.under_way(), pool.free()), (1, all - 1));
+        assert!(matches!(sends.completed(place.into(), 0, NOTIFICATION), Ok(None)));
+        assert_eq!((sends.under_way(), pool.free()), (0, all));
+    }
+
+    #[test]
+    fn a_late_answer_is_told_once() {
+        let mut pool = Pool::new(PoolOptions::default()).unwrap();
+        let mut sends = Sends::new();
+        let place = one(&mut pool, &mut sends);
+        assert!(sends.outcome(place).is_none());
+        let late = sends.completed(place.into(), -5, 0).unwrap().unwrap();
+        assert_eq!((late.answer, late.fbuf.is_some(), sends.under_way()), (-5, true, 0));
+    }
+
+    #[test]
+    fn without_room_nothing_is_requested() {
+        let mut pool = Pool::new(PoolOptions::default()).unwrap();
+        let mut sends = Sends::new();
+        let fbuf = pool.alloc(10).unwrap().freeze();
+        for _ in 0..SENDS {
+            let datagram = (Destination(0), Name::EMPTY, fbuf.clone());
+            assert!(sends.request(0, datagram, false).is_some());
+        }
+        assert_eq!(sends.room(), 0);
+        assert!(sends.request(0, (Destination(0), Name::EMPTY, fbuf), false).is_none());
     }
 }

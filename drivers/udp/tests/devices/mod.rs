@@ -1,6 +1,9 @@
 //! Devices on the loopback interface.
 #![allow(dead_code)]
 
+#[cfg(feature = "lab")]
+pub mod namespace;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

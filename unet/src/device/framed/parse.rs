@@ -62,16 +62,11 @@ pub fn parse_headers(first: &[u8], len: usize, filter: &Filter) -> Result<Header
         return Err(Count::Foreign);
     }
     let len = len - ETHERNET;
-    let headers = match [ethernet[12], ethernet[13]] {
+    match [ethernet[12], ethernet[13]] {
         TYPE_V4 => ipv4(packet, len, filter),
         TYPE_V6 => ipv6(packet, len, filter),
         _ => Err(Count::Foreign),
-    };
-    headers.map(|headers| Headers {
-        start: headers.start + ETHERNET,
-        end: headers.end + ETHERNET,
-        ..headers
-    })
+    }
 }
 
 #[inline(always)]
@@ -107,7 +102,8 @@ fn ipv4(packet: &[u8], len: usize, filter: &Filter) -> Result<Headers, Count> {
     let udp = Udp { packet, start: header, end: total, ends: Sum::of(&fixed[12..20]) };
     let (port, unverified) = udp.check(filter, true)?;
     let from = SocketAddr::V4(SocketAddrV4::new(from, port));
-    Ok(Headers { from, start: header + UDP_HEADER, end: total, unverified })
+    let start = ETHERNET + header + UDP_HEADER;
+    Ok(Headers { from, start, end: ETHERNET + total, unverified })
 }
 
 #[inline(always)]
@@ -136,7 +132,8 @@ fn ipv6(packet: &[u8], len: usize, filter: &Filter) -> Result<Headers, Count> {
     let udp = Udp { packet, start: 40, end: total, ends: Sum::of(&fixed[8..40]) };
     let (port, unverified) = udp.check(filter, filter.zero_over_v6)?;
     let from = SocketAddr::V6(SocketAddrV6::new(from, port, 0, 0));
-    Ok(Headers { from, start: 40 + UDP_HEADER, end: total, unverified })
+    let start = ETHERNET + 40 + UDP_HEADER;
+    Ok(Headers { from, start, end: ETHERNET + total, unverified })
 }
 
 /// What UDP's header is checked against.

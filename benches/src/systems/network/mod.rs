@@ -1,0 +1,96 @@
+//! The systems that cross a network: ours, and the kernel's to compare with.
+//!
+//! The client asks the server for its half over the control connection; the server says at which port
+//! it listens, and takes this client only. All measure between the same two processes.
+
+use crate::fault::Fault;
+use crate::network::Place;
+use crate::process::server::Server;
+use crate::systems::{ClientHalf, ServerHalf, System, among};
+use crate::task::Task;
+
+mod kernel;
+mod mailboxes;
+mod mmsg;
+mod sockets;
+mod unet;
+
+/// A system that crosses a network.
+pub trait Network: System {
+    /// Whether its messages keep their bounds on the way: then one is no larger than a datagram.
+    fn keeps_bounds(&self) -> bool;
+    /// The scheme whose floor this is: the bare loop over that kind of network.
+    fn bare(&self) -> Option<&'static str>;
+    /// Connects to the server's half, which the server has been asked for on its control connection.
+    fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault>;
+    /// At the server: makes its half and announces the port that the client is to meet it at.
+    fn serve(
+        &self,
+        task: &Task,
+        place: &Place,
+        announce: Announce<'_>,
+    ) -> Result<ServerHalf, Fault>;
+}
+
+/// Tells the client the port.
+pub type Announce<'a> = &'a mut dyn FnMut(u16) -> Result<(), Fault>;
+
+/// Every system that crosses a network, in the order of the tables.
+pub fn all() -> Vec<&'static dyn System> {
+    networks().into_iter().map(|system| system as &dyn System).collect()
+}
+
+fn networks() -> Vec<&'static dyn Network> {
+    let mut all: Vec<&'static dyn Network> = vec![&unet::Unet];
+    all.extend(kernel::ALL.iter().map(|system| system as &dyn Network));
+    all.push(&mmsg::Bursts);
+    all
+}
+
+/// The system of exactly this name.
+pub fn by_name(name: &str) -> Option<&'static dyn Network> {
+    networks().into_iter().find(|system| system.name() == name)
+}
+
+/// The systems that a word on the command line means, or a sentence about why there are none.
+pub fn named(word: &str) -> Result<Vec<&'static dyn System>, String> {
+    let found = among(all(), word);
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    if let Some((_, why)) = MISSING.iter().find(|(name, _)| *name == word) {
+        return Err(format!("the system `{word}` is not in this build: {why}"));
+    }
+    let known: Vec<_> = all().iter().map(|system| system.name()).collect();
+    Err(format!("there is no system `{word}` across a network; choose from {}", known.join(", ")))
+}
+
+/// What belongs beside the others and is not there.
+const MISSING: &[(&str, &str)] = &[
+    ("udp/io-uring", IO_URING),
+    ("tcp/io-uring", IO_URING),
+    ("xdp/raw", "it comes with the AF_XDP driver, whose bare ping-pong it is"),
+];
+const IO_URING: &str = "a bare loop over io_uring needs `unsafe`, which belongs to the drivers";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_named_by_its_first_part() {
+        let names = |word| named(word).map(|all| all.iter().map(|s| s.name()).collect::<Vec<_>>());
+        assert_eq!(names("udp/spin"), Ok(vec!["udp/spin"]));
+        assert_eq!(names("tcp"), Ok(vec!["tcp/blocking", "tcp/spin", "tcp/busy-poll"]));
+        assert!(names("udp/io-uring").unwrap_err().contains("unsafe"));
+        assert!(names("pipe").unwrap_err().contains("udp/spin"));
+    }
+
+    #[test]
+    fn no_two_systems_have_one_name() {
+        let mut names: Vec<_> = all().iter().map(|system| system.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all().len());
+    }
+}

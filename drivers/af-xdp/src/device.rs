@@ -1,0 +1,311 @@
+//! The device: `unet::device::Frames` over a bound socket. The way of a packet is here; opening is in
+//! `open`, the rest of the device in `upkeep`.
+//!
+//! # Invariants
+//!
+//! The kernel reads and writes a buffer only between the moment its address is published in the fill or
+//! the transmit ring and the moment it comes back in the receive or the completion ring.
+//!
+//! 1. A buffer's token is in `receiving` or `sending` for all that time.
+//! 2. Fields are dropped in their order: packets are not steered here any more, the rings are unmapped,
+//!    the socket is closed, and only then are tokens dropped. Closing ends the kernel's access where it
+//!    copies; where the hardware reads and writes by itself it may go on for a moment, so tokens that are
+//!    held then are leaked, with the pool's memory.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use fbufs::{Fbuf, FbufMut, Pool};
+use rustix::net::{RecvFlags, recv};
+use unet::device::{Count, DeviceError, Frames, Mode, Piece, Statistics};
+
+use crate::held::{Fault, Receiving, Sending};
+use crate::port::Reservation;
+use crate::program::Program;
+use crate::rings::{CONTINUED, Descriptor, Overrun, Rings};
+use crate::socket::Binding;
+use crate::upkeep::Upkeep;
+
+/// The most frames that one call receives.
+pub(crate) const BURST: usize = 64;
+
+/// What steers packets to the socket, where this process does.
+pub(crate) struct Kept {
+    pub program: Arc<Program>,
+    pub queue: u32,
+    pub port: u16,
+    pub _reservation: Option<Reservation>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.program.stop_port(self.queue, self.port);
+        self.program.stop_queue(self.queue);
+    }
+}
+
+/// A queue of an interface as a device: an AF_XDP socket whose rings and buffers are mapped here.
+///
+/// It carries whole Ethernet frames. The program steers UDP packets to one port to it; what it sends goes
+/// out on its queue, past the kernel's packet scheduler and firewall. A UDP packet that a kernel socket
+/// sent over veth arrives with a checksum that nobody has completed, unless `ethtool -K PEER tx off`.
+pub struct AfXdp {
+    // In this order: invariant 2.
+    pub(crate) kept: Option<Kept>,
+    pub(crate) rings: Rings,
+    pub(crate) socket: OwnedFd,
+    pub(crate) receiving: Receiving,
+    pub(crate) sending: Sending,
+    pub(crate) pool: Pool,
+
+    pub(crate) binding: Binding,
+    pub(crate) counts: Statistics,
+    pub(crate) upkeep: Upkeep,
+    /// Receive system calls poll the driver.
+    pub(crate) poll_driver: bool,
+    /// How many buffers the kernel is to have to receive into.
+    pub(crate) stock: usize,
+    pub(crate) buffer_bytes: usize,
+    /// The most bytes of a frame, now.
+    pub(crate) longest: usize,
+    /// Published frames that the last kick left behind.
+    pub(crate) unsent: bool,
+    /// The last burst was not taken whole.
+    pub(crate) cramped: bool,
+    /// What the last kick said of the interface.
+    pub(crate) kicked: Result<(), DeviceError>,
+    /// Pieces of a frame whose end has not come.
+    partial: Vec<Piece<FbufMut>>,
+    /// The rest of a frame that is being dropped is passed over.
+    skipping: bool,
+}
+
+impl AfXdp {
+    /// The UDP port whose packets come to it.
+    pub fn port(&self) -> u16 {
+        self.binding.port
+    }
+
+    pub(crate) fn assemble(
+        (socket, rings, pool): (OwnedFd, Rings, Pool),
+        (receiving, sending): (Receiving, Sending),
+        binding: Binding,
+        upkeep: Upkeep,
+        (stock, buffer_bytes): (usize, usize),
+    ) -> Self {
+        Self {
+            kept: None,
+            rings,
+            socket,
+            receiving,
+            sending,
+            pool,
+            binding,
+            counts: Statistics::default(),
+            upkeep,
+            poll_driver: false,
+            stock,
+            buffer_bytes,
+            longest: 0,
+            unsent: false,
+            cramped: false,
+            kicked: Ok(()),
+            partial: Vec::new(),
+            skipping: false,
+        }
+    }
+
+    /// Whether so much has come back, or gone out, that it cannot wait until nothing arrives: what is
+    /// done then is off the way of a packet.
+    #[inline(always)]
+    fn is_much(&self, descriptors: usize) -> bool {
+        descriptors >= self.stock.min(4 * BURST) / 4
+    }
+
+    /// Gives the kernel buffers to receive into, as many as it should have, while the pool has some.
+    #[inline(always)]
+    pub(crate) fn restock(&mut self) {
+        if self.receiving.count() >= self.stock {
+            return;
+        }
+        while self.receiving.count() < self.stock {
+            let Some(fbuf) = self.pool.alloc_best(self.buffer_bytes) else { break };
+            // There is room: the ring has as many entries as the stock has buffers.
+            let address = self.receiving.hold(fbuf);
+            self.rings.fill.put(address);
+        }
+        self.rings.fill.publish();
+        if self.rings.fill.needs_wakeup() {
+            self.poll_driver();
+        }
+    }
+
+    #[cold]
+    fn poll_driver(&mut self) {
+        self.counts.add(Count::Kicks, 1);
+        // Whatever it says, what arrived is in the ring.
+        let _ = recv(&self.socket, &mut [0u8; 0][..], RecvFlags::DONTWAIT);
+    }
+
+    /// Why nothing can be carried now, if so.
+    pub(crate) fn trouble(&self) -> Result<(), DeviceError> {
+        self.upkeep.link().and(self.kicked)
+    }
+
+    #[cold]
+    fn try_again(&mut self) -> Result<(), DeviceError> {
+        if self.kicked == Err(DeviceError::Down) {
+            self.kick();
+        }
+        self.trouble()
+    }
+
+    /// Hands a received piece on: whether a frame ended.
+    #[inline(always)]
+    fn accept(&mut self, of: Descriptor, into: &mut Vec<Piece<FbufMut>>) -> bool {
+        let taken = self.receiving.take(of.address, of.len);
+        let more = of.options & CONTINUED != 0;
+        match taken {
+            Ok(fbuf) if !more && !self.skipping && self.partial.is_empty() => {
+                self.counts.add(Count::Received, 1);
+                self.counts.add(Count::ReceivedBytes, u64::from(of.len));
+                into.push(Piece::whole(fbuf));
+                true
+            }
+            taken => self.accept_piece(taken, more, into),
+        }
+    }
+
+    #[cold]
+    fn accept_piece(
+        &mut self,
+        taken: Result<FbufMut, Fault>,
+        more: bool,
+        into: &mut Vec<Piece<FbufMut>>,
+    ) -> bool {
+        let wrong = match taken {
+            _ if self.skipping => None,
+            Err(Fault) => Some(Count::Fault),
+            Ok(_) if self.partial.len() >= self.binding.pieces => Some(Count::Truncated),
+            Ok(bytes) => {
+                self.partial.push(Piece { bytes, more });
+                None
+            }
+        };
+        if let Some(count) = wrong {
+            self.counts.add(count, 1);
+            self.skipping = true;
+            self.partial.clear();
+        }
+        if !more && !std::mem::take(&mut self.skipping) {
+            let len: usize = self.partial.iter().map(|piece| piece.bytes.len()).sum();
+            self.counts.add(Count::Received, 1);
+            self.counts.add(Count::ReceivedBytes, len as u64);
+            into.append(&mut self.partial);
+        }
+        !more
+    }
+
+    /// Nothing arrived: what else there is to do.
+    #[inline]
+    fn idle(&mut self) -> Result<(), DeviceError> {
+        self.reap();
+        self.restock();
+        if self.unsent {
+            self.kick();
+        }
+        if self.poll_driver {
+            self.poll_driver();
+        }
+        self.trouble()
+    }
+}
+
+impl Frames for AfXdp {
+    fn mac(&self) -> [u8; 6] {
+        self.binding.mac
+    }
+
+    fn transmit(&mut self, frames: &mut VecDeque<Piece<Fbuf>>) -> Result<(), DeviceError> {
+        if self.trouble().is_err() {
+            self.try_again()?;
+        }
+        if frames.is_empty() || self.is_much(self.sending.count()) {
+            self.reap();
+        }
+        let mut put = false;
+        while let Some(first) = frames.front() {
+            put = true;
+            if first.more {
+                if !self.put_pieces(frames) {
+                    break;
+                }
+            } else {
+                if self.rings.transmit.room(1) == 0 {
+                    break;
+                }
+                let Some(piece) = frames.pop_front() else { break };
+                self.put(piece.bytes);
+            }
+        }
+        self.cramped = !frames.is_empty();
+        self.rings.transmit.publish();
+        if put || self.unsent {
+            self.kick();
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError> {
+        let available = match self.rings.receive.available() {
+            Ok(0) => return self.idle(),
+            Ok(available) => available,
+            Err(Overrun) => {
+                self.counts.add(Count::Fault, 1);
+                return self.idle();
+            }
+        };
+        let mut frames = 0;
+        for _ in 0..available {
+            let descriptor = self.rings.receive.take();
+            frames += usize::from(self.accept(descriptor, into));
+            if frames == BURST {
+                break;
+            }
+        }
+        self.rings.receive.release();
+        if self.is_much(self.stock - self.receiving.count().min(self.stock)) {
+            self.reap();
+            self.restock();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AfXdp {
+    fn drop(&mut self) {
+        if self.binding.mode == Mode::ZeroCopy {
+            self.receiving.leak();
+            self.sending.leak();
+        }
+    }
+}
+
+impl std::fmt::Debug for AfXdp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AfXdp").field("binding", &self.binding).finish_non_exhaustive()
+    }
+}
+
+impl AfXdp {
+    /// What its socket is bound to, and how.
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

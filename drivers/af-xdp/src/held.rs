@@ -1,0 +1,192 @@
+//! Which buffers the kernel has: their tokens, by number. Its word about a buffer is good only for one
+//! that it was given in that direction.
+
+use fbufs::{Fbuf, FbufMut};
+
+/// What the kernel said of a buffer and is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault;
+
+/// How an address in the registered memory names a buffer and a byte in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    shift: u32,
+    mask: usize,
+}
+
+impl Places {
+    /// Of buffers of so many bytes: a power of two.
+    pub fn new(buffer_bytes: usize) -> Self {
+        Self { shift: buffer_bytes.trailing_zeros(), mask: buffer_bytes - 1 }
+    }
+
+    /// The address of a byte of a buffer.
+    #[inline(always)]
+    pub fn address(self, number: usize, offset: usize) -> u64 {
+        ((number << self.shift) + offset) as u64
+    }
+
+    #[inline(always)]
+    fn number(self, address: u64) -> Option<usize> {
+        usize::try_from(address >> self.shift).ok()
+    }
+
+    #[inline(always)]
+    fn offset(self, address: u64) -> usize {
+        address as usize & self.mask
+    }
+}
+
+/// Buffers that the kernel may receive into.
+pub(crate) struct Receiving {
+    places: Places,
+    tokens: Box<[Option<FbufMut>]>,
+    count: usize,
+}
+
+impl Receiving {
+    pub fn new(places: Places, buffers: usize) -> Self {
+        Self { places, tokens: (0..buffers).map(|_| None).collect(), count: 0 }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Keeps a buffer's token: the address to give to the kernel.
+    #[inline(always)]
+    pub fn hold(&mut self, fbuf: FbufMut) -> u64 {
+        let number = fbuf.number();
+        if let Some(token) = self.tokens.get_mut(number) {
+            *token = Some(fbuf);
+            self.count += 1;
+        }
+        self.places.address(number, 0)
+    }
+
+    /// The buffer that the kernel says it wrote, as far as it says.
+    ///
+    /// # Errors
+    /// [`Fault`]: not a buffer that it had, or a range that is not inside. A buffer that it had is free
+    /// again then.
+    #[inline(always)]
+    pub fn take(&mut self, address: u64, len: u32) -> Result<FbufMut, Fault> {
+        let number = self.places.number(address).ok_or(Fault)?;
+        let token = self.tokens.get_mut(number).ok_or(Fault)?;
+        let mut fbuf = token.take().ok_or(Fault)?;
+        self.count -= 1;
+        let start = self.places.offset(address);
+        if fbuf.set_range(start..start + len as usize) { Ok(fbuf) } else { Err(Fault) }
+    }
+
+    /// Never lets go of what is held: the device may go on writing there.
+    pub fn leak(&mut self) {
+        self.tokens.iter_mut().for_each(|token| std::mem::forget(token.take()));
+    }
+}
+
+/// Buffers that the kernel is to send from. One may be there several times, in one packet or in many: one
+/// token keeps it, and a number says how often it has still to come back.
+pub(crate) struct Sending {
+    places: Places,
+    held: Box<[(Option<Fbuf>, u32)]>,
+    count: usize,
+}
+
+impl Sending {
+    pub fn new(places: Places, buffers: usize) -> Self {
+        Self { places, held: (0..buffers).map(|_| (None, 0)).collect(), count: 0 }
+    }
+
+    /// How many descriptors have not come back.
+    #[inline(always)]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Keeps a buffer's token: the address of its first byte that counts.
+    #[inline(always)]
+    pub fn hold(&mut self, fbuf: Fbuf) -> u64 {
+        let (number, start) = (fbuf.number(), fbuf.range().start);
+        if let Some((token, times)) = self.held.get_mut(number) {
+            *times += 1;
+            self.count += 1;
+            token.get_or_insert(fbuf);
+        }
+        self.places.address(number, start)
+    }
+
+    /// The kernel says that it has sent from there: the token, when it was the last time.
+    ///
+    /// # Errors
+    /// [`Fault`]: it had no such buffer.
+    #[inline(always)]
+    pub fn done(&mut self, address: u64) -> Result<Option<Fbuf>, Fault> {
+        let number = self.places.number(address).ok_or(Fault)?;
+        let (token, times) = self.held.get_mut(number).ok_or(Fault)?;
+        *times = times.checked_sub(1).ok_or(Fault)?;
+        self.count -= 1;
+        Ok(if *times == 0 { token.take() } else { None })
+    }
+
+    /// Never lets go of what is held: the device may go on reading there.
+    pub fn leak(&mut self) {
+        self.held.iter_mut().for_each(|(token, _)| std::mem::forget(token.take()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fbufs::{Class, Pool};
+
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool::for_device(Class { buffer_bytes: 2048, buffers: 4 }, false).expect("memory")
+    }
+
+    #[test]
+    fn only_what_the_kernel_was_given_comes_back_and_once() {
+        let mut pool = pool();
+        let mut receiving = Receiving::new(Places::new(2048), 4);
+        let address = receiving.hold(pool.alloc(2048).expect("free"));
+        for wrong in [address + 2048, address + 4 * 2048, u64::MAX, 1 << 40] {
+            assert_eq!(receiving.take(wrong, 64).map(|_| ()), Err(Fault), "{wrong}");
+        }
+        let fbuf = receiving.take(address + 256, 64).expect("given");
+        assert_eq!((fbuf.len(), fbuf.headroom(), receiving.count()), (64, 256, 0));
+        assert!(receiving.take(address + 256, 64).is_err());
+    }
+
+    #[test]
+    fn a_length_outside_the_buffer_is_a_fault_and_frees_it() {
+        let mut pool = pool();
+        let mut receiving = Receiving::new(Places::new(2048), 4);
+        for len in [2048 - 255, u32::MAX] {
+            let address = receiving.hold(pool.alloc(2048).expect("free"));
+            assert!(receiving.take(address + 256, len).is_err(), "{len}");
+        }
+        assert_eq!((receiving.count(), pool.free()), (0, 4));
+    }
+
+    #[test]
+    fn a_buffer_sent_several_times_is_kept_until_all_came_back() {
+        let mut pool = pool();
+        let mut sending = Sending::new(Places::new(2048), 4);
+        let fbuf = pool.alloc(64).expect("free").freeze();
+        let first = sending.hold(fbuf.slice(0..10).expect("inside"));
+        let second = sending.hold(fbuf.slice(20..30).expect("inside"));
+        assert_eq!((second - first, sending.count()), (20, 2));
+        drop(fbuf);
+        assert!(sending.done(second).expect("given").is_none());
+        assert_eq!(pool.free(), 3);
+        let last = sending.done(first).expect("given").expect("the last time");
+        assert!(last.is_unique());
+        drop(last);
+        assert_eq!(pool.free(), 4);
+        assert_eq!(sending.done(first).map(|_| ()), Err(Fault));
+        assert_eq!(sending.done(1 << 50).map(|_| ()), Err(Fault));
+    }
+}

@@ -1,0 +1,150 @@
+//! Sending: frames into the transmit ring, the kernel told, buffers taken back. See `device` for whose
+//! buffers are whose, and when.
+
+use std::collections::VecDeque;
+
+use fbufs::Fbuf;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use unet::device::{Count, DeviceError, Mode, Piece};
+
+use crate::AfXdp;
+use crate::held::Fault;
+use crate::open::ETHERNET;
+use crate::rings::{CONTINUED, Descriptor, Overrun};
+
+impl AfXdp {
+    /// Takes back what was sent.
+    #[inline(always)]
+    pub(crate) fn reap(&mut self) {
+        if self.sending.count() == 0 {
+            return;
+        }
+        let done = match self.rings.completion.available() {
+            Ok(0) => return,
+            Ok(done) => done,
+            Err(Overrun) => return self.counts.add(Count::Fault, 1),
+        };
+        for _ in 0..done {
+            match self.sending.done(self.rings.completion.take()) {
+                Ok(Some(fbuf)) => self.pool.recycle(fbuf),
+                Ok(None) => {}
+                Err(Fault) => self.counts.add(Count::Fault, 1),
+            }
+        }
+        self.rings.completion.release();
+    }
+
+    /// Puts a frame of one piece into the ring, which has room, or drops it.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, fbuf: Fbuf) {
+        let len = fbuf.len();
+        let wrong = if len < ETHERNET || !self.can_carry(&fbuf) {
+            Count::Malformed
+        } else if len > self.longest {
+            Count::TooLong
+        } else {
+            let address = self.sending.hold(fbuf);
+            self.rings.transmit.put(Descriptor { address, len: len as u32, options: 0 });
+            self.counts.add(Count::Sent, 1);
+            return self.counts.add(Count::SentBytes, len as u64);
+        };
+        self.counts.add(wrong, 1);
+        self.pool.recycle(fbuf);
+    }
+
+    /// Whether a piece lies in one registered buffer, and has bytes at all.
+    #[inline(always)]
+    fn can_carry(&self, fbuf: &Fbuf) -> bool {
+        let range = fbuf.range();
+        range.start < range.end && range.end <= self.buffer_bytes && self.pool.owns(fbuf)
+    }
+
+    /// Puts a frame of several pieces into the ring, or drops it: `false` if there is no room.
+    #[cold]
+    pub(crate) fn put_pieces(&mut self, frames: &mut VecDeque<Piece<Fbuf>>) -> bool {
+        let more = frames.iter().take_while(|piece| piece.more).count();
+        // A last piece that says that there is more belongs to a frame without an end.
+        let (pieces, whole) = (frames.len().min(more + 1), more < frames.len());
+        let of_frame = frames.iter().take(pieces);
+        let len: usize = of_frame.clone().map(|piece| piece.bytes.len()).sum();
+        let carried = of_frame.clone().all(|piece| self.can_carry(&piece.bytes));
+        let wrong = if !whole || pieces > self.binding.pieces || !carried || len < ETHERNET {
+            Some(Count::Malformed)
+        } else if len > self.longest {
+            Some(Count::TooLong)
+        } else {
+            None
+        };
+        if wrong.is_none() && (self.rings.transmit.room(pieces as u32) as usize) < pieces {
+            return false;
+        }
+        for piece in frames.drain(..pieces) {
+            if wrong.is_some() {
+                self.pool.recycle(piece.bytes);
+                continue;
+            }
+            let len = piece.bytes.len() as u32;
+            let options = if piece.more { CONTINUED } else { 0 };
+            let address = self.sending.hold(piece.bytes);
+            self.rings.transmit.put(Descriptor { address, len, options });
+        }
+        match wrong {
+            Some(count) => self.counts.add(count, 1),
+            None => {
+                self.counts.add(Count::Sent, 1);
+                self.counts.add(Count::SentBytes, len as u64);
+            }
+        }
+        true
+    }
+
+    /// Has the kernel send what is in the ring. What it cannot send now stays there.
+    pub(crate) fn kick(&mut self) {
+        self.unsent = false;
+        if !self.rings.transmit.needs_wakeup() {
+            return;
+        }
+        let copies = self.binding.mode != Mode::ZeroCopy;
+        let mut before = u32::MAX;
+        // Each round takes something out of the ring, or is the last.
+        for _ in 0..=self.binding.rings.transmit {
+            self.counts.add(Count::Kicks, 1);
+            let result = send(&self.socket, &[], SendFlags::DONTWAIT);
+            let waits = match result {
+                Ok(_) => {
+                    self.kicked = Ok(());
+                    self.unsent = copies && self.rings.transmit.waiting() > 0;
+                    return;
+                }
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => self.rings.transmit.waiting(),
+                // Where the kernel copies: it took one frame out, and the interface dropped it.
+                Err(Errno::BUSY) if copies => {
+                    self.upkeep.failed += 1;
+                    before = u32::MAX;
+                    self.rings.transmit.waiting()
+                }
+                Err(Errno::BUSY) => self.rings.transmit.waiting(),
+                Err(errno) => return self.kick_failed(errno),
+            };
+            if waits == 0 {
+                return;
+            }
+            if waits >= before {
+                break;
+            }
+            before = waits;
+        }
+        self.unsent = true;
+    }
+
+    #[cold]
+    fn kick_failed(&mut self, errno: Errno) {
+        self.unsent = true;
+        self.kicked = Err(match errno {
+            Errno::NETDOWN => DeviceError::Down,
+            Errno::NXIO | Errno::NODEV | Errno::BADF => DeviceError::Gone,
+            errno => DeviceError::Kernel(errno),
+        });
+    }
+}
