@@ -16,7 +16,7 @@ use crate::connecting::connect;
 use crate::device::DeviceError;
 use crate::handshake::{ConnectError, ConnectOptions};
 use crate::local::LocalChannel;
-use crate::network::RemoteChannel;
+use crate::network::{RemoteChannel, lock};
 use crate::{Address, Pool};
 
 /// Why a channel is closed.
@@ -167,6 +167,11 @@ impl Channel {
     /// The peer's address, over a network; where an agent mediates and the peer asked, its word for it.
     pub fn peer_address(&self) -> Option<SocketAddr> {
         by_way!(&self.way, local => local.peer_address(), remote => Some(remote.address))
+    }
+
+    /// This side's address, over a network.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        by_way!(&self.way, _local => None, remote => Some(lock(&remote.link).device().local()))
     }
 
     /// This side's incarnation and the peer's.

@@ -14,11 +14,11 @@ use segment::memory::{AttachError, CreateError};
 use segment::peer::{Credentials, Liveness};
 use segment::wait::Wait;
 
-use crate::Channel;
 use crate::handshake::{AcceptError, ChannelOptions, MEMBARRIER, Refusal, flags, limit_of};
 use crate::local::{LocalChannel, Parts};
 use crate::mediated::Introduction;
 use crate::network::{Asking, RemoteChannel, Shared, lock};
+use crate::{Channel, NetworkAddress};
 
 /// A client that asks to be accepted. Dropping it refuses.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ struct Question {
     link: Shared,
     asking: Asking,
     private: Vec<u8>,
+    at: Option<NetworkAddress>,
 }
 
 impl std::fmt::Debug for Question {
@@ -103,8 +104,13 @@ impl Incoming {
         Some(Self { request: Some(From::Here(request)) })
     }
 
-    pub(crate) fn from_network(link: Shared, asking: Asking, private: Vec<u8>) -> Self {
-        Self { request: Some(From::Network(Question { link, asking, private })) }
+    pub(crate) fn from_network(
+        link: Shared,
+        asking: Asking,
+        private: Vec<u8>,
+        at: Option<NetworkAddress>,
+    ) -> Self {
+        Self { request: Some(From::Network(Question { link, asking, private, at })) }
     }
 
     /// The regions of the domains before this one, mapped: to connect to the next domain with this
@@ -137,6 +143,23 @@ impl Incoming {
             Some(From::Network(question)) => Some(question.asking.0),
             Some(From::Here(request)) => request.introduced.as_ref().map(|it| it.from),
             None => None,
+        }
+    }
+
+    /// The address that was listened at, over a network.
+    pub fn listened_at(&self) -> Option<&NetworkAddress> {
+        match &self.request {
+            Some(From::Network(question)) => question.at.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The most bytes of one message that the device carries to anybody, over a network; the way to this
+    /// client may carry less.
+    pub fn limit(&self) -> Option<usize> {
+        match &self.request {
+            Some(From::Network(question)) => Some(lock(&question.link).longest()),
+            _ => None,
         }
     }
 
@@ -196,7 +219,7 @@ impl Incoming {
 
 impl Question {
     fn accept(self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
-        let Self { link, asking, private: theirs } = self;
+        let Self { link, asking, private: theirs, .. } = self;
         let number = {
             let mut link = lock(&link);
             link.accept(asking, private, &theirs).inspect_err(|_| {

@@ -274,7 +274,9 @@ impl Endpoint {
         let waiting = |event: &&Event| matches!(event, Event::Incoming(_));
         let undecided = self.events.iter().filter(waiting).count();
         if self.has_space(undecided) {
-            let incoming = Incoming::from_network(link, asking, private);
+            let same = |entry: &&LinkEntry| std::sync::Arc::ptr_eq(&entry.link, &link);
+            let at = self.links.iter().find(same).and_then(|entry| entry.listens_at.clone());
+            let incoming = Incoming::from_network(link, asking, private, at);
             self.events.push_back(Event::Incoming(incoming));
         } else {
             self.counters.add(Counter::RefusedResources, 1);

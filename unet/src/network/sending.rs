@@ -25,6 +25,13 @@ impl Link {
         fits.saturating_sub(HEADER_BYTES).min(usize::from(u16::MAX))
     }
 
+    /// The most bytes of one message to anybody.
+    pub fn longest(&self) -> usize {
+        let pieces = self.capabilities.pieces * self.capabilities.piece_bytes;
+        let fits = self.capabilities.mtu.min(pieces - self.capabilities.headroom);
+        fits.saturating_sub(HEADER_BYTES).min(usize::from(u16::MAX))
+    }
+
     /// The most bytes of a first piece.
     #[inline(always)]
     fn first_piece(&self) -> usize {
