@@ -56,6 +56,8 @@ pub(crate) struct Port {
     pub opened: NetworkAddress,
     /// The name at which the client hears of who asks.
     pub name: String,
+    /// Clients of the network that wait for a decision there.
+    pub pending: usize,
 }
 
 /// What a channel is.

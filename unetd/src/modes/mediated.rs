@@ -21,8 +21,10 @@ use crate::agent::{Agent, Asked, Client, Port, Reason, Role, geometry};
 
 /// How long the other side may take to decide.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many of one user's connections may have no outcome yet.
+/// How many of one user's own connections may have no outcome yet, and how many clients of the network may
+/// wait at one port of a user's: strangers who ask there do not keep the user from connecting.
 const MAX_PENDING: usize = 32;
+const MAX_WAITING_AT_PORT: usize = 16;
 
 /// A connection that was begun for somebody who waits for its outcome.
 pub(crate) struct Pending {
@@ -31,8 +33,8 @@ pub(crate) struct Pending {
     /// The client's process.
     who: Credentials,
     asked: Asked,
-    /// The limit that the client was told, where it was told before this is decided.
-    introduced: bool,
+    /// The port at which a client of the network asked; `None` where the client asked for a channel.
+    port: Option<ChannelId>,
 }
 
 impl Pending {
@@ -68,7 +70,7 @@ impl Agent {
         };
         let address = Address::Network(device.address(&to.host, to.port));
         let begun = self.endpoint.begin_connect(&address, options);
-        let pending = Pending { incoming, who, asked: Asked::To(to), introduced: false };
+        let pending = Pending { incoming, who, asked: Asked::To(to), port: None };
         match begun {
             Ok(attempt) => self.await_outcome(attempt, pending),
             Err(error) => self.not_connected(pending, error),
@@ -76,20 +78,33 @@ impl Agent {
     }
 
     fn await_outcome(&mut self, attempt: AttemptId, pending: Pending) {
-        if let Some(user) = self.accounts.user_mut(pending.who.uid) {
-            user.pending += 1;
+        if let Some(count) = self.undecided(&pending) {
+            *count += 1;
         }
         self.pending.insert(attempt, pending);
+    }
+
+    /// Where those are counted that have no outcome yet.
+    fn undecided(&mut self, pending: &Pending) -> Option<&mut usize> {
+        match pending.port {
+            None => self.accounts.user_mut(pending.who.uid).map(|user| &mut user.pending),
+            Some(id) => match self.roles.get_mut(id) {
+                Some(Role::Port(port)) => Some(&mut port.pending),
+                // It was given back meanwhile.
+                _ => None,
+            },
+        }
     }
 
     /// A client of the network asks at a client's port.
     pub(crate) fn introduce(&mut self, incoming: Incoming) {
         let found = incoming.listened_at().and_then(|at| self.roles.port_at(at));
-        let (Some((_, port)), Some(from)) = (found, incoming.address()) else {
+        let (Some((id, port)), Some(from)) = (found, incoming.address()) else {
             // The port has just been given back.
             return self.endpoint.refuse_because(incoming, Refusal::Other);
         };
         let (who, at, name) = (port.who, port.at.clone(), port.name.clone());
+        let waiting = port.pending;
         let Some(rule) = self.policy.rule(who).cloned() else {
             return self.endpoint.refuse_because(incoming, Refusal::Other);
         };
@@ -97,7 +112,7 @@ impl Agent {
         let Ok(private) = introduction.encode() else {
             return self.refuse(who, incoming, Refusal::PrivateTooLarge, Reason::RefusedMalformed);
         };
-        if self.accounts.user(who.uid, &rule).pending >= MAX_PENDING {
+        if waiting >= MAX_WAITING_AT_PORT {
             return self.refuse(who, incoming, Refusal::Busy, Reason::RefusedBusy);
         }
         if !self.reserve(who, &rule) {
@@ -114,7 +129,7 @@ impl Agent {
             ..ConnectOptions::default()
         };
         let begun = self.endpoint.begin_connect(&Address::Shm(name), options);
-        let pending = Pending { incoming, who, asked: Asked::At(at), introduced: true };
+        let pending = Pending { incoming, who, asked: Asked::At(at), port: Some(id) };
         match begun {
             Ok(attempt) => self.await_outcome(attempt, pending),
             Err(error) => self.not_connected(pending, error),
@@ -133,8 +148,8 @@ impl Agent {
             }
             return;
         };
-        if let Some(user) = self.accounts.user_mut(pending.who.uid) {
-            user.pending -= 1;
+        if let Some(count) = self.undecided(&pending) {
+            *count -= 1;
         }
         match outcome {
             Ok(id) => self.join(pending, id),
@@ -144,7 +159,8 @@ impl Agent {
 
     /// The other side has agreed: now who waits is told, and both are one.
     fn join(&mut self, pending: Pending, reached: ChannelId) {
-        let Pending { incoming, who, asked, introduced } = pending;
+        let Pending { incoming, who, asked, port } = pending;
+        let introduced = port.is_some();
         // The policy may have changed meanwhile.
         let allowed = match &asked {
             Asked::To(to) => self.policy.may_connect(who, to),
@@ -199,12 +215,12 @@ impl Agent {
 
     /// It did not come about: who waits is told why.
     fn not_connected(&mut self, pending: Pending, error: ConnectError) {
-        let Pending { incoming, who, introduced, .. } = pending;
+        let Pending { incoming, who, port, .. } = pending;
         self.unreserve(who);
         let (refusal, reason) = match error {
             ConnectError::Refused(refusal) => (refusal, Reason::RefusedByPeer),
             // What is the matter with a client is not the network's business.
-            _ if introduced => (Refusal::Busy, Reason::RefusedNoAnswer),
+            _ if port.is_some() => (Refusal::Busy, Reason::RefusedNoAnswer),
             ConnectError::TimedOut | ConnectError::PeerDied => {
                 (Refusal::NoAnswer, Reason::RefusedNoAnswer)
             }
@@ -250,7 +266,7 @@ impl Agent {
         match self.endpoint.accept(incoming, &[]) {
             Ok(id) => {
                 let process = self.accounts.join(who, &rule);
-                let port = Port { process, who, at, opened, name };
+                let port = Port { process, who, at, opened, name, pending: 0 };
                 self.roles.insert(id, Role::Port(Box::new(port)));
             }
             Err(_) => {
