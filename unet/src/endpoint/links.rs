@@ -114,13 +114,14 @@ impl Endpoint {
     }
 
     /// Looks at the links now and then, where messages of this host never end.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn look_at_links_in_turn(&mut self, message: &mut Delivery) -> Option<Arrival> {
         self.since_links += 1;
         if self.since_links < LOCAL_BEFORE_LINKS { None } else { self.look_at_links(message) }
     }
 
     /// Takes a message, or what else happened, from the next link that has something.
+    #[inline(never)]
     pub(super) fn look_at_links(&mut self, message: &mut Delivery) -> Option<Arrival> {
         self.since_links = 0;
         for _ in 0..self.links.len() {
