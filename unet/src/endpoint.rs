@@ -163,8 +163,8 @@ pub struct Endpoint {
     /// Devices, and the channels over them.
     links: Vec<LinkEntry>,
     link_turn: usize,
-    /// Messages of this host since the links were last looked at.
-    since_links: u32,
+    /// The links are looked at before the channels of this host, whose messages do not end.
+    links_due: bool,
     /// Tells when a link is to be looked after, while the thread sleeps.
     timer: Option<OwnedFd>,
     pub(crate) listening: Listening,
@@ -195,7 +195,7 @@ impl Endpoint {
             glance: 0,
             links: Vec::new(),
             link_turn: 0,
-            since_links: 0,
+            links_due: false,
             timer: None,
             listening: Listening::default(),
             readiness: Readiness::new().map_err(|errno| match errno {

@@ -18,9 +18,6 @@ use crate::network::{self, Happened, RemoteChannel, Shared, lock};
 use crate::readiness::Source;
 use crate::{Delivery, LinkStatus, NetworkAddress};
 
-/// Messages of this host after which the links are looked at though more of them are there.
-const LOCAL_BEFORE_LINKS: u32 = 32;
-
 /// A link, and which entry each of its channels has.
 pub(super) struct LinkEntry {
     link: Shared,
@@ -113,17 +110,9 @@ impl Endpoint {
         entry.entries[number] = Some(index);
     }
 
-    /// Looks at the links now and then, where messages of this host never end.
-    #[inline(never)]
-    pub(super) fn look_at_links_in_turn(&mut self, message: &mut Delivery) -> Option<Arrival> {
-        self.since_links += 1;
-        if self.since_links < LOCAL_BEFORE_LINKS { None } else { self.look_at_links(message) }
-    }
-
     /// Takes a message, or what else happened, from the next link that has something.
     #[inline(never)]
     pub(super) fn look_at_links(&mut self, message: &mut Delivery) -> Option<Arrival> {
-        self.since_links = 0;
         for _ in 0..self.links.len() {
             self.link_turn += 1;
             if self.link_turn >= self.links.len() {
