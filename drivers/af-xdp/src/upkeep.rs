@@ -78,7 +78,7 @@ impl AfXdp {
     /// other side can receive into a buffer.
     fn set_mtu(&mut self, mtu: usize) {
         let carried = self.binding.pieces * (self.buffer_bytes - RECEIVE_HEADROOM);
-        self.longest = (mtu + ETHERNET).min(carried);
+        self.longest = mtu.saturating_add(ETHERNET).min(carried);
     }
 }
 

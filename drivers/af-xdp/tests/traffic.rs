@@ -5,7 +5,7 @@ mod support;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use driver_af_xdp::{AfXdp, Options, Way};
+use driver_af_xdp::{AfXdp, BusyPoll, Options, Way};
 use fbufs::{Class, Fbuf, Pool};
 use rustix::event::{PollFd, PollFlags, poll};
 use support::{PORT, Pair, WAYS, compose, counted, drain, options, payload, plain, receive};
@@ -258,6 +258,21 @@ fn who_sleeps_is_woken_by_a_packet() {
     assert_eq!(far.arm(), Ok(true));
     assert!(!readable(&far, 50));
     drop(sender.join());
+}
+
+#[test]
+fn polling_the_driver_is_asked_for_and_harmless_where_it_cannot_be_had() {
+    let pair = Pair::new();
+    let busy_poll = Some(BusyPoll { micros: 20, budget: 16 });
+    let polling = Options { busy_poll, ..options(Way::Native, 64) };
+    let (mut near, mut far) = pair.open(&polling);
+    for number in 0..100u32 {
+        let frame = compose(&mut near, &number.to_be_bytes()).expect("free");
+        send_all(&mut near, &mut one(frame));
+        assert_eq!(payload(&receive(&mut far, 1)[0].bytes), number.to_be_bytes());
+    }
+    assert!(drain(&mut far).is_empty());
+    assert!(counted(&mut far, Count::Kicks) > 0, "who finds nothing asks the driver");
 }
 
 #[test]
