@@ -9,8 +9,9 @@
 //! 1. A buffer's token is in `receiving` or `sending` for all that time.
 //! 2. Fields are dropped in their order: packets are not steered here any more, the rings are unmapped,
 //!    the socket is closed, and only then are tokens dropped. Closing ends the kernel's access where it
-//!    copies; where the hardware reads and writes by itself it may go on for a moment, so tokens that are
-//!    held then are leaked, with the pool's memory.
+//!    copies and nobody else has the descriptor; hardware may go on for a moment.
+//! 3. The pool goes with the device, so what was in the kernel's hands then is never allocated again: what
+//!    it may still write there, nobody reads. The kernel has the pages pinned until it lets go of them.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use fbufs::{Fbuf, FbufMut, Pool};
 use rustix::net::{RecvFlags, recv};
-use unet::device::{Count, DeviceError, Frames, Mode, Piece, Statistics};
+use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::held::{Fault, Receiving, Sending};
 use crate::port::Reservation;
@@ -280,15 +281,6 @@ impl Frames for AfXdp {
             self.restock();
         }
         Ok(())
-    }
-}
-
-impl Drop for AfXdp {
-    fn drop(&mut self) {
-        if self.binding.mode == Mode::ZeroCopy {
-            self.receiving.leak();
-            self.sending.leak();
-        }
     }
 }
 

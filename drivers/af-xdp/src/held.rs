@@ -80,11 +80,6 @@ impl Receiving {
         let start = self.places.offset(address);
         if fbuf.set_range(start..start + len as usize) { Ok(fbuf) } else { Err(Fault) }
     }
-
-    /// Never lets go of what is held: the device may go on writing there.
-    pub fn leak(&mut self) {
-        self.tokens.iter_mut().for_each(|token| std::mem::forget(token.take()));
-    }
 }
 
 /// Buffers that the kernel is to send from. One may be there several times, in one packet or in many: one
@@ -129,11 +124,6 @@ impl Sending {
         *times = times.checked_sub(1).ok_or(Fault)?;
         self.count -= 1;
         Ok(if *times == 0 { token.take() } else { None })
-    }
-
-    /// Never lets go of what is held: the device may go on reading there.
-    pub fn leak(&mut self) {
-        self.held.iter_mut().for_each(|(token, _)| std::mem::forget(token.take()));
     }
 }
 
