@@ -60,7 +60,7 @@ impl AfXdp {
         };
         let rings = Rings::map(&socket, binding.rings)
             .map_err(|errno| OpenError::Kernel { step: "map the rings", errno })?;
-        let places = Places::new(memory.buffer_bytes);
+        let places = Places::new(memory.address, memory.buffer_bytes);
         let receiving = Receiving::new(places, memory.buffers);
         let sending = Sending::new(places, memory.buffers);
         let upkeep = Upkeep::new(&binding);
