@@ -17,6 +17,7 @@
 //! | [`options`] | how a device is opened |
 //! | [`open`] | the steps of opening |
 //! | [`driver`] | the scheme `xdp` |
+//! | [`EveryQueue`] | all queues of an interface as one device |
 //! | [`raw`] | the baseline: AF_XDP in the plainest way, for benchmarks |
 //!
 //! # What it needs
@@ -51,6 +52,7 @@
 pub mod bpf;
 mod device;
 pub mod driver;
+mod every_queue;
 mod held;
 pub mod instructions;
 pub mod interface;
@@ -67,6 +69,7 @@ mod upkeep;
 
 pub use device::AfXdp;
 pub use driver::Xdp;
+pub use every_queue::{EveryQueue, MAX_QUEUES};
 pub use interface::Interface;
 pub use kernel_routes::KernelRoutes;
 pub use open::queues;
