@@ -188,8 +188,8 @@ pub struct Endpoint {
     lent: Vec<LentPort>,
     /// How many channels are held.
     held: usize,
-    /// Messages of this host since the links were last looked at.
-    since_links: u32,
+    /// The links are looked at before the channels of this host, whose messages do not end.
+    links_due: bool,
     /// Tells when a link is to be looked after, while the thread sleeps.
     timer: Option<OwnedFd>,
     pub(crate) listening: Listening,
@@ -225,7 +225,7 @@ impl Endpoint {
             since_asked: 0,
             lent: Vec::new(),
             held: 0,
-            since_links: 0,
+            links_due: false,
             timer: None,
             listening: Listening::default(),
             readiness: Readiness::new().map_err(|errno| match errno {
