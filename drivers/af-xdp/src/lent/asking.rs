@@ -67,7 +67,8 @@ pub fn ask(
     fallocate(file, FallocateFlags::empty(), 0, len)
         .map_err(|errno| OpenError::Kernel { step: "allocate the buffers", errno })?;
     match socket.send(&frame, &[file]) {
-        Sent::Yes => {}
+        // Who has been refused already may find the connection's end behind the reason.
+        Sent::Yes | Sent::Gone => {}
         _ => return Err(SILENT),
     }
     let (frame, mut descriptors) = answer(&socket, Instant::now() + PATIENCE + options.patience)?;
