@@ -64,6 +64,7 @@ fn attack(endpoint: &mut Endpoint, name: &str, mut input: Bytes<'_>) {
                 assert!(bytes.map_or(message.message().is_revoked(), |b| b.len() == message.len()));
             }
             None => {}
+            Some(_) => unreachable!("it neither connects nor listens by an agent"),
         }
         if let Some(channel) = id.and_then(|id| endpoint.channel_mut(id)) {
             let _ = channel.try_send(b"small");

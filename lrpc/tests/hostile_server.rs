@@ -87,6 +87,7 @@ fn with_liar_saying<T>(
                         script(channel, &mut message);
                     }
                     Some(Event::Closed(..)) | None => {}
+                    other => panic!("not to happen: {other:?}"),
                 }
             }
         });

@@ -54,6 +54,7 @@ fn serve(address: &Address) -> Result<(), Box<dyn Error>> {
                 }
             }
             Event::Closed(_, why) => println!("a client has left: {why}"),
+            _ => {}
         }
     }
 }

@@ -65,6 +65,7 @@ fn echo(endpoint: &mut Endpoint, event: Event) {
             None => Ok(()),
         },
         Event::Closed(..) => Ok(()),
+        _ => Ok(()),
     };
     if let Err(error) = done {
         eprintln!("{error}");

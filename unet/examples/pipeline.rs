@@ -207,6 +207,7 @@ fn application(here: &Address) -> Result<(), Box<dyn Error>> {
             }
             Event::Closed(..) => break,
             Event::Incoming(_) => {}
+            _ => {}
         }
     }
     let seconds = begin.map_or(0.0, |begin| begin.elapsed().as_secs_f64());

@@ -70,6 +70,7 @@ async fn serve(address: Address) -> Result<(), Box<dyn Error>> {
             }
             Event::Closed(..) if endpoint.endpoint.channels() == 0 => return Ok(()),
             Event::Closed(..) => {}
+            _ => {}
         }
     }
 }

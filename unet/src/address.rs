@@ -8,6 +8,9 @@
 //! SCHEME:[DEVICE@][HOST]:PORT[?KEY=VALUE[&KEY=VALUE]…]     all but the first
 //! ```
 //!
+//! The option `via=NAME` belongs to no driver: the agent of that name is asked for the port or the channel,
+//! instead of a device that this process opens.
+//!
 //! To listen, HOST is a local address, or empty for any of the device's; to connect, it is the other side's.
 //! An IPv6 address stands in brackets.
 
@@ -71,6 +74,9 @@ pub enum AddressError {
     InvalidOption,
 }
 
+/// The option that names an agent.
+const VIA: &str = "via";
+
 /// The longest scheme, device, host or option.
 const LONGEST: usize = 64;
 
@@ -124,6 +130,20 @@ impl NetworkAddress {
             port,
             options: options.map(pair).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The name of the agent that is to mediate, if one is (`?via=NAME`).
+    pub fn via(&self) -> Option<&str> {
+        let mut found = self.options.iter().filter(|(key, _)| key == VIA);
+        found.next_back().map(|(_, value)| value.as_str())
+    }
+
+    /// The same address, as the agent reads it.
+    #[must_use]
+    pub fn without_via(&self) -> Self {
+        let mut address = self.clone();
+        address.options.retain(|(key, _)| key != VIA);
+        address
     }
 
     /// The host's addresses, as the system's resolver has them; for an address, itself.
@@ -182,6 +202,7 @@ mod tests {
             "xdp:eth0@:9000",
             "sim:net@[fd00::1]:0",
             "vfio:0000:00:03.0@:9000",
+            "udp:10.0.0.2:9000?via=unetd",
         ] {
             let address: Address = text.parse().expect(text);
             assert_eq!(address.to_string(), text);
@@ -195,6 +216,16 @@ mod tests {
         assert_eq!((address.scheme.as_str(), address.device.as_str()), ("xdp", "eth0/1"));
         assert_eq!(address.resolve().expect("it is one"), ["[fd00::2]:7".parse().expect("valid")]);
         assert_eq!(address.options, [("mode".to_owned(), "native".to_owned())]);
+    }
+
+    #[test]
+    fn an_agent_is_named_by_an_option_that_it_does_not_hear_of() {
+        let address: Address =
+            "udp:10.0.0.2:9?via=unetd&path=sockets".parse().expect("it is valid");
+        let Address::Network(address) = address else { panic!("it is a network's") };
+        assert_eq!(address.via(), Some("unetd"));
+        assert_eq!(address.without_via().to_string(), "udp:10.0.0.2:9?path=sockets");
+        assert_eq!(address.without_via().via(), None);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use segment::memory::PeerBytes;
 use segment::peer::Credentials;
 use segment::{Fault, Incarnation};
 
+use crate::connecting::connect;
 use crate::device::DeviceError;
-use crate::handshake::{ConnectError, ConnectOptions, connect};
+use crate::handshake::{ConnectError, ConnectOptions};
 use crate::local::LocalChannel;
-use crate::network::RemoteChannel;
+use crate::network::{RemoteChannel, lock};
 use crate::{Address, Pool};
 
 /// Why a channel is closed.
@@ -37,6 +38,9 @@ pub enum CloseReason {
     /// The peer does not know this channel any more: it was restarted, or had given it up.
     #[error("the peer does not know this channel any more: connect anew")]
     PeerRestarted,
+    /// The agent that mediates it says that its policy does not allow the channel any more.
+    #[error("the agent's policy does not allow the channel any more")]
+    Forbidden,
     /// The device failed, and with it everything over it.
     #[error("the device failed: {0}")]
     DeviceFailed(DeviceError),
@@ -160,9 +164,14 @@ impl Channel {
         by_way!(&self.way, local => local.credentials(), _remote => Credentials::NOBODY)
     }
 
-    /// The peer's address, over a network.
+    /// The peer's address, over a network; where an agent mediates and the peer asked, its word for it.
     pub fn peer_address(&self) -> Option<SocketAddr> {
-        by_way!(&self.way, _local => None, remote => Some(remote.address))
+        by_way!(&self.way, local => local.peer_address(), remote => Some(remote.address))
+    }
+
+    /// This side's address, over a network.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        by_way!(&self.way, _local => None, remote => Some(lock(&remote.link).device().local()))
     }
 
     /// This side's incarnation and the peer's.

@@ -6,7 +6,10 @@
 //! rang, becomes active. Before it parks, the endpoint arms the doorbells that are not armed yet;
 //! quiet ones stay armed from the last time. So both a look and a park cost O(active).
 
+mod attempts;
+mod holding;
 mod links;
+mod opening;
 mod receiving;
 mod sleeping;
 
@@ -15,16 +18,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fbufs::Path;
 use rustix::io::Errno;
-use segment::control::{BindError, Listener};
+use segment::control::BindError;
 use segment::counters::{Counter, Counters};
 use segment::memory::CreateError;
 use segment::wait::{Pulse, Wait};
 
 use crate::channel::{Channel, CloseReason, Way};
 use crate::device::OpenError;
+use crate::endpoint::attempts::Attempt;
+pub use crate::endpoint::attempts::AttemptId;
 use crate::endpoint::links::{LinkEntry, leave_link};
-use crate::handshake::{AcceptError, ConnectError, ConnectOptions, ListenOptions, connect_here};
-use crate::incoming::Incoming;
+use crate::endpoint::opening::LentPort;
+use crate::handshake::{AcceptError, ConnectError, Refusal};
+use crate::incoming::{Incoming, Welcome};
 use crate::listening::Listening;
 use crate::local::LocalChannel;
 use crate::readiness::{BATCH, Readiness, Source};
@@ -62,6 +68,7 @@ impl ChannelId {
 /// What an endpoint receives.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // The large one is the frequent one.
+#[non_exhaustive]
 pub enum Event {
     /// A message on a channel.
     Message(ChannelId, Delivery),
@@ -70,6 +77,11 @@ pub enum Event {
     /// A channel is closed, and everything that came on it has been received. Its id means nothing
     /// any more.
     Closed(ChannelId, CloseReason),
+    /// What became of a connection that was begun ([`Endpoint::begin_connect`]).
+    Connected(AttemptId, Result<ChannelId, ConnectError>),
+    /// An agent does not listen for this endpoint at the address any more: it has ended, or its policy was
+    /// changed. Listen anew.
+    NotListening(Address, CloseReason),
 }
 
 /// What arrived, where the message itself was received into one of the caller's.
@@ -103,6 +115,9 @@ pub enum ListenError {
     /// The network's device could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The agent that is to mediate did not agree.
+    #[error("by the agent: {0}")]
+    Agent(ConnectError),
     /// The geometry is out of its bounds.
     #[error("the geometry of the channels is out of its bounds")]
     Geometry,
@@ -137,6 +152,8 @@ enum Place {
     Quiet,
     /// Over a network: its link is looked at.
     Link,
+    /// Its owner does not want anything of it now.
+    Held,
 }
 
 /// Vain looks after which a channel counts as quiet, if others are active.
@@ -165,6 +182,14 @@ pub struct Endpoint {
     link_turn: usize,
     /// The links are looked at before the channels of this host, whose messages do not end.
     links_due: bool,
+    attempts: Vec<Option<Attempt>>,
+    next_attempt: u64,
+    /// Messages over networks since clients that ask were last heard before them.
+    since_asked: u32,
+    /// Ports that agents listen at for this endpoint.
+    lent: Vec<LentPort>,
+    /// How many channels are held.
+    held: usize,
     /// Tells when a link is to be looked after, while the thread sleeps.
     timer: Option<OwnedFd>,
     pub(crate) listening: Listening,
@@ -196,6 +221,11 @@ impl Endpoint {
             links: Vec::new(),
             link_turn: 0,
             links_due: false,
+            attempts: Vec::new(),
+            next_attempt: 0,
+            since_asked: 0,
+            lent: Vec::new(),
+            held: 0,
             timer: None,
             listening: Listening::default(),
             readiness: Readiness::new().map_err(|errno| match errno {
@@ -210,41 +240,6 @@ impl Endpoint {
             max_channels: options.max_channels,
             counters: Counters::of_endpoint()?,
         })
-    }
-
-    /// Binds a name; clients that ask for it arrive as [`Event::Incoming`]. Held until the endpoint
-    /// is dropped, or its process ends in whatever way.
-    ///
-    /// # Errors
-    /// [`ListenError`].
-    pub fn listen(&mut self, address: &Address, options: ListenOptions) -> Result<(), ListenError> {
-        if !options.channel.geometry.is_valid() {
-            return Err(ListenError::Geometry);
-        }
-        let name = match address {
-            Address::Shm(name) => name,
-            Address::Network(address) => return self.listen_on_network(address, options),
-        };
-        let listener = Listener::bind(name)?;
-        self.listening.add(listener, options, &self.readiness).map_err(ListenError::Kernel)
-    }
-
-    /// Connects to a listener, and holds the channel. Waits until the listener has decided: not for
-    /// a name of this same thread.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub fn connect(
-        &mut self,
-        address: &Address,
-        mut options: ConnectOptions,
-    ) -> Result<ChannelId, ConnectError> {
-        options.channel.wait = self.wait;
-        let channel = match address {
-            Address::Shm(name) => connect_here(name, options)?.into(),
-            Address::Network(address) => self.connect_over_network(address, &options)?,
-        };
-        self.adopt(channel).map_err(ConnectError::from)
     }
 
     /// Accepts a client; `private` goes back to it with the welcome.
@@ -266,8 +261,32 @@ impl Endpoint {
         private: &[u8],
         path: &Path,
     ) -> Result<ChannelId, AcceptError> {
+        self.accept_with(incoming, private, path, None)
+    }
+
+    /// As [`Endpoint::accept`], for who passes on what the client sends, to where no message may be longer
+    /// than `limit` bytes: the client is told.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the client is refused then, and the refusal counted.
+    pub fn accept_limited(
+        &mut self,
+        incoming: Incoming,
+        private: &[u8],
+        limit: u16,
+    ) -> Result<ChannelId, AcceptError> {
+        self.accept_with(incoming, private, &Path::default(), Some(limit))
+    }
+
+    fn accept_with(
+        &mut self,
+        incoming: Incoming,
+        private: &[u8],
+        path: &Path,
+        limit: Option<u16>,
+    ) -> Result<ChannelId, AcceptError> {
         let accepted = incoming
-            .accept(self.wait, private, path)
+            .accept(Welcome { wait: self.wait, private, path, limit })
             .and_then(|channel| self.adopt(channel).map_err(AcceptError::Kernel));
         if let Err(error) = &accepted {
             self.counters.add(
@@ -286,6 +305,12 @@ impl Endpoint {
     pub fn refuse(&mut self, incoming: Incoming, code: u32) {
         self.counters.add(Counter::RefusedByApplication, 1);
         incoming.refuse(code);
+    }
+
+    /// Refuses a client, for any reason: for who passes on what somebody else decided.
+    pub fn refuse_because(&mut self, incoming: Incoming, why: Refusal) {
+        self.counters.add(Counter::RefusedByApplication, 1);
+        incoming.refuse_because(why);
     }
 
     fn adopt(&mut self, channel: Channel) -> Result<ChannelId, Errno> {
@@ -369,6 +394,15 @@ impl Endpoint {
         }
     }
 
+    /// As [`Endpoint::close`], and tells the peer why, where it is of this host: for who passes on what befell
+    /// the way behind it.
+    pub fn close_because(&mut self, id: ChannelId, reason: CloseReason) {
+        if let Some(Way::Local(channel)) = self.channel_mut(id).map(|channel| &channel.way) {
+            channel.say_why(reason);
+        }
+        self.close(id);
+    }
+
     fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(channel) = entry.channel.take() else { return };
@@ -380,11 +414,18 @@ impl Endpoint {
                 if let Some(pidfd) = channel.pidfd() {
                     self.readiness.forget(pidfd);
                 }
-                let list = if place == Place::Active { &mut self.active } else { &mut self.quiet };
-                list.retain(|other| *other != index);
+                match place {
+                    Place::Active => self.active.retain(|other| *other != index),
+                    Place::Held => self.held -= 1,
+                    _ => self.quiet.retain(|other| *other != index),
+                }
             }
-            (Way::Remote(channel), _) => leave_link(&mut self.links, channel),
+            (Way::Remote(channel), _) => {
+                leave_link(&mut self.links, channel);
+                self.sweep_links();
+            }
         }
+        let entry = &mut self.entries[index as usize];
         // An id that would repeat is retired with its entry.
         if let Some(next) = entry.generation.checked_add(1) {
             entry.generation = next;
@@ -395,12 +436,12 @@ impl Endpoint {
     /// How many channels there are.
     pub fn channels(&self) -> usize {
         let over_links: usize = self.links.iter().map(LinkEntry::channels).sum();
-        self.active.len() + self.quiet.len() + over_links
+        self.active.len() + self.quiet.len() + self.held + over_links
     }
 
     /// Whether another client could be accepted, if those that are not decided on were.
     pub(crate) fn has_space(&self, undecided: usize) -> bool {
-        self.channels() + undecided < self.max_channels
+        self.channels() + self.connecting() + undecided < self.max_channels
     }
 
     /// The endpoint's own counters: refused and failed connections, and the sums of what the channels

@@ -13,29 +13,23 @@
 //!   verify and map the listener's segment
 //! ```
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fbufs::{Path, Quota};
 use rustix::io::Errno;
-use segment::Incarnation;
-use segment::control::{DecodeError, Frame, Kind, MAX_PRIVATE, Received, Sent, Socket};
-use segment::doorbell::membarrier_works;
-use segment::failpoint;
+use segment::control::{Frame, Kind, MAX_PRIVATE};
 use segment::geometry::Geometry;
 use segment::memory::{AttachError, CreateError};
-use segment::peer::Liveness;
 use segment::wait::Wait;
 
-use crate::channel::Channel;
-use crate::device::DeviceError;
-use crate::device::OpenError;
-use crate::local::{LocalChannel, Parts};
-use crate::network::{self, NetworkOptions, RemoteChannel};
-use crate::{Address, Policy};
+use crate::Policy;
+use crate::device::{DeviceError, OpenError};
+use crate::network::NetworkOptions;
 
 /// The sender of this frame orders its sleep by membarrier, and may be interrupted by the peer's.
 pub(crate) const MEMBARRIER: u32 = 1;
+/// From this bit on stands the most bytes of one message that the sender of this frame passes on.
+const LIMIT: u32 = 16;
 
 /// How one side of a channel is built.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +60,9 @@ pub struct ConnectOptions {
     pub regions: usize,
     /// How long the listener may take.
     pub timeout: Duration,
+    /// The most bytes of one message from the listener, where what it sends goes on over something
+    /// narrower than this channel: told to it, and up to it.
+    pub limit: Option<u16>,
     /// Over a network: the drivers, and how the channel is built.
     pub network: NetworkOptions,
 }
@@ -79,6 +76,7 @@ impl Default for ConnectOptions {
             path: Path::default(),
             regions: 0,
             timeout: Duration::from_secs(5),
+            limit: None,
             network: NetworkOptions::default(),
         }
     }
@@ -94,6 +92,9 @@ pub struct ListenOptions {
     /// How many regions a client may offer with its hello; it is turned away if it offers more, before
     /// the application hears of it.
     pub regions: usize,
+    /// How many clients of one user may be between connecting and their first word; any number, if `None`:
+    /// to be set where users that distrust each other connect.
+    pub undecided_per_user: Option<usize>,
     /// Over a network: the drivers, and how the channels are built.
     pub network: NetworkOptions,
 }
@@ -120,6 +121,24 @@ pub enum Refusal {
     /// Too many others are connecting: try again later.
     #[error("too many others are connecting: try again later")]
     Busy,
+    /// The agent's policy does not allow this user that device, port or address.
+    #[error("the agent's policy does not allow this user that device, port or address")]
+    Forbidden,
+    /// The user has as many channels or buffers by the agent as its policy allows.
+    #[error("the user has as many channels or buffers as the agent's policy allows")]
+    Quota,
+    /// The port belongs to somebody else.
+    #[error("the port is taken, on the agent's device")]
+    PortTaken,
+    /// The agent could not open its device.
+    #[error("the agent could not open its device: its log says why")]
+    Device,
+    /// Nobody answered the agent over the network.
+    #[error("nobody answered over the network")]
+    NoAnswer,
+    /// The private bytes are too many for the way by an agent.
+    #[error("the private bytes are too many for the way by an agent")]
+    PrivateTooLarge,
     /// A reason that this version does not know.
     #[error("for a reason that this version does not know")]
     Other,
@@ -142,11 +161,17 @@ impl Refusal {
             Self::Version => (4, 0),
             Self::Resources => (5, 0),
             Self::Busy => (6, 0),
+            Self::Forbidden => (7, 0),
+            Self::Quota => (8, 0),
+            Self::PortTaken => (9, 0),
+            Self::Device => (10, 0),
+            Self::NoAnswer => (11, 0),
+            Self::PrivateTooLarge => (12, 0),
             Self::Other => (0, 0),
         }
     }
 
-    fn from_frame(frame: &Frame) -> Self {
+    pub(crate) fn from_frame(frame: &Frame) -> Self {
         Self::from_numbers(frame.value, frame.flags)
     }
 
@@ -158,6 +183,12 @@ impl Refusal {
             4 => Self::Version,
             5 => Self::Resources,
             6 => Self::Busy,
+            7 => Self::Forbidden,
+            8 => Self::Quota,
+            9 => Self::PortTaken,
+            10 => Self::Device,
+            11 => Self::NoAnswer,
+            12 => Self::PrivateTooLarge,
             _ => Self::Other,
         }
     }
@@ -242,131 +273,15 @@ pub enum AcceptError {
     Kernel(Errno),
 }
 
-/// Connects a channel that stands alone: over a network, on a device of its own.
-pub(crate) fn connect(address: &Address, options: ConnectOptions) -> Result<Channel, ConnectError> {
-    match address {
-        Address::Shm(name) => Ok(connect_here(name, options)?.into()),
-        Address::Network(address) => {
-            let (link, number) = network::connect(address, &options, |_| None)?;
-            let channel = RemoteChannel::new(link, number, options.channel.wait);
-            Ok(channel.ok_or(ConnectError::PeerDied)?.into())
-        }
-    }
+/// The flags of a hello or a welcome.
+pub(crate) fn flags(membarrier: bool, limit: Option<u16>) -> u32 {
+    let membarrier = if membarrier { MEMBARRIER } else { 0 };
+    membarrier | u32::from(limit.unwrap_or(0)) << LIMIT
 }
 
-/// Connects to a name on this host.
-pub(crate) fn connect_here(
-    name: &str,
-    options: ConnectOptions,
-) -> Result<LocalChannel, ConnectError> {
-    // `None` is farther away than any clock goes.
-    let deadline = Instant::now().checked_add(options.timeout);
-    failpoint::hit("connect.1-named");
-    let socket = dial(name, deadline)?;
-    let credentials = socket.credentials()?;
-    if !options.policy.allows(credentials.uid) {
-        return Err(ConnectError::NameOfAnotherUser(credentials.uid));
-    }
-    let liveness = Liveness::of(socket.as_fd(), credentials)?;
-    failpoint::hit("connect.2-connected");
-
-    let incarnation = Incarnation::draw().ok_or(ConnectError::Kernel(Errno::AGAIN))?;
-    let own = options.channel.geometry.create(incarnation, options.channel.locked)?;
-    failpoint::hit("connect.3-segment-made");
-
-    let membarrier = membarrier_works();
-    let hello = Frame::new(Kind::Hello, incarnation.0, flags(membarrier), &options.private)
-        .ok_or(ConnectError::PrivateTooLarge)?;
-    let descriptors: Vec<BorrowedFd<'_>> =
-        std::iter::once(own.as_fd()).chain(options.path.descriptors()).collect();
-    if socket.send(&hello, &descriptors) != Sent::Yes {
-        // It hung up; perhaps not without a word.
-        return Err(match await_welcome(&socket, Some(Instant::now())) {
-            Err(refused @ ConnectError::Refused(_)) => refused,
-            _ => ConnectError::PeerDied,
-        });
-    }
-    failpoint::hit("connect.4-hello-sent");
-
-    let (welcome, descriptor, offered) = await_welcome(&socket, deadline)?;
-    failpoint::hit("connect.5-welcome-received");
-    let peer_incarnation = Incarnation(welcome.value);
-    let peer = Geometry::attach(descriptor.as_fd(), peer_incarnation)?;
-    if offered.len() > options.regions {
-        return Err(AttachError::WrongLayout.into());
-    }
-    let offered = Path::attach(offered)?;
-    failpoint::hit("connect.6-mapped");
-    Ok(LocalChannel::join(Parts {
-        socket,
-        credentials,
-        liveness,
-        own,
-        peer,
-        incarnation,
-        peer_incarnation,
-        membarrier,
-        peer_membarrier: welcome.flags & MEMBARRIER != 0,
-        wait: options.channel.wait,
-        private: welcome.private().to_vec(),
-        paths: (options.path, offered),
-        quota: options.channel.quota,
-    }))
-}
-
-pub(crate) fn flags(membarrier: bool) -> u32 {
-    if membarrier { MEMBARRIER } else { 0 }
-}
-
-/// What is left until a deadline.
-fn left(deadline: Option<Instant>) -> Duration {
-    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
-}
-
-fn dial(name: &str, deadline: Option<Instant>) -> Result<Socket, ConnectError> {
-    const PAUSE: Duration = Duration::from_millis(1);
-    loop {
-        match Socket::connect(name) {
-            Ok(socket) => return Ok(socket),
-            // The listener's backlog is full, and it will accept some.
-            Err(Errno::AGAIN) if !left(deadline).is_zero() => std::thread::sleep(PAUSE),
-            Err(Errno::AGAIN) => return Err(ConnectError::TimedOut),
-            Err(other) => return Err(other.into()),
-        }
-    }
-}
-
-fn await_welcome(
-    socket: &Socket,
-    deadline: Option<Instant>,
-) -> Result<(Frame, OwnedFd, Vec<OwnedFd>), ConnectError> {
-    loop {
-        match socket.receive() {
-            Received::Frame(frame, mut descriptors)
-                if frame.kind == Kind::Welcome && !descriptors.is_empty() =>
-            {
-                let segment = descriptors.remove(0);
-                return Ok((frame, segment, descriptors));
-            }
-            Received::Frame(frame, none) if none.is_empty() && frame.kind == Kind::Refusal => {
-                return Err(ConnectError::Refused(Refusal::from_frame(&frame)));
-            }
-            Received::Frame(..) | Received::Malformed(DecodeError::Malformed) => {
-                return Err(ConnectError::Protocol);
-            }
-            Received::Malformed(DecodeError::Version(theirs)) => {
-                return Err(ConnectError::Version(theirs));
-            }
-            Received::HungUp => return Err(ConnectError::PeerDied),
-            Received::OutOfDescriptors => return Err(CreateError::OutOfDescriptors.into()),
-            Received::Nothing => {}
-        }
-        let left = left(deadline);
-        if left.is_zero() {
-            return Err(ConnectError::TimedOut);
-        }
-        socket.wait_readable(left);
-    }
+/// The most bytes of one message that the sender of these flags passes on, if it does.
+pub(crate) fn limit_of(flags: u32) -> Option<u16> {
+    Some((flags >> LIMIT) as u16).filter(|limit| *limit > 0)
 }
 
 #[cfg(test)]
@@ -387,6 +302,12 @@ mod tests {
             Refusal::Version,
             Refusal::Resources,
             Refusal::Busy,
+            Refusal::Forbidden,
+            Refusal::Quota,
+            Refusal::PortTaken,
+            Refusal::Device,
+            Refusal::NoAnswer,
+            Refusal::PrivateTooLarge,
         ];
         let name = |refusal: Refusal| {
             let name = format!("{refusal:?}");
@@ -410,5 +331,12 @@ mod tests {
         for kind in &kinds[..2] {
             assert!(kind[3].starts_with(&format!("{MEMBARRIER}: ")), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_stands_in_the_flags_beside_the_rest() {
+        assert_eq!(limit_of(flags(true, None)), None);
+        assert_eq!(limit_of(flags(false, Some(1440))), Some(1440));
+        assert_eq!(flags(true, Some(u16::MAX)) & MEMBARRIER, MEMBARRIER);
     }
 }

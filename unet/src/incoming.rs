@@ -14,10 +14,11 @@ use segment::memory::{AttachError, CreateError};
 use segment::peer::{Credentials, Liveness};
 use segment::wait::Wait;
 
-use crate::Channel;
-use crate::handshake::{AcceptError, ChannelOptions, MEMBARRIER, Refusal, flags};
+use crate::handshake::{AcceptError, ChannelOptions, MEMBARRIER, Refusal, flags, limit_of};
 use crate::local::{LocalChannel, Parts};
+use crate::mediated::Introduction;
 use crate::network::{Asking, RemoteChannel, Shared, lock};
+use crate::{Channel, NetworkAddress};
 
 /// A client that asks to be accepted. Dropping it refuses.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ struct Question {
     link: Shared,
     asking: Asking,
     private: Vec<u8>,
+    at: Option<NetworkAddress>,
 }
 
 impl std::fmt::Debug for Question {
@@ -57,9 +59,24 @@ struct Request {
     /// Those regions, or what is wrong with them: it stays so.
     path: Result<Path, AttachError>,
     options: ChannelOptions,
+    /// Who asks behind the agent that asks.
+    introduced: Option<Introduction>,
+}
+
+/// With what a client is welcomed.
+pub(crate) struct Welcome<'a> {
+    pub wait: Wait,
+    pub private: &'a [u8],
+    pub path: &'a Path,
+    /// The most bytes of a message that are passed on.
+    pub limit: Option<u16>,
 }
 
 impl Request {
+    fn private(&self) -> &[u8] {
+        self.introduced.as_ref().map_or(self.hello.private(), |introduced| &introduced.private)
+    }
+
     fn map(&mut self) -> Result<&Path, AttachError> {
         if !self.offered.is_empty() {
             self.path = Path::attach(std::mem::take(&mut self.offered));
@@ -75,18 +92,25 @@ impl Incoming {
         hello: Frame,
         mut descriptors: Vec<OwnedFd>,
         options: ChannelOptions,
+        introduced: Option<Introduction>,
     ) -> Option<Self> {
         if descriptors.is_empty() {
             return None;
         }
         let segment = descriptors.remove(0);
         let (offered, path) = (descriptors, Ok(Path::default()));
-        let request = Request { socket, credentials, hello, segment, offered, path, options };
+        let request =
+            Request { socket, credentials, hello, segment, offered, path, options, introduced };
         Some(Self { request: Some(From::Here(request)) })
     }
 
-    pub(crate) fn from_network(link: Shared, asking: Asking, private: Vec<u8>) -> Self {
-        Self { request: Some(From::Network(Question { link, asking, private })) }
+    pub(crate) fn from_network(
+        link: Shared,
+        asking: Asking,
+        private: Vec<u8>,
+        at: Option<NetworkAddress>,
+    ) -> Self {
+        Self { request: Some(From::Network(Question { link, asking, private, at })) }
     }
 
     /// The regions of the domains before this one, mapped: to connect to the next domain with this
@@ -113,10 +137,28 @@ impl Incoming {
         }
     }
 
-    /// The client's address, over a network.
+    /// The client's address, over a network; by the word of the agent, where one mediates.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.request {
             Some(From::Network(question)) => Some(question.asking.0),
+            Some(From::Here(request)) => request.introduced.as_ref().map(|it| it.from),
+            None => None,
+        }
+    }
+
+    /// The address that was listened at, over a network.
+    pub fn listened_at(&self) -> Option<&NetworkAddress> {
+        match &self.request {
+            Some(From::Network(question)) => question.at.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The most bytes of one message that the device carries to anybody, over a network; the way to this
+    /// client may carry less.
+    pub fn limit(&self) -> Option<usize> {
+        match &self.request {
+            Some(From::Network(question)) => Some(lock(&question.link).longest()),
             _ => None,
         }
     }
@@ -124,7 +166,7 @@ impl Incoming {
     /// The bytes that came with the request. The client's word.
     pub fn private(&self) -> &[u8] {
         match &self.request {
-            Some(From::Here(request)) => request.hello.private(),
+            Some(From::Here(request)) => request.private(),
             Some(From::Network(question)) => &question.private,
             None => &[],
         }
@@ -133,6 +175,11 @@ impl Incoming {
     /// Refuses, with a code for the client.
     pub fn refuse(mut self, code: u32) {
         self.answer(Refusal::Application(code));
+    }
+
+    /// Refuses, with any reason: for who passes on what somebody else decided.
+    pub fn refuse_because(mut self, refusal: Refusal) {
+        self.answer(refusal);
     }
 
     fn answer(&mut self, refusal: Refusal) {
@@ -146,22 +193,17 @@ impl Incoming {
         }
     }
 
-    pub(crate) fn accept(
-        mut self,
-        wait: Wait,
-        private: &[u8],
-        path: &Path,
-    ) -> Result<Channel, AcceptError> {
-        if private.len() > MAX_PRIVATE {
+    pub(crate) fn accept(mut self, welcome: Welcome<'_>) -> Result<Channel, AcceptError> {
+        if welcome.private.len() > MAX_PRIVATE {
             return Err(AcceptError::PrivateTooLarge);
         }
         let mut request = match self.request.take() {
             Some(From::Here(request)) => request,
-            Some(From::Network(question)) => return question.accept(wait, private),
+            Some(From::Network(question)) => return question.accept(welcome.wait, welcome.private),
             None => return Err(AcceptError::PeerGone),
         };
         match request.prepare() {
-            Ok(prepared) => Ok(welcome(request, prepared, wait, private, path)?.into()),
+            Ok(prepared) => Ok(join(request, prepared, welcome)?.into()),
             Err(error) => {
                 self.request = Some(From::Here(request));
                 self.answer(match error {
@@ -177,7 +219,7 @@ impl Incoming {
 
 impl Question {
     fn accept(self, wait: Wait, private: &[u8]) -> Result<Channel, AcceptError> {
-        let Self { link, asking, private: theirs } = self;
+        let Self { link, asking, private: theirs, .. } = self;
         let number = {
             let mut link = lock(&link);
             link.accept(asking, private, &theirs).inspect_err(|_| {
@@ -206,16 +248,16 @@ impl Request {
 
 type Prepared = (OwnSegment, PeerSegment, Incarnation, Liveness);
 
-fn welcome(
+fn join(
     request: Request,
     (own, peer, incarnation, liveness): Prepared,
-    wait: Wait,
-    private: &[u8],
-    path: &Path,
+    Welcome { wait, private, path, limit }: Welcome<'_>,
 ) -> Result<LocalChannel, AcceptError> {
     let membarrier = membarrier_works();
-    let frame = Frame::new(Kind::Welcome, incarnation.0, flags(membarrier), private)
-        .ok_or(AcceptError::PrivateTooLarge)?;
+    let frame = Frame::new(Kind::Welcome, incarnation.0, flags(membarrier, limit), private);
+    let frame = frame.ok_or(AcceptError::PrivateTooLarge)?;
+    let private = request.private().to_vec();
+    let peer_address = request.introduced.as_ref().map(|introduced| introduced.from);
     // Joined first: the queues must be initialised before the client looks at them.
     let channel = LocalChannel::join(Parts {
         socket: request.socket,
@@ -228,9 +270,11 @@ fn welcome(
         membarrier,
         peer_membarrier: request.hello.flags & MEMBARRIER != 0,
         wait,
-        private: request.hello.private().to_vec(),
+        private,
         paths: (path.clone(), request.path?),
         quota: request.options.quota,
+        peer_address,
+        limit: limit_of(request.hello.flags),
     });
     if !channel.send_welcome(&frame, path) {
         return Err(AcceptError::PeerGone);

@@ -26,6 +26,7 @@
 //!             _ = channel.try_send(message.inline());
 //!         }
 //!         Event::Closed(..) => break,
+//!         _ => {}
 //!     }
 //! }
 //!
@@ -43,13 +44,16 @@ mod address;
 mod channel;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod connecting;
 mod delivery;
 pub mod device;
 mod endpoint;
+mod farewell;
 mod handshake;
 mod incoming;
 mod listening;
 mod local;
+pub mod mediated;
 mod network;
 mod policy;
 mod readiness;
@@ -59,7 +63,7 @@ pub use address::{Address, AddressError, NetworkAddress};
 pub use channel::{Channel, CloseReason, Offer, SendError};
 pub use delivery::{Delivery, MAX_INLINE, MAX_INLINE_WITH_FBUF};
 pub use endpoint::{
-    Arrival, ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError,
+    Arrival, AttemptId, ChannelId, Endpoint, EndpointError, EndpointOptions, Event, ListenError,
 };
 pub use fbufs::{
     AllocError, Fbuf, FbufMut, Message, Part, Path, PathError, PeerFbuf, Pool, PoolOptions, Quota,

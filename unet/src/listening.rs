@@ -12,6 +12,7 @@ use segment::peer::Credentials;
 use crate::endpoint::{Endpoint, Event};
 use crate::handshake::{ChannelOptions, ListenOptions, Refusal};
 use crate::incoming::Incoming;
+use crate::mediated::Introduction;
 use crate::readiness::{Readiness, Source};
 
 /// How many clients may be between connecting and their first word, and how many may wait for the
@@ -26,11 +27,14 @@ const BURST: usize = 16;
 
 #[derive(Default)]
 pub(crate) struct Listening {
-    names: Vec<Name>,
+    names: Vec<Option<Name>>,
     handshakes: Vec<Option<Handshake>>,
 }
 
 struct Name {
+    name: String,
+    /// Whether an agent introduces the clients that ask here.
+    introduces: bool,
     listener: Listener,
     options: ListenOptions,
     /// Since when it is told of new clients only, and not of those that wait, for want of
@@ -44,6 +48,7 @@ struct Handshake {
     options: ChannelOptions,
     /// How many regions it may offer.
     regions: usize,
+    introduces: bool,
     since: Instant,
 }
 
@@ -51,20 +56,45 @@ impl Listening {
     pub fn add(
         &mut self,
         listener: Listener,
+        (name, introduces): (String, bool),
         options: ListenOptions,
         readiness: &Readiness,
     ) -> Result<(), Errno> {
-        readiness.watch(listener.as_fd(), Source::Listener(self.names.len() as u32))?;
-        self.names.push(Name { listener, options, paused: None });
+        let vacant = self.names.iter().position(Option::is_none);
+        let index = vacant.unwrap_or(self.names.len());
+        readiness.watch(listener.as_fd(), Source::Listener(index as u32))?;
+        let name = Name { name, introduces, listener, options, paused: None };
+        match vacant {
+            Some(place) => self.names[place] = Some(name),
+            None => self.names.push(Some(name)),
+        }
         Ok(())
+    }
+
+    /// Frees a name. `false` if there is no such.
+    pub fn remove(&mut self, name: &str, readiness: &Readiness) -> bool {
+        let is_it = |place: &&mut Option<Name>| place.as_ref().is_some_and(|it| it.name == name);
+        let Some(found) = self.names.iter_mut().find(is_it).and_then(Option::take) else {
+            return false;
+        };
+        readiness.forget(found.listener.as_fd());
+        true
+    }
+
+    fn name(&mut self, index: u32) -> Option<&mut Name> {
+        self.names.get_mut(index as usize)?.as_mut()
     }
 
     /// How long the endpoint may sleep without looking after clients; `None` if there are none.
     pub fn patience(&self) -> Option<Duration> {
-        if self.names.iter().any(|name| name.paused.is_some()) {
+        if self.names.iter().flatten().any(|name| name.paused.is_some()) {
             return Some(PAUSE);
         }
         self.handshakes.iter().flatten().next().map(|_| PATIENCE)
+    }
+
+    fn undecided_of(&self, uid: u32) -> usize {
+        self.handshakes.iter().flatten().filter(|other| other.credentials.uid == uid).count()
     }
 
     fn undecided(&self) -> usize {
@@ -75,7 +105,8 @@ impl Listening {
 impl Endpoint {
     pub(crate) fn accept_connections(&mut self, name: u32) {
         for _ in 0..BURST {
-            let accepted = self.listening.names[name as usize].listener.accept();
+            let Some(listening) = self.listening.name(name) else { return };
+            let accepted = listening.listener.accept();
             match accepted {
                 Ok(Some(socket)) => {
                     self.resume(name);
@@ -96,7 +127,7 @@ impl Endpoint {
     }
 
     fn pause(&mut self, index: u32) {
-        let name = &mut self.listening.names[index as usize];
+        let Some(name) = self.listening.name(index) else { return };
         // Once: to ask for changes tells at once of those that wait.
         if name.paused.replace(Instant::now()).is_none() {
             let source = Source::Listener(index);
@@ -106,7 +137,7 @@ impl Endpoint {
     }
 
     fn resume(&mut self, index: u32) {
-        let name = &mut self.listening.names[index as usize];
+        let Some(name) = self.listening.name(index) else { return };
         if name.paused.take().is_some() {
             let source = Source::Listener(index);
             // As above.
@@ -116,7 +147,7 @@ impl Endpoint {
 
     fn resume_names(&mut self) {
         for index in 0..self.listening.names.len() {
-            let paused = self.listening.names[index].paused;
+            let paused = self.listening.name(index as u32).and_then(|name| name.paused);
             if paused.is_some_and(|since| since.elapsed() >= PAUSE) {
                 self.resume(index as u32);
             }
@@ -128,14 +159,20 @@ impl Endpoint {
             self.counters.add(Counter::HandshakeFailed, 1);
             return;
         };
-        let options = &self.listening.names[name as usize].options;
-        if !options.policy.allows(credentials.uid) {
+        let Some(listening) = self.listening.name(name) else { return };
+        let introduces = listening.introduces;
+        let ListenOptions { channel, policy, regions, undecided_per_user, .. } =
+            listening.options.clone();
+        if !policy.allows(credentials.uid) {
             return self.turn_away(&socket, Refusal::Policy, Counter::RefusedByPolicy);
         }
         let waiting =
             self.events.iter().filter(|event| matches!(event, Event::Incoming(_))).count();
         let undecided = self.listening.undecided() + waiting;
-        if undecided >= MAX_UNDECIDED || !self.has_space(undecided) {
+        let of_user = self.listening.undecided_of(credentials.uid);
+        let too_many =
+            undecided >= MAX_UNDECIDED || of_user >= undecided_per_user.unwrap_or(usize::MAX);
+        if too_many || !self.has_space(undecided) {
             return self.turn_away(&socket, Refusal::Busy, Counter::RefusedResources);
         }
         let vacant = self.listening.handshakes.iter().position(Option::is_none);
@@ -146,9 +183,8 @@ impl Endpoint {
         if self.readiness.watch(socket.as_fd(), Source::Handshake(index as u32)).is_err() {
             return self.turn_away(&socket, Refusal::Resources, Counter::RefusedResources);
         }
-        let ListenOptions { channel, regions, .. } = &self.listening.names[name as usize].options;
-        let (options, regions, since) = (channel.clone(), *regions, Instant::now());
-        let handshake = Handshake { socket, credentials, options, regions, since };
+        let (options, since) = (channel, Instant::now());
+        let handshake = Handshake { socket, credentials, options, regions, introduces, since };
         self.listening.handshakes[index] = Some(handshake);
         // The first word is often there already.
         self.continue_handshake(index as u32);
@@ -178,8 +214,14 @@ impl Endpoint {
                     let (refusal, counter) = (Refusal::Segment, Counter::RefusedSegment);
                     return self.turn_away(&handshake.socket, refusal, counter);
                 }
-                let Handshake { socket, credentials, options, .. } = handshake;
-                let incoming = Incoming::new(socket, credentials, hello, descriptors, options);
+                let Handshake { socket, credentials, options, introduces, .. } = handshake;
+                let introduced = match Introduction::decode(hello.private()) {
+                    _ if !introduces => None,
+                    Ok(introduced) => Some(introduced),
+                    Err(_) => return self.counters.add(Counter::HandshakeFailed, 1),
+                };
+                let incoming =
+                    Incoming::new(socket, credentials, hello, descriptors, options, introduced);
                 match incoming {
                     Some(incoming) => self.events.push_back(Event::Incoming(incoming)),
                     None => self.counters.add(Counter::HandshakeFailed, 1),

@@ -6,6 +6,7 @@ mod receiving;
 mod sending;
 mod waiting;
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use segment::ring::{Consumer, Producer};
 use segment::wait::{Cores, Pulse, Wait};
 
 use crate::channel::{CloseReason, Offer, SendError};
-use crate::delivery::Partial;
+use crate::delivery::{MAX_INLINE, Partial};
 
 /// What a handshake ends with, to be joined.
 pub(crate) struct Parts {
@@ -39,6 +40,9 @@ pub(crate) struct Parts {
     /// The regions that this side hands over buffers of, and those that the peer does.
     pub paths: (Path, Path),
     pub quota: Quota,
+    /// What goes on over a network: the other side's address, and the most bytes of one message.
+    pub peer_address: Option<SocketAddr>,
+    pub limit: Option<u16>,
 }
 
 /// One side of a channel on this host.
@@ -69,6 +73,9 @@ pub struct LocalChannel {
     credentials: Credentials,
     incarnations: (Incarnation, Incarnation),
     private: Vec<u8>,
+    peer_address: Option<SocketAddr>,
+    /// The most bytes of one message.
+    limit: usize,
     /// Kept open so that a tool of the same user finds the counters.
     own: OwnSegment,
 }
@@ -111,6 +118,8 @@ impl LocalChannel {
             credentials: parts.credentials,
             incarnations: (parts.incarnation, parts.peer_incarnation),
             private: parts.private,
+            peer_address: parts.peer_address,
+            limit: parts.limit.map_or(usize::MAX, usize::from).max(MAX_INLINE),
             own: parts.own,
         }
     }
@@ -138,6 +147,10 @@ impl LocalChannel {
 
     pub fn incarnations(&self) -> (Incarnation, Incarnation) {
         self.incarnations
+    }
+
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
     }
 
     pub fn private(&self) -> &[u8] {

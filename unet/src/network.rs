@@ -17,6 +17,7 @@
 
 mod channel;
 mod control;
+mod greeting;
 mod link;
 mod maintenance;
 mod opening;
@@ -25,12 +26,14 @@ mod sending;
 mod sequence;
 
 pub(crate) use channel::RemoteChannel;
+pub(crate) use greeting::Greeting;
 pub use link::LinkStatus;
 pub(crate) use link::{Asking, Happened, Link, Shared, lock};
-pub(crate) use opening::{connect, listen};
+pub(crate) use opening::{connect, greet, listen};
 
 use std::time::Duration;
 
+use crate::Policy;
 use crate::device::Drivers;
 pub use crate::wire::Checksum;
 
@@ -45,6 +48,8 @@ pub struct NetworkOptions {
     pub checksum: Checksum,
     /// After how long without a word of the peer's, though it was asked, a channel is closed.
     pub silence: Duration,
+    /// Which users an agent may run as that an address names (`?via=NAME`).
+    pub agent: Policy,
 }
 
 impl Default for NetworkOptions {
@@ -54,6 +59,7 @@ impl Default for NetworkOptions {
             buffers: 2048,
             checksum: Checksum::default(),
             silence: Duration::from_secs(30),
+            agent: Policy::SameUserOrRoot,
         }
     }
 }

@@ -8,6 +8,8 @@ pub enum Policy {
     /// The effective user of this process.
     #[default]
     SameUser,
+    /// The effective user of this process, and root: whom a client lets its agent run as.
+    SameUserOrRoot,
     /// These users, by number.
     Users(Vec<u32>),
     /// Everyone on this host. The application decides by the credentials it is shown.
@@ -19,6 +21,7 @@ impl Policy {
     pub fn allows(&self, uid: u32) -> bool {
         match self {
             Self::SameUser => uid == rustix::process::geteuid().as_raw(),
+            Self::SameUserOrRoot => uid == 0 || Self::SameUser.allows(uid),
             Self::Users(users) => users.contains(&uid),
             Self::AnyUser => true,
         }

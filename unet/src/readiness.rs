@@ -21,6 +21,8 @@ pub(crate) enum Source {
     Death(u32),
     /// A link's device has received something.
     Device(u32),
+    /// A listener that was asked has answered.
+    Attempt(u32),
     /// A link must be looked after.
     Timer,
 }
@@ -33,7 +35,8 @@ impl Source {
             Self::Socket(index) => (2, index),
             Self::Death(index) => (3, index),
             Self::Device(index) => (4, index),
-            Self::Timer => (5, 0),
+            Self::Attempt(index) => (5, index),
+            Self::Timer => (6, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -46,6 +49,7 @@ impl Source {
             2 => Self::Socket(index),
             3 => Self::Death(index),
             4 => Self::Device(index),
+            5 => Self::Attempt(index),
             _ => Self::Timer,
         }
     }

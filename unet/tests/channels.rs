@@ -52,6 +52,7 @@ fn echo(address: Address, wait: Wait, ready: std::sync::mpsc::Sender<()>) {
             }
             Event::Closed(..) if endpoint.channels() == 0 => return,
             Event::Closed(..) => {}
+            other => panic!("not to happen: {other:?}"),
         }
     }
 }

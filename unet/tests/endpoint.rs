@@ -254,6 +254,7 @@ fn who_polls_seldom_and_waits_never_still_hears_of_everything() {
                     }
                     Some(Event::Message(..)) => panic!("it says nothing"),
                     None => seen.push("nothing"),
+                    other => panic!("not to happen: {other:?}"),
                 }
             }
             client.join().expect("the client does not panic");

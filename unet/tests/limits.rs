@@ -103,6 +103,7 @@ fn role_other_user() {
                             .expect("the client is there");
                     }
                     Event::Closed(..) => {}
+                    other => panic!("not to happen: {other:?}"),
                 }
             }
         }
@@ -640,6 +641,7 @@ fn role_starved_server() {
                     .expect("the client is there");
             }
             Event::Closed(..) => {}
+            other => panic!("not to happen: {other:?}"),
         }
     }
 }
@@ -758,6 +760,7 @@ fn an_endpoint_holds_a_thousand_channels_and_each_is_heard() {
                     assert_eq!(reason, CloseReason::PeerClosed);
                     closed += 1;
                 }
+                other => panic!("not to happen: {other:?}"),
             }
         }
         assert_eq!(heard.len() as u64, many);

@@ -109,7 +109,7 @@ impl System for Unet {
                     accepted += 1;
                 }
                 Event::Closed(_, reason) => return Err(closed(reason)),
-                Event::Message(..) => {}
+                _ => {}
             }
         }
         let message = Delivery::default();
@@ -319,7 +319,7 @@ impl Mirror {
         match self.endpoint.take_event() {
             Some(Event::Closed(_, reason)) => return Err(closed(reason)),
             Some(Event::Incoming(stranger)) => self.endpoint.refuse(stranger, 0),
-            Some(Event::Message(..)) | None => {}
+            _ => {}
         }
         Ok(())
     }

@@ -14,14 +14,19 @@ use super::{Arrival, ChannelId, Endpoint, Event, ListenError};
 use crate::channel::Channel;
 use crate::handshake::{ConnectError, ConnectOptions, ListenOptions, Refusal};
 use crate::incoming::Incoming;
-use crate::network::{self, Happened, RemoteChannel, Shared, lock};
+use crate::network::{self, Asking, Greeting, Happened, RemoteChannel, Shared, lock};
 use crate::readiness::Source;
 use crate::{Delivery, LinkStatus, NetworkAddress};
+
+/// Messages over networks after which clients that ask are heard though more of them are there.
+const MESSAGES_BEFORE_CLIENTS: u32 = 32;
 
 /// A link, and which entry each of its channels has.
 pub(super) struct LinkEntry {
     link: Shared,
-    /// What connects by it; `None` for one that listens.
+    /// Where it listens.
+    listens_at: Option<NetworkAddress>,
+    /// What connects by it; `None` for one that listens, or did.
     leads: Option<Leads>,
     /// By the link's number of the channel: the entry's.
     entries: Vec<Option<u32>>,
@@ -34,6 +39,17 @@ struct Leads {
     device: String,
     options: Vec<(String, String)>,
     ipv6: bool,
+}
+
+impl Leads {
+    fn of(address: &NetworkAddress, to: &std::net::SocketAddr) -> Self {
+        Self {
+            scheme: address.scheme.clone(),
+            device: address.device.clone(),
+            options: address.options.clone(),
+            ipv6: to.is_ipv6(),
+        }
+    }
 }
 
 impl LinkEntry {
@@ -59,7 +75,45 @@ impl Endpoint {
         options: ListenOptions,
     ) -> Result<(), ListenError> {
         let link = network::listen(address, &options.network)?;
-        self.add_link(link, None).map_err(ListenError::Kernel)
+        self.add_link(link, Some(address.clone()), None).map_err(ListenError::Kernel)
+    }
+
+    /// Lets no further client in at an address. `false` if nothing listens there.
+    pub(super) fn stop_listening_on_network(&mut self, address: &NetworkAddress) -> bool {
+        let is_it = |entry: &&mut LinkEntry| entry.listens_at.as_ref() == Some(address);
+        let Some(entry) = self.links.iter_mut().find(is_it) else { return false };
+        entry.listens_at = None;
+        lock(&entry.link).listens = false;
+        self.sweep_links();
+        true
+    }
+
+    /// Lets go of devices that listen no more and over which no channel is left.
+    pub(super) fn sweep_links(&mut self) {
+        let is_of_use = |entry: &LinkEntry| {
+            entry.listens_at.is_some() || entry.leads.is_some() || entry.channels() > 0
+        };
+        for entry in self.links.iter().filter(|entry| !is_of_use(entry)) {
+            self.readiness.forget(lock(&entry.link).device().as_fd());
+        }
+        self.links.retain(is_of_use);
+    }
+
+    /// Begins to connect over a network.
+    pub(super) fn greet(
+        &mut self,
+        address: &NetworkAddress,
+        options: ConnectOptions,
+    ) -> Result<Greeting, ConnectError> {
+        let mut leads = None;
+        let (link, greeting) = network::greet(address, options, |to| {
+            leads = Some(Leads::of(address, to));
+            self.links.iter().find(|entry| entry.leads == leads).map(|entry| entry.link.clone())
+        })?;
+        if !self.links.iter().any(|entry| std::sync::Arc::ptr_eq(&entry.link, &link)) {
+            self.add_link(link, None, leads)?;
+        }
+        Ok(greeting)
     }
 
     pub(super) fn connect_over_network(
@@ -67,12 +121,7 @@ impl Endpoint {
         address: &NetworkAddress,
         options: &ConnectOptions,
     ) -> Result<Channel, ConnectError> {
-        let leads = |to: &std::net::SocketAddr| Leads {
-            scheme: address.scheme.clone(),
-            device: address.device.clone(),
-            options: address.options.clone(),
-            ipv6: to.is_ipv6(),
-        };
+        let leads = |to: &std::net::SocketAddr| Leads::of(address, to);
         let (link, number) = network::connect(address, options, |to| {
             let leads = Some(leads(to));
             self.links.iter().find(|entry| entry.leads == leads).map(|entry| entry.link.clone())
@@ -81,21 +130,32 @@ impl Endpoint {
         let channel = RemoteChannel::new(link.clone(), number, wait);
         let channel = channel.ok_or(ConnectError::PeerDied)?;
         if !self.links.iter().any(|entry| std::sync::Arc::ptr_eq(&entry.link, &link)) {
-            self.add_link(link, Some(leads(&channel.address)))?;
+            self.add_link(link, None, Some(leads(&channel.address)))?;
         }
         Ok(channel.into())
     }
 
-    fn add_link(&mut self, link: Shared, leads: Option<Leads>) -> Result<(), Errno> {
+    /// Makes the timer that wakes who waits for the descriptor.
+    pub(super) fn make_timer(&mut self) -> Result<(), Errno> {
         if self.timer.is_none() {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             self.readiness.watch(timer.as_fd(), Source::Timer)?;
             self.timer = Some(timer);
         }
+        Ok(())
+    }
+
+    fn add_link(
+        &mut self,
+        link: Shared,
+        listens_at: Option<NetworkAddress>,
+        leads: Option<Leads>,
+    ) -> Result<(), Errno> {
+        self.make_timer()?;
         let number = self.links.len() as u32;
         self.readiness.watch(lock(&link).device().as_fd(), Source::Device(number))?;
-        self.links.push(LinkEntry { link, leads, entries: Vec::new() });
+        self.links.push(LinkEntry { link, listens_at, leads, entries: Vec::new() });
         Ok(())
     }
 
@@ -113,6 +173,9 @@ impl Endpoint {
     /// Takes a message, or what else happened, from the next link that has something.
     #[inline(never)]
     pub(super) fn look_at_links(&mut self, message: &mut Delivery) -> Option<Arrival> {
+        if self.since_asked >= MESSAGES_BEFORE_CLIENTS && self.take_asked() {
+            return Some(Arrival::Other);
+        }
         for _ in 0..self.links.len() {
             self.link_turn += 1;
             if self.link_turn >= self.links.len() {
@@ -125,10 +188,20 @@ impl Endpoint {
                 None => {
                     // Its failure ends the channels, which is what happened then.
                     let _ = link.poll();
+                    if std::mem::take(&mut link.answered) {
+                        drop(link);
+                        // Before what came on a channel that is known only then.
+                        self.attend_attempts();
+                        if !self.events.is_empty() {
+                            return Some(Arrival::Other);
+                        }
+                        continue;
+                    }
                     link.pop(None, message)
                 }
             };
             if let Some(number) = number {
+                self.since_asked += 1;
                 let index = entry.entries.get(number as usize).copied().flatten();
                 drop(link);
                 if let Some(arrival) = index.and_then(|index| self.arrived(index)) {
@@ -168,16 +241,37 @@ impl Endpoint {
             }
             Happened::Asked(asking, private) => {
                 let link = entry.link.clone();
-                let waiting = |event: &&Event| matches!(event, Event::Incoming(_));
-                let undecided = self.events.iter().filter(waiting).count();
-                if self.has_space(undecided) {
-                    let incoming = Incoming::from_network(link, asking, private);
-                    self.events.push_back(Event::Incoming(incoming));
-                } else {
-                    self.counters.add(Counter::RefusedResources, 1);
-                    lock(&link).refuse_client(asking, Refusal::Busy);
-                }
+                self.asked(link, asking, private);
             }
+        }
+    }
+
+    /// Hears the clients that ask on any link, at most one of each. Whether there is one.
+    #[cold]
+    fn take_asked(&mut self) -> bool {
+        self.since_asked = 0;
+        let before = self.events.len();
+        for index in 0..self.links.len() {
+            let link = self.links[index].link.clone();
+            let asked = lock(&link).take_asked();
+            if let Some(Happened::Asked(asking, private)) = asked {
+                self.asked(link, asking, private);
+            }
+        }
+        self.events.len() > before
+    }
+
+    fn asked(&mut self, link: Shared, asking: Asking, private: Vec<u8>) {
+        let waiting = |event: &&Event| matches!(event, Event::Incoming(_));
+        let undecided = self.events.iter().filter(waiting).count();
+        if self.has_space(undecided) {
+            let same = |entry: &&LinkEntry| std::sync::Arc::ptr_eq(&entry.link, &link);
+            let at = self.links.iter().find(same).and_then(|entry| entry.listens_at.clone());
+            let incoming = Incoming::from_network(link, asking, private, at);
+            self.events.push_back(Event::Incoming(incoming));
+        } else {
+            self.counters.add(Counter::RefusedResources, 1);
+            lock(&link).refuse_client(asking, Refusal::Busy);
         }
     }
 
@@ -201,14 +295,15 @@ impl Endpoint {
         }
     }
 
-    /// How long the thread may sleep without looking after the links.
-    pub(super) fn links_idle_for(&self) -> Option<Duration> {
-        self.links.iter().map(|entry| lock(&entry.link).idle_for()).min()
+    /// How long the thread may sleep without looking after links, and connections that were begun.
+    pub(super) fn idle_for(&self) -> Option<Duration> {
+        let links = self.links.iter().map(|entry| lock(&entry.link).idle_for()).min();
+        links.into_iter().chain(self.attempts_idle_for()).min()
     }
 
     /// Lets the descriptor become readable when a link is to be looked after.
     pub(super) fn set_timer(&mut self) {
-        let (Some(timer), Some(idle)) = (&self.timer, self.links_idle_for()) else { return };
+        let (Some(timer), Some(idle)) = (&self.timer, self.idle_for()) else { return };
         let idle = idle.max(Duration::from_millis(1));
         let once = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(idle) };
         // It fails for a time that is none only.

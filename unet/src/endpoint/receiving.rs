@@ -130,7 +130,8 @@ impl Endpoint {
     pub(super) fn closed(&mut self, index: u32, reason: CloseReason) {
         let id = ChannelId { index, generation: self.entries[index as usize].generation };
         self.remove(index);
-        self.events.push_back(Event::Closed(id, reason));
+        let event = self.port_is_lost(id, reason).unwrap_or(Event::Closed(id, reason));
+        self.events.push_back(event);
     }
 
     /// Takes the next event; waits for it by the endpoint's wait strategy.

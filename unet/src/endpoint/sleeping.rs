@@ -1,6 +1,6 @@
 //! How an endpoint sleeps, and what it takes from the kernel when it wakes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Endpoint, Place};
 use crate::channel::Channel;
@@ -40,7 +40,8 @@ impl Endpoint {
     pub(super) fn park(&mut self, timeout: Option<Duration>) {
         if self.prepare_to_sleep() {
             // A connecting client that says nothing must be let go in time.
-            let patience = self.listening.patience().into_iter().chain(self.links_idle_for()).min();
+            let patience = self.listening.patience().into_iter();
+            let patience = patience.chain(self.idle_for()).min();
             let timeout = match (timeout, patience) {
                 (Some(timeout), Some(patience)) => Some(timeout.min(patience)),
                 (timeout, patience) => timeout.or(patience),
@@ -83,7 +84,7 @@ impl Endpoint {
         for index in &candidates {
             let entry = &mut self.entries[*index as usize];
             let channel = entry.channel.as_mut().and_then(Channel::local_mut);
-            if let Some(channel) = channel.filter(|_| !entry.armed) {
+            if let Some(channel) = channel.filter(|_| !entry.armed && entry.place != Place::Held) {
                 channel.publish_totals();
                 channel.sleeper.arm();
                 entry.armed = true;
@@ -147,11 +148,13 @@ impl Endpoint {
                 }
                 // Whoever looks next sees what has arrived.
                 Source::Device(_) => {}
+                Source::Attempt(index) => self.attend_attempt(index as usize, Instant::now()),
                 Source::Timer => self.take_timer(),
             }
         }
         self.ready = ready;
         self.attend_links();
+        self.attend_attempts();
         self.expire_handshakes();
         happened
     }

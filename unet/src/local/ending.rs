@@ -6,6 +6,7 @@ use segment::counters::Counter;
 
 use super::{CloseReason, LocalChannel};
 use crate::delivery::Partial;
+use crate::farewell;
 
 /// Doorbells that are heard before other work gets its turn.
 const BELLS: usize = 64;
@@ -41,6 +42,12 @@ impl LocalChannel {
                         return;
                     }
                 }
+                Received::Frame(frame, none)
+                    if none.is_empty() && farewell::from_frame(&frame).is_some() =>
+                {
+                    return self
+                        .end(farewell::from_frame(&frame).unwrap_or(CloseReason::PeerClosed));
+                }
                 // Nobody sends descriptors on a channel, whether they find room or not.
                 Received::Frame(..) | Received::Malformed(_) | Received::OutOfDescriptors => {
                     self.poison(Fault::Control);
@@ -48,6 +55,16 @@ impl LocalChannel {
                 }
                 Received::HungUp => return self.end(self.departure()),
             }
+        }
+    }
+
+    /// Tells the peer why this side is about to close, where it can be said.
+    pub(crate) fn say_why(&self, reason: CloseReason) {
+        if self.closed.is_none()
+            && let Some(frame) = farewell::to_frame(reason)
+        {
+            // A peer that does not read its socket learns of the hang-up alone.
+            let _ = self.socket.send(&frame, &[]);
         }
     }
 

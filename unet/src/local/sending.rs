@@ -44,6 +44,7 @@ impl LocalChannel {
         if let Some(reason) = self.closed {
             return self.refuse_closed(reason);
         }
+        self.fits(bytes.len())?;
         let mut fbuf = match self.alloc(bytes.len()) {
             Ok(fbuf) => fbuf,
             Err(AllocError::TooLarge { asked, largest }) => {
@@ -87,6 +88,7 @@ impl LocalChannel {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: inline.len(), limit: MAX_INLINE_WITH_FBUF });
         }
+        self.fits(part.len() + inline.len())?;
         // A slot first, so that nothing that is lent has to be taken back.
         if !self.has_slots(1)? {
             return Ok(Offer::Full(part));
@@ -117,6 +119,7 @@ impl LocalChannel {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: inline.len(), limit: MAX_INLINE_WITH_FBUF });
         }
+        self.fits(fbuf.len() + inline.len())?;
         if !self.has_slots(1)? {
             return Ok(Offer::Full(fbuf));
         }
@@ -174,6 +177,7 @@ impl LocalChannel {
             self.counters.add(Counter::TooLarge, 1);
             return Err(SendError::TooLarge { len: message.len(), limit: MAX_MESSAGE });
         }
+        self.fits(message.len() + inline.len())?;
         if !self.has_slots(slots)? {
             return Ok(Offer::Full(message));
         }
@@ -184,6 +188,16 @@ impl LocalChannel {
         self.publish_parts(tag, message, slots, inline);
         failpoint::hit("handoff.3-published");
         Ok(Offer::Taken)
+    }
+
+    /// Whether a message can go on behind the peer, where it does.
+    #[inline(always)]
+    fn fits(&self, len: usize) -> Result<(), SendError> {
+        if len <= self.limit {
+            return Ok(());
+        }
+        self.counters.add(Counter::TooLarge, 1);
+        Err(SendError::TooLarge { len, limit: self.limit })
     }
 
     /// Publishes a message for which there are slots and leases.
@@ -348,7 +362,7 @@ impl LocalChannel {
 
     /// The most bytes of one buffer, or of a slot without any.
     pub fn largest(&self) -> usize {
-        self.pool.largest().max(MAX_INLINE)
+        self.pool.largest().max(MAX_INLINE).min(self.limit)
     }
 
     /// Whether a message of so many slots would find them, or an error.

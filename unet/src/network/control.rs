@@ -92,12 +92,14 @@ impl Link {
                     return false;
                 }
                 state.private = private.to_vec();
+                self.answered = true;
                 self.join(channel, name.channel.get(), Incarnation(name.incarnation.get()));
             }
             (Kind::Refusal, Phase::Asking) => {
                 let Ok(reason) = Reason::ref_from_bytes(body) else { return false };
                 let refusal = Refusal::from_numbers(reason.reason.get().into(), reason.code.get());
                 state.phase = Phase::Refused(refusal);
+                self.answered = true;
             }
             // What is said twice was answered twice.
             (Kind::Welcome | Kind::Refusal, _) | (Kind::Alive, Phase::Open) => {}

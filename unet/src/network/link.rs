@@ -54,7 +54,9 @@ pub(crate) struct Link {
     pub(super) undecided: Vec<(Asking, Destination)>,
     /// Clients that were refused, the last ones, and why: they may ask again because the answer was lost.
     pub(super) refused: VecDeque<(Asking, Refusal)>,
-    pub(super) listens: bool,
+    pub(crate) listens: bool,
+    /// Whether a listener answered since this was last looked at.
+    pub(crate) answered: bool,
     pub(super) counters: Counters,
     pub(super) next_maintenance: Instant,
     /// How many answers to what no channel is for may still be sent in this period.
@@ -172,6 +174,7 @@ impl Link {
             undecided: Vec::new(),
             refused: VecDeque::new(),
             listens,
+            answered: false,
             counters: Counters::of_endpoint()?,
             next_maintenance: Instant::now() + PERIOD,
             stale_left: STRANGERS,

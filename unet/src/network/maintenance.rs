@@ -72,6 +72,13 @@ impl Link {
         if self.ready.is_empty() { self.happened.pop_front() } else { None }
     }
 
+    /// Takes a client that asks, also before messages that came earlier.
+    pub fn take_asked(&mut self) -> Option<Happened> {
+        let asks = |happened: &Happened| matches!(happened, Happened::Asked(..));
+        let place = self.happened.iter().position(asks)?;
+        self.happened.remove(place)
+    }
+
     /// How long nobody needs to look at the link, if nothing comes.
     pub fn idle_for(&self) -> Duration {
         self.next_maintenance.saturating_duration_since(Instant::now())

@@ -6,22 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use segment::Incarnation;
 use segment::control::{MAX_PRIVATE, timespec};
 
-use super::NetworkOptions;
 use super::link::{Link, Phase, Shared, lock};
+use super::{Greeting, NetworkOptions};
 use crate::NetworkAddress;
 use crate::device::{DeviceError, OpenError, Opening};
 use crate::endpoint::ListenError;
 use crate::handshake::{ConnectError, ConnectOptions};
-use crate::wire::Kind;
 
 /// How soon a hello is said again; each time it takes twice as long.
-const FIRST_PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(20);
 /// And at most so long.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a look lasts where there is nothing to wait on.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -42,7 +39,7 @@ pub(crate) fn listen(
     Ok(Arc::new(Mutex::new(link)))
 }
 
-fn open(
+pub(super) fn open(
     address: &NetworkAddress,
     local: Option<IpAddr>,
     port: u16,
@@ -96,6 +93,25 @@ pub(crate) fn connect(
     outcome
 }
 
+/// Begins to connect to a listener: by the link if there is one that leads there, or by a new one.
+pub(crate) fn greet(
+    address: &NetworkAddress,
+    options: ConnectOptions,
+    existing: impl FnOnce(&SocketAddr) -> Option<Shared>,
+) -> Result<(Shared, Greeting), ConnectError> {
+    let ip: IpAddr = address.host.parse().map_err(|_| ConnectError::UnknownHost)?;
+    let to = SocketAddr::new(ip, address.port);
+    let link = match existing(&to) {
+        Some(link) => link,
+        None => {
+            let device = open(address, None, 0, Some(to), &options.network)?;
+            Arc::new(Mutex::new(Link::new(device, false, options.network)?))
+        }
+    };
+    let greeting = Greeting::new(link.clone(), to, options.private, options.channel.wait)?;
+    Ok((link, greeting))
+}
+
 /// Says hello until it is answered.
 fn ask(
     link: &Shared,
@@ -103,22 +119,17 @@ fn ask(
     private: &[u8],
     deadline: Option<Instant>,
 ) -> Result<u32, ConnectError> {
-    let own = Incarnation::draw().ok_or(ConnectError::Kernel(Errno::AGAIN))?;
     let mut link = lock(link);
-    let destination = loop {
-        match link.device().open(to) {
-            Ok(destination) => break destination,
-            Err(DeviceError::Unresolved) if !is_over(deadline) => std::thread::sleep(PAUSE),
-            Err(DeviceError::Unresolved) => return Err(ConnectError::TimedOut),
-            Err(error) => return Err(ConnectError::Device(error)),
-        }
-    };
-    let template = link.control_fields(Kind::Data, 0, 0).to_header(0);
-    let channel = match link.add(to, destination, own, template) {
-        Ok(channel) => channel,
-        Err(error) => {
-            link.device().close(destination);
-            return Err(error.into());
+    let channel = loop {
+        match link.begin_channel(to) {
+            Ok(channel) => break channel,
+            Err(ConnectError::Device(DeviceError::Unresolved)) if !is_over(deadline) => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(ConnectError::Device(DeviceError::Unresolved)) => {
+                return Err(ConnectError::TimedOut);
+            }
+            Err(error) => return Err(error),
         }
     };
     let outcome = await_answer(&mut link, channel, private, deadline);

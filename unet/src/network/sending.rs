@@ -25,6 +25,13 @@ impl Link {
         fits.saturating_sub(HEADER_BYTES).min(usize::from(u16::MAX))
     }
 
+    /// The most bytes of one message to anybody.
+    pub fn longest(&self) -> usize {
+        let pieces = self.capabilities.pieces * self.capabilities.piece_bytes;
+        let fits = self.capabilities.mtu.min(pieces - self.capabilities.headroom);
+        fits.saturating_sub(HEADER_BYTES).min(usize::from(u16::MAX))
+    }
+
     /// The most bytes of a first piece.
     #[inline(always)]
     fn first_piece(&self) -> usize {
@@ -51,6 +58,39 @@ impl Link {
         }
         let Some(fbuf) = self.write(header, inline, body) else { return Ok(Offer::Full(())) };
         self.commit(channel, to, fbuf, now);
+        Ok(Offer::Taken)
+    }
+
+    /// Sends a message of foreign buffers: copied once, into one of the device's. What is volatile may change
+    /// while it is copied, but not after its checksum is made.
+    fn send_copied(
+        &mut self,
+        channel: u32,
+        to: Destination,
+        header: wire::Header,
+        message: &Message,
+        inline: &[u8],
+        now: bool,
+    ) -> Result<Offer, SendError> {
+        let begin = HEADER_BYTES + inline.len();
+        let len = begin + message.len();
+        if len > self.first_piece() {
+            let mut body = vec![0; inline.len() + message.len()];
+            body[..inline.len()].copy_from_slice(inline);
+            message.peek(0, &mut body[inline.len()..]).map_err(|_| SendError::Revoked)?;
+            return Ok(self.send_pieces(channel, to, header, &body, now));
+        }
+        let Some(mut fbuf) = self.take_buffer(self.capabilities.headroom, len) else {
+            return Ok(Offer::Full(()));
+        };
+        fbuf[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+        fbuf[HEADER_BYTES..begin].copy_from_slice(inline);
+        if message.peek(0, &mut fbuf[begin..]).is_err() {
+            self.recycle(fbuf);
+            return Err(SendError::Revoked);
+        }
+        wire::seal(&mut fbuf);
+        self.commit(channel, to, fbuf.freeze(), now);
         Ok(Offer::Taken)
     }
 
@@ -224,11 +264,9 @@ impl Link {
             Ok(part) => Message::from(part),
             Err(message) => message,
         };
-        let mut body = vec![0; message.len()];
-        message.peek(0, &mut body).map_err(|_| SendError::Revoked)?;
-        match self.send(channel, tag, inline, &body, now)? {
+        match self.send_copied(channel, to, header, &message, inline, now)? {
             Offer::Taken => {
-                self.device.pool().count_copy(body.len());
+                self.device.pool().count_copy(message.len());
                 Ok(Offer::Taken)
             }
             Offer::Full(()) => Ok(Offer::Full(message)),

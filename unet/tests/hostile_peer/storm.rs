@@ -200,6 +200,7 @@ fn serve(endpoint: &mut Endpoint, honest: ChannelId, seen: &mut Seen, enough: &A
                 let often = seen.accepted > 5 && seen.poisoned > 0 && seen.messages > 100;
                 enough.store(often, Ordering::Relaxed);
             }
+            other => panic!("not to happen: {other:?}"),
         }
     }
 }

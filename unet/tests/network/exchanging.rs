@@ -16,6 +16,7 @@ fn echo(endpoint: &mut Endpoint) {
                 _ = channel.try_send(&bytes);
             }
             Event::Closed(..) => break,
+            other => panic!("not to happen: {other:?}"),
         }
     }
 }
@@ -125,6 +126,7 @@ fn channels_of_an_endpoint_share_a_device_and_are_told_apart() {
                 }
                 Event::Closed(..) if server.channels() == 0 => return,
                 Event::Closed(..) => {}
+                other => panic!("not to happen: {other:?}"),
             }
         }
     });
@@ -164,6 +166,7 @@ fn one_endpoint_serves_this_host_and_the_network() {
                     channel.send(message.inline()).expect("there is room");
                 }
                 Event::Closed(..) => closed += 1,
+                other => panic!("not to happen: {other:?}"),
             }
         }
     });

@@ -1,5 +1,6 @@
 //! Channels over a network: the same program text as on one host, and what the network and its strangers do.
 
+mod asking;
 mod ending;
 mod exchanging;
 mod strangers;

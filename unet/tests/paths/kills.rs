@@ -91,6 +91,7 @@ fn role_keeper() {
             // It may be dead already.
             Some(Event::Incoming(incoming)) => drop(endpoint.accept(incoming, b"")),
             Some(Event::Closed(..)) | None => {}
+            other => panic!("not to happen: {other:?}"),
         }
     }
     while !keeper.held.is_empty() {
@@ -169,6 +170,7 @@ impl Driver {
                 }
                 Event::Closed(id, _) => self.open.retain(|open| *open != id),
                 Event::Message(..) => panic!("they say nothing"),
+                other => panic!("not to happen: {other:?}"),
             }
         }
         for at in 0..self.open.len() {

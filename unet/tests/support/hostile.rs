@@ -50,12 +50,22 @@ pub fn ask_along(
     geometry: Geometry,
     offered: &[BorrowedFd<'_>],
 ) -> Option<Asking> {
+    ask_saying(address, geometry, offered, b"")
+}
+
+/// Connects and says hello, with private bytes.
+pub fn ask_saying(
+    address: &Address,
+    geometry: Geometry,
+    offered: &[BorrowedFd<'_>],
+    private: &[u8],
+) -> Option<Asking> {
     let Address::Shm(name) = address else { return None };
     let socket = Socket::connect(name).ok()?;
     let incarnation = Incarnation::draw()?;
     let own = geometry.create(incarnation, false).ok()?;
     let flags = u32::from(membarrier_works());
-    let hello = Frame::new(Kind::Hello, incarnation.0, flags, b"")?;
+    let hello = Frame::new(Kind::Hello, incarnation.0, flags, private)?;
     let descriptors: Vec<BorrowedFd<'_>> =
         std::iter::once(own.as_fd()).chain(offered.iter().copied()).collect();
     (socket.send(&hello, &descriptors) == Sent::Yes).then_some(Asking { socket, own })

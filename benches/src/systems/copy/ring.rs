@@ -52,7 +52,7 @@ impl Ring {
                     Arrival::Other => match endpoint.take_event() {
                         Some(Event::Closed(_, reason)) => return Err(closed(reason)),
                         Some(Event::Incoming(stranger)) => endpoint.refuse(stranger, 0),
-                        Some(Event::Message(..)) | None => {}
+                        _ => {}
                     },
                 }
             },

@@ -294,7 +294,7 @@ impl Listener {
         match self.endpoint.recv() {
             Event::Incoming(incoming) => Ok(incoming),
             Event::Closed(_, reason) => Err(closed(reason)),
-            Event::Message(..) => Err(Fault::PeerGone),
+            _ => Err(Fault::PeerGone),
         }
     }
 
@@ -340,7 +340,7 @@ impl Upstream {
         match self.endpoint.take_event() {
             Some(Event::Closed(_, reason)) => return Err(closed(reason)),
             Some(Event::Incoming(stranger)) => self.endpoint.refuse(stranger, 0),
-            Some(Event::Message(..)) | None => {}
+            _ => {}
         }
         Ok(())
     }
