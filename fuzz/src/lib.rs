@@ -64,6 +64,12 @@ impl Bytes<'_> {
         taken
     }
 
+    /// The next byte.
+    pub fn byte(&mut self) -> u8 {
+        let [byte] = self.take();
+        byte
+    }
+
     /// The next word.
     pub fn word(&mut self) -> u64 {
         u64::from_le_bytes(self.take())

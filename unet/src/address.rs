@@ -3,7 +3,7 @@
 //! ```text
 //! shm:NAME                                a name on this host
 //! udp:HOST:PORT                           the kernel's UDP
-//! xdp:IFACE[/QUEUE]@[HOST]:PORT           AF_XDP on an interface
+//! xdp:IFACE[/QUEUE]@[HOST]:PORT           AF_XDP on an interface; /all for every queue
 //! sim:NETWORK@HOST:PORT                   the simulator
 //! SCHEME:[DEVICE@][HOST]:PORT[?KEY=VALUE[&KEY=VALUE]…]     all but the first
 //! ```

@@ -35,7 +35,7 @@ pub const NAME_BYTES: usize = 16;
 /// What a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum MapKind {
+pub(crate) enum MapKind {
     /// From a word to a word.
     Hash = 1,
     /// From a queue to its AF_XDP socket.
@@ -167,7 +167,7 @@ fn name(text: &str) -> [u8; NAME_BYTES] {
 ///
 /// # Errors
 /// The kernel's.
-pub fn create_map(kind: MapKind, entries: u32, called: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn create_map(kind: MapKind, entries: u32, called: &str) -> Result<OwnedFd, Errno> {
     let mut attribute = MapCreate {
         kind: kind as u32,
         key_bytes: 4,
@@ -186,7 +186,7 @@ pub fn create_map(kind: MapKind, entries: u32, called: &str) -> Result<OwnedFd, 
 ///
 /// # Errors
 /// The kernel's.
-pub fn set(map: BorrowedFd<'_>, key: u32, value: u32) -> Result<(), Errno> {
+pub(crate) fn set(map: BorrowedFd<'_>, key: u32, value: u32) -> Result<(), Errno> {
     let (key, value) = (&key, &value);
     let mut attribute = MapElement {
         map: raw(map),
@@ -203,7 +203,7 @@ pub fn set(map: BorrowedFd<'_>, key: u32, value: u32) -> Result<(), Errno> {
 ///
 /// # Errors
 /// The kernel's.
-pub fn remove(map: BorrowedFd<'_>, key: u32) -> Result<(), Errno> {
+pub(crate) fn remove(map: BorrowedFd<'_>, key: u32) -> Result<(), Errno> {
     let key = &key;
     let mut attribute =
         MapElement { map: raw(map), padding: 0, key: address(key), value: 0, flags: 0 };

@@ -9,16 +9,20 @@
 //! 1. A buffer's token is in `receiving` or `sending` for all that time.
 //! 2. Fields are dropped in their order: packets are not steered here any more, the rings are unmapped,
 //!    the socket is closed, and only then are tokens dropped. Closing ends the kernel's access where it
-//!    copies; where the hardware reads and writes by itself it may go on for a moment, so tokens that are
-//!    held then are leaked, with the pool's memory.
+//!    copies and nobody else has the descriptor; hardware may go on for a moment.
+//! 3. The pool goes with the device, so what was in the kernel's hands then is never allocated again: what
+//!    it may still write there, nobody reads. The kernel has the pages pinned until it lets go of them.
+//!    Where the caller has put another pool in its place, which `Device::pool` lets it do, tokens are
+//!    leaked.
+//! 4. Only buffers of the registered memory are held and published: their address is compared.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use fbufs::{Fbuf, FbufMut, Pool};
+use fbufs::{Fbuf, FbufMut, Pool, RegisteredMemory};
 use rustix::net::{RecvFlags, recv};
-use unet::device::{Count, DeviceError, Frames, Mode, Piece, Statistics};
+use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::held::{Fault, Receiving, Sending};
 use crate::port::Reservation;
@@ -132,7 +136,8 @@ impl AfXdp {
         while self.receiving.count() < self.stock {
             let Some(fbuf) = self.pool.alloc_best(self.buffer_bytes) else { break };
             // There is room: the ring has as many entries as the stock has buffers.
-            let address = self.receiving.hold(fbuf);
+            // A pool that the caller put in the place of ours has nothing for this device.
+            let Some(address) = self.receiving.hold(fbuf) else { break };
             self.rings.fill.put(address);
         }
         self.rings.fill.publish();
@@ -285,9 +290,9 @@ impl Frames for AfXdp {
 
 impl Drop for AfXdp {
     fn drop(&mut self) {
-        if self.binding.mode == Mode::ZeroCopy {
+        let ours = |memory: RegisteredMemory| memory.address == self.sending.base();
+        if !self.pool.memory().is_some_and(ours) {
             self.receiving.leak();
-            self.sending.leak();
         }
     }
 }

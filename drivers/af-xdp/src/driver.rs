@@ -1,16 +1,19 @@
-//! The scheme `xdp`: `xdp:IFACE[/QUEUE]@[HOST]:PORT?mode=…&frames=…`.
+//! The scheme `xdp`: `xdp:IFACE[/QUEUE|/all]@[HOST]:PORT?mode=…&frames=…`.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use unet::device::{Datagrams, Driver, Framed, FramedOptions, OpenError, Opening, UdpChecksum};
+use unet::device::{
+    Datagrams, Driver, Framed, FramedOptions, Frames, OpenError, Opening, UdpChecksum,
+};
 
 use crate::interface::Interface;
 use crate::open::attach;
-use crate::options::{Options, interface_and_queue};
+use crate::options::{Options, Queues, interface_and_queues};
 use crate::program::Program;
-use crate::{AfXdp, KernelRoutes};
+use crate::{AfXdp, EveryQueue, KernelRoutes};
 
 /// Opens AF_XDP devices by address. Devices on queues of one interface share its program, if they were
 /// opened through the same driver or a clone of it.
@@ -25,31 +28,61 @@ impl Driver for Xdp {
     }
 
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Datagrams>, OpenError> {
-        let (interface, _) = interface_and_queue(opening.device)?;
-        let routes = KernelRoutes::open(interface)?;
-        let device = self.frames(opening)?;
-        let port = NonZeroU16::new(device.port()).ok_or(OpenError::AddressInUse)?;
-        // What U-Net sends has a checksum of its own, end to end; over IPv6 UDP's is sent all the same.
-        let checksum = UdpChecksum::Omit;
-        let options = FramedOptions { local: opening.local, checksum, ..FramedOptions::at(port) };
-        Ok(Box::new(Framed::new(device, routes, options)))
+        let options = Options::of(opening)?;
+        let (name, queues) = interface_and_queues(opening.device)?;
+        let interface = Interface::find(name)?;
+        match queues {
+            Queues::One(queue) => {
+                let device = self.frames(&interface, queue, &options)?;
+                let port = device.port();
+                datagrams(device, name, opening.local, port)
+            }
+            Queues::Every => {
+                let program = self.program(&interface, 0, &options)?;
+                let device = EveryQueue::open_with(&program, &interface, &options)?;
+                let port = device.port();
+                datagrams(device, name, opening.local, port)
+            }
+        }
     }
+}
+
+/// Makes datagrams of a device's frames, by the kernel's routes over its interface.
+///
+/// # Errors
+/// [`OpenError`].
+///
+/// # Cost
+/// Some ten system calls.
+pub fn datagrams(
+    device: impl Frames + 'static,
+    interface: &str,
+    local: Option<IpAddr>,
+    port: u16,
+) -> Result<Box<dyn Datagrams>, OpenError> {
+    let routes = KernelRoutes::open(interface)?;
+    let port = NonZeroU16::new(port).ok_or(OpenError::AddressInUse)?;
+    // What U-Net sends has a checksum of its own, end to end; over IPv6 UDP's is sent all the same.
+    let checksum = UdpChecksum::Omit;
+    let options = FramedOptions { local, checksum, ..FramedOptions::at(port) };
+    Ok(Box::new(Framed::new(device, routes, options)))
 }
 
 impl Xdp {
     /// The scheme.
     pub const SCHEME: &'static str = "xdp";
 
-    /// Opens the device of an address, for frames.
+    /// Opens one queue, for frames.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn frames(&self, opening: &Opening<'_>) -> Result<AfXdp, OpenError> {
-        let options = Options::of(opening)?;
-        let (name, queue) = interface_and_queue(opening.device)?;
-        let interface = Interface::find(name)?;
-        let program = self.program(&interface, queue, &options)?;
-        AfXdp::open_with(&program, &interface, queue, &options)
+    pub fn frames(
+        &self,
+        interface: &Interface,
+        queue: u32,
+        options: &Options,
+    ) -> Result<AfXdp, OpenError> {
+        AfXdp::open_with(&self.program(interface, queue, options)?, interface, queue, options)
     }
 
     fn program(

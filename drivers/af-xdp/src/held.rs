@@ -10,14 +10,28 @@ pub(crate) struct Fault;
 /// How an address in the registered memory names a buffer and a byte in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Places {
+    /// Where the memory begins in this process.
+    base: usize,
     shift: u32,
     mask: usize,
 }
 
 impl Places {
-    /// Of buffers of so many bytes: a power of two.
-    pub fn new(buffer_bytes: usize) -> Self {
-        Self { shift: buffer_bytes.trailing_zeros(), mask: buffer_bytes - 1 }
+    /// Of buffers of so many bytes, a power of two.
+    pub fn new(base: usize, buffer_bytes: usize) -> Self {
+        Self { base, shift: buffer_bytes.trailing_zeros(), mask: buffer_bytes - 1 }
+    }
+
+    /// Where the memory begins in this process.
+    pub fn base(self) -> usize {
+        self.base
+    }
+
+    /// Whether the byte `offset` of buffer `number` is at `bytes`: so it is not if the buffer is another
+    /// pool's, whatever its number is.
+    #[inline(always)]
+    pub fn has(self, number: usize, offset: usize, bytes: &[u8]) -> bool {
+        bytes.as_ptr() as usize == self.base + (number << self.shift) + offset
     }
 
     /// The address of a byte of a buffer.
@@ -55,15 +69,22 @@ impl Receiving {
         self.count
     }
 
-    /// Keeps a buffer's token: the address to give to the kernel.
+    /// Keeps a buffer's token: the address to give to the kernel. `None` for one of another memory.
     #[inline(always)]
-    pub fn hold(&mut self, fbuf: FbufMut) -> u64 {
+    pub fn hold(&mut self, fbuf: FbufMut) -> Option<u64> {
         let number = fbuf.number();
-        if let Some(token) = self.tokens.get_mut(number) {
-            *token = Some(fbuf);
-            self.count += 1;
+        if !self.places.has(number, fbuf.headroom(), &fbuf) {
+            return None;
         }
-        self.places.address(number, 0)
+        *self.tokens.get_mut(number)? = Some(fbuf);
+        self.count += 1;
+        Some(self.places.address(number, 0))
+    }
+
+    /// Never lets go of what is held.
+    #[cold]
+    pub fn leak(&mut self) {
+        self.tokens.iter_mut().for_each(|token| std::mem::forget(token.take()));
     }
 
     /// The buffer that the kernel says it wrote, as far as it says.
@@ -80,11 +101,6 @@ impl Receiving {
         let start = self.places.offset(address);
         if fbuf.set_range(start..start + len as usize) { Ok(fbuf) } else { Err(Fault) }
     }
-
-    /// Never lets go of what is held: the device may go on writing there.
-    pub fn leak(&mut self) {
-        self.tokens.iter_mut().for_each(|token| std::mem::forget(token.take()));
-    }
 }
 
 /// Buffers that the kernel is to send from. One may be there several times, in one packet or in many: one
@@ -100,13 +116,24 @@ impl Sending {
         Self { places, held: (0..buffers).map(|_| (None, 0)).collect(), count: 0 }
     }
 
+    /// Whether a part of a buffer is of this memory.
+    #[inline(always)]
+    pub fn has(&self, fbuf: &Fbuf) -> bool {
+        self.places.has(fbuf.number(), fbuf.range().start, fbuf)
+    }
+
+    /// Where the memory begins in this process.
+    pub fn base(&self) -> usize {
+        self.places.base()
+    }
+
     /// How many descriptors have not come back.
     #[inline(always)]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Keeps a buffer's token: the address of its first byte that counts.
+    /// Keeps the token of a buffer of this memory: the address of its first byte that counts.
     #[inline(always)]
     pub fn hold(&mut self, fbuf: Fbuf) -> u64 {
         let (number, start) = (fbuf.number(), fbuf.range().start);
@@ -130,11 +157,6 @@ impl Sending {
         self.count -= 1;
         Ok(if *times == 0 { token.take() } else { None })
     }
-
-    /// Never lets go of what is held: the device may go on reading there.
-    pub fn leak(&mut self) {
-        self.held.iter_mut().for_each(|(token, _)| std::mem::forget(token.take()));
-    }
 }
 
 #[cfg(test)]
@@ -147,11 +169,26 @@ mod tests {
         Pool::for_device(Class { buffer_bytes: 2048, buffers: 4 }, false).expect("memory")
     }
 
+    fn places(pool: &Pool) -> Places {
+        Places::new(pool.memory().expect("one class").address, 2048)
+    }
+
+    #[test]
+    fn a_buffer_of_another_memory_is_not_held() {
+        let (mut pool, mut other) = (pool(), pool());
+        let mut receiving = Receiving::new(places(&pool), 4);
+        let sending = Sending::new(places(&pool), 4);
+        assert_eq!(receiving.hold(other.alloc(2048).expect("free")), None);
+        assert!(!sending.has(&other.alloc(64).expect("free").freeze()));
+        assert!(sending.has(&pool.alloc(64).expect("free").freeze()));
+        assert_eq!((receiving.count(), other.free()), (0, 4));
+    }
+
     #[test]
     fn only_what_the_kernel_was_given_comes_back_and_once() {
         let mut pool = pool();
-        let mut receiving = Receiving::new(Places::new(2048), 4);
-        let address = receiving.hold(pool.alloc(2048).expect("free"));
+        let mut receiving = Receiving::new(places(&pool), 4);
+        let address = receiving.hold(pool.alloc(2048).expect("free")).expect("its own");
         for wrong in [address + 2048, address + 4 * 2048, u64::MAX, 1 << 40] {
             assert_eq!(receiving.take(wrong, 64).map(|_| ()), Err(Fault), "{wrong}");
         }
@@ -163,9 +200,9 @@ mod tests {
     #[test]
     fn a_length_outside_the_buffer_is_a_fault_and_frees_it() {
         let mut pool = pool();
-        let mut receiving = Receiving::new(Places::new(2048), 4);
+        let mut receiving = Receiving::new(places(&pool), 4);
         for len in [2048 - 255, u32::MAX] {
-            let address = receiving.hold(pool.alloc(2048).expect("free"));
+            let address = receiving.hold(pool.alloc(2048).expect("free")).expect("its own");
             assert!(receiving.take(address + 256, len).is_err(), "{len}");
         }
         assert_eq!((receiving.count(), pool.free()), (0, 4));
@@ -174,7 +211,7 @@ mod tests {
     #[test]
     fn a_buffer_sent_several_times_is_kept_until_all_came_back() {
         let mut pool = pool();
-        let mut sending = Sending::new(Places::new(2048), 4);
+        let mut sending = Sending::new(places(&pool), 4);
         let fbuf = pool.alloc(64).expect("free").freeze();
         let first = sending.hold(fbuf.slice(0..10).expect("inside"));
         let second = sending.hold(fbuf.slice(20..30).expect("inside"));

@@ -17,6 +17,7 @@
 //! | [`options`] | how a device is opened |
 //! | [`open`] | the steps of opening |
 //! | [`driver`] | the scheme `xdp` |
+//! | [`EveryQueue`] | all queues of an interface as one device |
 //! | [`raw`] | the baseline: AF_XDP in the plainest way, for benchmarks |
 //!
 //! # What it needs
@@ -30,10 +31,28 @@
 //! # The mode
 //!
 //! The chosen one stands in `capabilities().mode`. [`options::Way::Auto`] says how it is chosen.
+//!
+//! # What to know of veth
+//!
+//! - Zero-copy sockets and busy polling are for hardware: it refuses the first and ignores the second.
+//! - In native mode what is sent on queue N arrives on the peer's queue N. In generic mode it arrives on
+//!   queue N - 1, and what is sent on queue 0 on queue 0: several queues want native mode.
+//! - UDP that a kernel socket sends over it arrives with a checksum that is to be completed by hardware,
+//!   which there is none of: `ethtool -K PEER tx off` has it completed before.
+//! - What its queues have no room for is dropped when it is sent, and counted there, as
+//!   [`Count::Failed`](unet::device::Count::Failed): nothing between two ends is lost without a count.
+//!
+//! # What steering does not see
+//!
+//! A packet that comes in on a queue without a socket for its port goes to the kernel, where a socket
+//! holds the port and refuses it ([`port`]). On hardware with several queues the card decides which one a
+//! packet comes in on: by a hash, or by a rule (`ethtool -N IFACE flow-type udp4 dst-port PORT action
+//! QUEUE`), or have one queue only (`ethtool -L IFACE combined 1`).
 
 pub mod bpf;
 mod device;
 pub mod driver;
+mod every_queue;
 mod held;
 pub mod instructions;
 pub mod interface;
@@ -50,6 +69,7 @@ mod upkeep;
 
 pub use device::AfXdp;
 pub use driver::Xdp;
+pub use every_queue::{EveryQueue, MAX_QUEUES};
 pub use interface::Interface;
 pub use kernel_routes::KernelRoutes;
 pub use open::queues;

@@ -154,9 +154,8 @@ impl AfXdp {
     }
 
     /// Makes a device of a socket that somebody else opened, registered over this pool, bound, and steers
-    /// packets to. No privilege is needed. Whoever passed the descriptor must have closed its own:
-    /// buffers are let go when this device is dropped, and the kernel lets go of them when the last
-    /// descriptor of the socket is closed. The pool is sealed ([`Pool::seal`]).
+    /// packets to. No privilege is needed. Whoever passed the descriptor should close its own: the queue
+    /// is free again when the last one is closed. The pool is sealed ([`Pool::seal`]).
     ///
     /// # Errors
     /// [`OpenError::BadValue`] if pool and binding do not go together; [`OpenError::Kernel`] if the

@@ -135,16 +135,28 @@ fn number(
     value.transpose().map_err(|_| OpenError::BadValue(should))
 }
 
-/// The interface and the queue of `eth0` or `eth0/3`.
+/// Which queues of an interface a device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// This one.
+    One(u32),
+    /// All that there are.
+    Every,
+}
+
+/// The interface and the queues of `eth0` (the first), `eth0/3` or `eth0/all`.
 ///
 /// # Errors
 /// [`OpenError::BadValue`].
-pub fn interface_and_queue(device: &str) -> Result<(&str, u32), OpenError> {
-    let wrong = OpenError::BadValue("an interface and a queue, such as eth0/1");
+pub fn interface_and_queues(device: &str) -> Result<(&str, Queues), OpenError> {
+    let wrong = OpenError::BadValue("an interface and a queue, such as eth0/1, or eth0/all");
     match device.split_once('/') {
         None if device.is_empty() => Err(wrong),
-        None => Ok((device, 0)),
-        Some((name, queue)) => queue.parse().map(|queue| (name, queue)).map_err(|_| wrong),
+        None => Ok((device, Queues::One(0))),
+        Some((name, "all")) => Ok((name, Queues::Every)),
+        Some((name, queue)) => {
+            queue.parse().map(|queue| (name, Queues::One(queue))).map_err(|_| wrong)
+        }
     }
 }
 
@@ -188,10 +200,11 @@ mod tests {
 
     #[test]
     fn a_device_is_an_interface_and_a_queue() {
-        assert_eq!(interface_and_queue("eth0"), Ok(("eth0", 0)));
-        assert_eq!(interface_and_queue("eth0/3"), Ok(("eth0", 3)));
+        assert_eq!(interface_and_queues("eth0"), Ok(("eth0", Queues::One(0))));
+        assert_eq!(interface_and_queues("eth0/3"), Ok(("eth0", Queues::One(3))));
+        assert_eq!(interface_and_queues("eth0/all"), Ok(("eth0", Queues::Every)));
         for wrong in ["", "eth0/", "eth0/x", "eth0/-1"] {
-            assert!(interface_and_queue(wrong).is_err(), "{wrong}");
+            assert!(interface_and_queues(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -14,6 +14,7 @@
 //! queue's owner.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use unet::device::OpenError;
@@ -26,6 +27,11 @@ use crate::interface::{Interface, Interfaces};
 pub const MAX_QUEUES: u32 = 1024;
 /// The most pairs of queue and port.
 pub const MAX_PORTS: u32 = 4096;
+
+/// How long attaching waits for a program of ours that is there: a process that is being forked holds its
+/// parent's descriptors until it becomes another program.
+const RELEASE: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(5);
 
 const NAME: &str = "unet_steer";
 const PASS: i32 = 2;
@@ -117,7 +123,7 @@ impl Program {
     /// [`AttachError`]; [`OpenError::Busy`] if another program is there.
     ///
     /// # Cost
-    /// Some milliseconds.
+    /// Some milliseconds; a tenth of a second where another of ours stays attached.
     pub fn attach(interface: &Interface, hook: Hook, frags: bool) -> Result<Self, AttachError> {
         let map = |kind, entries, called| {
             bpf::create_map(kind, entries, called).map_err(|errno| match errno {
@@ -130,8 +136,17 @@ impl Program {
         let program = steering(ports.as_raw_fd(), sockets.as_raw_fd()).unwrap_or_default();
         let program = bpf::load_xdp(&program, NAME, frags)
             .map_err(|Rejected { errno, log }| AttachError::Rejected { errno, log })?;
-        let link = bpf::link_xdp(program.as_fd(), interface.index, hook.flag())
-            .map_err(|errno| refusal(errno, interface))?;
+        let deadline = Instant::now() + RELEASE;
+        let link = loop {
+            let refused = match bpf::link_xdp(program.as_fd(), interface.index, hook.flag()) {
+                Ok(link) => break link,
+                Err(errno) => refusal(errno, interface),
+            };
+            if refused != OURS || Instant::now() >= deadline {
+                return Err(refused.into());
+            }
+            std::thread::sleep(RETRY);
+        };
         Ok(Self { _link: link, sockets, ports, interface: interface.index, hook, frags })
     }
 

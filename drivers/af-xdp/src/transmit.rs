@@ -57,7 +57,7 @@ impl AfXdp {
     #[inline(always)]
     fn can_carry(&self, fbuf: &Fbuf) -> bool {
         let range = fbuf.range();
-        range.start < range.end && range.end <= self.buffer_bytes && self.pool.owns(fbuf)
+        range.start < range.end && range.end <= self.buffer_bytes && self.sending.has(fbuf)
     }
 
     /// Puts a frame of several pieces into the ring, or drops it: `false` if there is no room.

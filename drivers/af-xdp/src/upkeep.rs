@@ -60,7 +60,7 @@ impl AfXdp {
         };
         let rings = Rings::map(&socket, binding.rings)
             .map_err(|errno| OpenError::Kernel { step: "map the rings", errno })?;
-        let places = Places::new(memory.buffer_bytes);
+        let places = Places::new(memory.address, memory.buffer_bytes);
         let receiving = Receiving::new(places, memory.buffers);
         let sending = Sending::new(places, memory.buffers);
         let upkeep = Upkeep::new(&binding);
@@ -78,7 +78,7 @@ impl AfXdp {
     /// other side can receive into a buffer.
     fn set_mtu(&mut self, mtu: usize) {
         let carried = self.binding.pieces * (self.buffer_bytes - RECEIVE_HEADROOM);
-        self.longest = (mtu + ETHERNET).min(carried);
+        self.longest = mtu.saturating_add(ETHERNET).min(carried);
     }
 }
 

@@ -203,7 +203,11 @@ fn a_killed_holder_leaves_nothing_attached() {
         assert_eq!(Interface::find(&pair.near).expect("there").programs.len(), 1);
         drain(&mut far);
         drop((near, far));
-        assert_eq!(Interface::find(&pair.near).expect("there").programs, []);
+        // Other tests start processes, which hold descriptors for a moment.
+        let deadline = Instant::now() + PATIENCE;
+        while !Interface::find(&pair.near).expect("there").programs.is_empty() {
+            assert!(Instant::now() < deadline, "it is still attached");
+        }
     }
 }
 

@@ -208,11 +208,10 @@ fn each_queue_gets_what_comes_in_on_it_for_its_own_port() {
     assert_eq!(queues(&pair.near), Ok(2));
     let driver = Xdp::default();
     let open_by = |mode: &str, name: &str, queue: u32, port: u16| {
-        let device = format!("{name}/{queue}");
         let (local, remote, buffers) = (None, None, 64);
         let mode = [("mode".to_owned(), mode.to_owned())];
-        let opening = Opening { device: &device, local, port, remote, options: &mode, buffers };
-        driver.frames(&opening)
+        let opening = Opening { device: name, local, port, remote, options: &mode, buffers };
+        driver.frames(&Interface::find(name)?, queue, &Options::of(&opening)?)
     };
     let open = |name: &str, queue, port| open_by("native", name, queue, port);
     let mut near: Vec<AfXdp> =

@@ -5,7 +5,7 @@ mod support;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use driver_af_xdp::{AfXdp, Options, Way};
+use driver_af_xdp::{AfXdp, BusyPoll, Options, Way};
 use fbufs::{Class, Fbuf, Pool};
 use rustix::event::{PollFd, PollFlags, poll};
 use support::{PORT, Pair, WAYS, compose, counted, drain, options, payload, plain, receive};
@@ -165,6 +165,32 @@ fn what_the_device_cannot_carry_is_dropped_and_counted_by_reason() {
     assert_eq!(foreign.free(), 4);
 }
 
+#[test]
+fn a_pool_that_was_exchanged_gives_the_device_nothing() {
+    let pair = Pair::new();
+    let (mut near, mut far) = pair.open(&options(Way::Generic, 64));
+    let class = Class { buffer_bytes: 2048, buffers: 64 };
+    let mut other = Pool::for_device(class, false).expect("memory");
+    std::mem::swap(far.pool(), &mut other);
+    for _ in 0..3 {
+        let mut frames: VecDeque<_> =
+            (0..32).map(|_| compose(&mut near, b"exchanged").expect("free")).collect();
+        send_all(&mut near, &mut frames);
+        drop(drain(&mut far));
+        near.transmit(&mut VecDeque::new()).expect("up");
+    }
+    assert_eq!(counted(&mut far, Count::Received), 32, "what the kernel had before");
+    assert_eq!(counted(&mut far, Count::NoBuffer), 64);
+    let strange = compose(&mut far, b"strange").expect("free");
+    send_all(&mut far, &mut one(strange));
+    assert_eq!(counted(&mut far, Count::Malformed), 1);
+    std::mem::swap(far.pool(), &mut other);
+    let mut frames = one(compose(&mut near, b"back").expect("free"));
+    settle(&mut far);
+    send_all(&mut near, &mut frames);
+    assert_eq!(payload(&receive(&mut far, 1)[0].bytes), b"back");
+}
+
 /// A frame of so many bytes in pieces of at most `piece`.
 fn in_pieces(device: &mut AfXdp, bytes: &[u8], piece: usize) -> Vec<Piece<Fbuf>> {
     let mut pieces: Vec<_> =
@@ -258,6 +284,21 @@ fn who_sleeps_is_woken_by_a_packet() {
     assert_eq!(far.arm(), Ok(true));
     assert!(!readable(&far, 50));
     drop(sender.join());
+}
+
+#[test]
+fn polling_the_driver_is_asked_for_and_harmless_where_it_cannot_be_had() {
+    let pair = Pair::new();
+    let busy_poll = Some(BusyPoll { micros: 20, budget: 16 });
+    let polling = Options { busy_poll, ..options(Way::Native, 64) };
+    let (mut near, mut far) = pair.open(&polling);
+    for number in 0..100u32 {
+        let frame = compose(&mut near, &number.to_be_bytes()).expect("free");
+        send_all(&mut near, &mut one(frame));
+        assert_eq!(payload(&receive(&mut far, 1)[0].bytes), number.to_be_bytes());
+    }
+    assert!(drain(&mut far).is_empty());
+    assert!(counted(&mut far, Count::Kicks) > 0, "who finds nothing asks the driver");
 }
 
 #[test]

@@ -156,7 +156,8 @@ impl Bench for Lab {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_millis(100)
+        let short = !matches!(self.fault, Fault::None);
+        if short { Duration::from_millis(100) } else { Duration::from_secs(2) }
     }
 
     fn packets(&self) -> u64 {

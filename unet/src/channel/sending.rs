@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Channel, Offer, SendError, by_way};
-use crate::{AllocError, Fbuf, FbufMut, MAX_INLINE, Message, Pool};
+use crate::{AllocError, Fbuf, FbufMut, Message, Pool};
 
 impl Channel {
     /// The most bytes of one message, now: over a network what fits into a datagram, which may change with
@@ -82,11 +82,7 @@ impl Channel {
         by_way!(
             &mut self.way,
             local => local.try_send_parts(tag, head, rest),
-            remote => match head.len() + rest.len() {
-                len if len > MAX_INLINE => Err(SendError::TooLarge { len, limit: MAX_INLINE }),
-                // As one piece of bytes, as it arrives on this host.
-                _ => remote.try_send(tag, &[head, rest].concat(), &[], true),
-            }
+            remote => remote.try_send_parts(tag, head, rest)
         )
     }
 

@@ -18,8 +18,6 @@ use crate::network::{self, Asking, Greeting, Happened, RemoteChannel, Shared, lo
 use crate::readiness::Source;
 use crate::{Delivery, LinkStatus, NetworkAddress};
 
-/// Messages of this host after which the links are looked at though more of them are there.
-const LOCAL_BEFORE_LINKS: u32 = 32;
 /// Messages over networks after which clients that ask are heard though more of them are there.
 const MESSAGES_BEFORE_CLIENTS: u32 = 32;
 
@@ -172,16 +170,9 @@ impl Endpoint {
         entry.entries[number] = Some(index);
     }
 
-    /// Looks at the links now and then, where messages of this host never end.
-    #[inline(always)]
-    pub(super) fn look_at_links_in_turn(&mut self, message: &mut Delivery) -> Option<Arrival> {
-        self.since_links += 1;
-        if self.since_links < LOCAL_BEFORE_LINKS { None } else { self.look_at_links(message) }
-    }
-
     /// Takes a message, or what else happened, from the next link that has something.
+    #[inline(never)]
     pub(super) fn look_at_links(&mut self, message: &mut Delivery) -> Option<Arrival> {
-        self.since_links = 0;
         if self.since_asked >= MESSAGES_BEFORE_CLIENTS && self.take_asked() {
             return Some(Arrival::Other);
         }

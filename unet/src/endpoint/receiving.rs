@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use segment::wait::{LOOKS, Step, Waiter};
 
-use super::{Arrival, ChannelId, Endpoint, Event, GLANCES, LOOKS_BEFORE_GLANCE, QUIET_AFTER};
+use super::{
+    Arrival, ChannelId, Endpoint, Entry, Event, GLANCES, LOOKS_BEFORE_GLANCE, QUIET_AFTER,
+};
 use crate::Delivery;
 use crate::channel::{Channel, CloseReason};
 use crate::local::LocalChannel;
@@ -38,16 +40,18 @@ impl Endpoint {
         if let Some(arrival) = self.look(message) {
             return Some(arrival);
         }
-        if self.pulse.tick() || self.asleep {
-            self.asleep = false;
-            let last = self.entries.get_mut(self.last).and_then(|e| e.channel.as_mut());
-            if let Some(last) = last.and_then(Channel::local_mut) {
-                last.cores.look_up();
-            }
-            self.service(Some(Duration::ZERO));
-            return self.look(message);
+        if self.pulse.tick() || self.asleep { self.look_about(message) } else { None }
+    }
+
+    /// A vain look's look at everything else: what the kernel knows, and where the peer runs.
+    #[cold]
+    fn look_about(&mut self, message: &mut Delivery) -> Option<Arrival> {
+        self.asleep = false;
+        if let Some(last) = self.entries.get_mut(self.last).and_then(Entry::local_mut) {
+            last.cores.look_up();
         }
-        None
+        self.service(Some(Duration::ZERO));
+        self.look(message)
     }
 
     /// Takes an event that is no message: see [`Arrival::Other`].
@@ -57,14 +61,24 @@ impl Endpoint {
 
     #[inline(always)]
     pub(super) fn look(&mut self, message: &mut Delivery) -> Option<Arrival> {
+        if !self.events.is_empty() || self.links_due {
+            return self.look_elsewhere(message);
+        }
+        self.look_here(message)
+    }
+
+    /// What is no message of this host: events, and now and then the links.
+    #[cold]
+    fn look_elsewhere(&mut self, message: &mut Delivery) -> Option<Arrival> {
         if !self.events.is_empty() {
             return Some(Arrival::Other);
         }
-        if !self.links.is_empty()
-            && let Some(arrival) = self.look_at_links_in_turn(message)
-        {
-            return Some(arrival);
-        }
+        self.links_due = false;
+        self.look_at_links(message).or_else(|| self.look_here(message))
+    }
+
+    #[inline(always)]
+    fn look_here(&mut self, message: &mut Delivery) -> Option<Arrival> {
         for _ in 0..self.active.len() {
             if self.turn >= self.active.len() {
                 self.turn = 0;
@@ -105,6 +119,7 @@ impl Endpoint {
     /// What a thread that always finds a message owes the others: no vain look glances at them.
     #[cold]
     fn attend(&mut self) {
+        self.links_due = !self.links.is_empty();
         self.service(Some(Duration::ZERO));
         for _ in 0..self.quiet.len().min(GLANCES) {
             self.glance();

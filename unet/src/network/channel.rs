@@ -15,6 +15,9 @@ use crate::channel::{CloseReason, Offer, SendError};
 use crate::{Delivery, MAX_INLINE};
 
 /// One side of a channel over a network.
+///
+/// Its methods are not inlined: next to a network a call is nothing, and the code of channels on this host,
+/// which stands beside it in every caller, stays small.
 pub(crate) struct RemoteChannel {
     pub link: Shared,
     pub number: u32,
@@ -40,6 +43,7 @@ impl RemoteChannel {
         Some(Self { link, number, address, counters, incarnations, private, path, wait, pulse })
     }
 
+    #[inline(never)]
     pub fn closed(&self) -> Option<CloseReason> {
         let mut link = lock(&self.link);
         match link.state(self.number) {
@@ -48,7 +52,7 @@ impl RemoteChannel {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     pub fn try_send(
         &mut self,
         tag: u16,
@@ -65,7 +69,7 @@ impl RemoteChannel {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     pub fn try_send_message(
         &mut self,
         tag: u16,
@@ -75,7 +79,22 @@ impl RemoteChannel {
         lock(&self.link).send_message(self.number, tag, message, inline, true)
     }
 
-    #[inline]
+    /// Two pieces of bytes that fit into a slot, as one.
+    #[inline(never)]
+    pub fn try_send_parts(
+        &mut self,
+        tag: u16,
+        head: &[u8],
+        rest: &[u8],
+    ) -> Result<Offer, SendError> {
+        match head.len() + rest.len() {
+            len if len > MAX_INLINE => Err(SendError::TooLarge { len, limit: MAX_INLINE }),
+            // As one piece of bytes, as it arrives on this host.
+            _ => self.try_send(tag, &[head, rest].concat(), &[], true),
+        }
+    }
+
+    #[inline(never)]
     pub fn try_send_fbuf(
         &mut self,
         tag: u16,
@@ -92,6 +111,7 @@ impl RemoteChannel {
         })
     }
 
+    #[inline(never)]
     pub fn send_waiting(
         &mut self,
         bytes: &[u8],
@@ -104,6 +124,7 @@ impl RemoteChannel {
         self.wait_until(timeout, attempt)?.ok_or(SendError::TimedOut)
     }
 
+    #[inline(never)]
     pub fn send_message(
         &mut self,
         tag: u16,
@@ -124,6 +145,7 @@ impl RemoteChannel {
         self.wait_until(None, attempt)?.ok_or(SendError::TimedOut)
     }
 
+    #[inline(never)]
     pub fn message(
         &mut self,
         headroom: usize,
@@ -138,6 +160,7 @@ impl RemoteChannel {
         Ok(fbuf.into())
     }
 
+    #[inline(never)]
     pub fn alloc_timeout(
         &mut self,
         len: usize,
@@ -150,10 +173,12 @@ impl RemoteChannel {
         })
     }
 
+    #[inline(never)]
     pub fn with_pool<R>(&mut self, use_it: impl FnOnce(&mut Pool) -> R) -> R {
         use_it(lock(&self.link).pool())
     }
 
+    #[inline(never)]
     pub fn attend(&mut self) {
         let mut link = lock(&self.link);
         // Its failure ends the channel.
@@ -162,31 +187,35 @@ impl RemoteChannel {
     }
 
     /// Closes the channel because a layer above caught the peer breaking a rule.
+    #[inline(never)]
     pub fn poison(&mut self) -> CloseReason {
         lock(&self.link).poison(self.number)
     }
 
-    #[inline]
+    #[inline(never)]
     pub fn flush(&mut self) {
         lock(&self.link).flush();
     }
 
-    #[inline]
+    #[inline(never)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
         lock(&self.link).alloc(self.number, len)
     }
 
     /// The most bytes of one message, now.
+    #[inline(never)]
     pub fn limit(&self) -> usize {
         let mut link = lock(&self.link);
         let to = link.state(self.number).map(|state| state.to);
         to.map_or(0, |to| link.limit(to))
     }
 
+    #[inline(never)]
     pub fn copied(&self) -> u64 {
         lock(&self.link).pool().copied()
     }
 
+    #[inline(never)]
     pub fn buffers(&mut self) -> (usize, usize, usize) {
         let mut link = lock(&self.link);
         let pool = link.pool();
@@ -194,7 +223,7 @@ impl RemoteChannel {
     }
 
     /// Takes the next message, if there is one: of a channel that stands alone, or is waited on alone.
-    #[inline(always)]
+    #[inline(never)]
     pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
         let mut link = lock(&self.link);
         if message.has_fbufs() {
@@ -217,12 +246,12 @@ impl RemoteChannel {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     pub fn give_back_all(&mut self, message: &mut Delivery) {
         lock(&self.link).give_back(message.take_message());
     }
 
-    #[inline(always)]
+    #[inline(never)]
     pub fn recv_into(&mut self, message: &mut Delivery) -> Result<(), CloseReason> {
         if !self.try_recv_into(message)? {
             self.recv_waiting(message, None)?;
@@ -230,6 +259,7 @@ impl RemoteChannel {
         Ok(())
     }
 
+    #[inline(never)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
         let mut message = Delivery::default();
         let taken =
@@ -259,6 +289,7 @@ impl RemoteChannel {
     }
 
     /// Repeats `attempt` until it yields something or the deadline passes.
+    #[inline(never)]
     pub fn wait_until<T, E>(
         &mut self,
         timeout: Option<Duration>,
@@ -292,12 +323,14 @@ impl RemoteChannel {
         }
     }
 
+    #[inline(never)]
     pub fn is_ready(&self) -> bool {
         let mut link = lock(&self.link);
         let _ = link.poll();
         link.has_ready(self.number)
     }
 
+    #[inline(never)]
     pub fn page(&self) -> BorrowedFd<'_> {
         self.counters.page().expect("a channel over a network counts in a page of its own")
     }

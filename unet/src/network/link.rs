@@ -136,7 +136,6 @@ pub(super) struct State {
     pub template: Header,
     pub peer: (u32, Incarnation),
     pub sent: u64,
-    pub received: u64,
     pub window: Window,
     /// Received, and not taken yet.
     pub queued: usize,
@@ -225,7 +224,6 @@ impl Link {
             template,
             peer: (crate::wire::NO_CHANNEL, Incarnation(0)),
             sent: 0,
-            received: 0,
             window: Window::default(),
             queued: 0,
             heard: true,
@@ -254,11 +252,10 @@ impl Link {
         let lost = (before - self.ready.len()) as u64;
         self.happened
             .retain(|happened| !matches!(happened, Happened::Closed(c, _) if *c == channel));
-        state.publish_totals();
         self.counters.absorb(&state.counters);
         self.counters.add(Counter::LostAtClose, lost);
         // Its place may be another's soon.
-        self.outgoing.retain(|outgoing| outgoing.to != state.to);
+        self.forget_outgoing(state.to);
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);
@@ -272,7 +269,6 @@ impl Link {
         let Some(state) = self.state(channel) else { return };
         if state.closed.is_none() {
             state.closed = Some(reason);
-            state.publish_totals();
             self.happened.push_back(Happened::Closed(channel, reason));
         }
     }
@@ -301,12 +297,5 @@ impl Link {
         for channel in 0..self.channels.len() as u32 {
             self.end(channel, CloseReason::DeviceFailed(error));
         }
-    }
-}
-
-impl State {
-    pub fn publish_totals(&self) {
-        self.counters.set(Counter::Sent, self.sent);
-        self.counters.set(Counter::Received, self.received);
     }
 }

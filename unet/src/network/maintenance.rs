@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use segment::counters::Counter;
 
+use super::account;
 use super::link::{Happened, Link, Phase};
 use crate::channel::CloseReason;
 use crate::wire::Kind;
@@ -30,6 +31,7 @@ impl Link {
             Err(error) if !error.is_passing() => return self.fail(error),
             _ => self.capabilities = self.device.capabilities(),
         }
+        account::publish(&self.counters, &self.device.statistics());
         if !self.outgoing.is_empty() {
             self.flush();
         }
@@ -44,7 +46,6 @@ impl Link {
         if state.phase != Phase::Open || state.closed.is_some() {
             return;
         }
-        state.publish_totals();
         if std::mem::take(&mut state.heard) {
             state.silent_for = 0;
             return;

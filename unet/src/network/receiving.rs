@@ -3,6 +3,7 @@
 use fbufs::{FbufMut, Message, Part};
 use segment::counters::Counter;
 
+use super::account::LinkCount;
 use super::link::{Arrived, Link, Phase};
 use super::sequence::Seen;
 use crate::Delivery;
@@ -24,6 +25,9 @@ impl Link {
     pub fn poll(&mut self) -> Result<(), DeviceError> {
         let mut received = std::mem::take(&mut self.received);
         let outcome = self.device.receive(&mut received);
+        if !received.is_empty() {
+            LinkCount::Taken.add(&self.counters, received.len());
+        }
         for datagram in received.drain(..) {
             self.take(datagram);
         }
@@ -119,7 +123,7 @@ impl Link {
             return self.recycle(first);
         }
         state.queued += 1;
-        state.received += 1;
+        state.counters.add(Counter::Received, 1);
         let range = first.headroom() + wire::HEADER_BYTES..first.headroom() + first.len();
         // A header was read from there.
         let _ = first.set_range(range);
