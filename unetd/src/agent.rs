@@ -78,6 +78,11 @@ pub(crate) fn geometry() -> Geometry {
     geometry
 }
 
+/// How much of the agent's memory a port takes, with its device.
+pub(crate) fn port_bytes(device: &Device) -> u64 {
+    channel_bytes() + device.buffers as u64 * (2 << 10)
+}
+
 /// How much of the agent's memory a channel takes.
 pub(crate) fn channel_bytes() -> u64 {
     let classes = geometry().classes;
@@ -194,7 +199,7 @@ impl Agent {
     }
 
     fn inspect(&mut self, who: Credentials, incoming: Incoming, rule: &Rule) {
-        if !self.reserve(who, rule) {
+        if !self.reserve(who, rule, channel_bytes()) {
             return self.refuse(who, incoming, Refusal::Quota, Reason::RefusedQuota);
         }
         match self.endpoint.accept(incoming, &[]) {
@@ -202,7 +207,7 @@ impl Agent {
                 let process = self.accounts.join(who, rule);
                 self.roles.insert(id, Role::Inspector(who, process));
             }
-            Err(_) => self.unreserve(who),
+            Err(_) => self.unreserve(who, channel_bytes()),
         }
     }
 
@@ -219,8 +224,7 @@ impl Agent {
     }
 
     /// Takes a channel's place and memory out of a user's quota.
-    pub(crate) fn reserve(&mut self, who: Credentials, rule: &Rule) -> bool {
-        let bytes = channel_bytes();
+    pub(crate) fn reserve(&mut self, who: Credentials, rule: &Rule, bytes: u64) -> bool {
         let user = self.accounts.user(who.uid, rule);
         if user.channels >= rule.channels || user.bytes + bytes > rule.bytes {
             return false;
@@ -230,10 +234,10 @@ impl Agent {
         true
     }
 
-    pub(crate) fn unreserve(&mut self, who: Credentials) {
+    pub(crate) fn unreserve(&mut self, who: Credentials, bytes: u64) {
         if let Some(user) = self.accounts.user_mut(who.uid) {
             user.channels -= 1;
-            user.bytes -= channel_bytes();
+            user.bytes -= bytes;
         }
     }
 
@@ -255,7 +259,7 @@ impl Agent {
                     let Credentials { pid, uid, .. } = client.who;
                     self.accounts.remember_poisoned(PoisonedRow { pid, uid, fault });
                 }
-                self.forget(id, client.who, client.process);
+                self.forget(id, client.who, client.process, channel_bytes());
                 self.roles.remove(client.network);
                 // Which says good bye.
                 self.endpoint.close(client.network);
@@ -263,9 +267,11 @@ impl Agent {
             Some(Role::Network(client)) => self.end_client(client, reason),
             Some(Role::Port(port)) => {
                 self.endpoint.stop_listening(&Address::Network(port.opened));
-                self.forget(id, port.who, port.process);
+                self.forget(id, port.who, port.process, port.bytes);
             }
-            Some(Role::Inspector(who, process)) => self.forget(id, who, process),
+            Some(Role::Inspector(who, process)) => {
+                self.forget(id, who, process, channel_bytes());
+            }
             None => {}
         }
     }
@@ -273,15 +279,15 @@ impl Agent {
     /// Ends a client's channel, and tells it why.
     pub(crate) fn end_client(&mut self, id: ChannelId, reason: CloseReason) {
         if let Some(Role::Client(client)) = self.roles.remove(id) {
-            self.forget(id, client.who, client.process);
+            self.forget(id, client.who, client.process, channel_bytes());
             self.roles.remove(client.network);
             self.endpoint.close(client.network);
         }
         self.endpoint.close_because(id, reason);
     }
 
-    fn forget(&mut self, id: ChannelId, who: Credentials, process: ProcessKey) {
+    fn forget(&mut self, id: ChannelId, who: Credentials, process: ProcessKey, bytes: u64) {
         self.accounts.leave(process, id);
-        self.unreserve(who);
+        self.unreserve(who, bytes);
     }
 }

@@ -86,7 +86,7 @@ impl Channel {
         )
     }
 
-    /// Hands a buffer over, with up to [`MAX_INLINE_WITH_FBUF`] bytes beside it in the slot. The
+    /// Hands a buffer over, with up to [`crate::MAX_INLINE_WITH_FBUF`] bytes beside it in the slot. The
     /// buffer is the peer's until the peer gives it back.
     ///
     /// # Errors

@@ -174,7 +174,11 @@ fn turns_go_by_processes_and_weights_and_not_by_channels() {
         backlog.expect("full");
     }
     let mut passed = [0u64; 2];
-    while passed.iter().sum::<u64>() < 600 {
+    // Many rounds, so that it does not matter in the middle of which it ends.
+    for _ in 0..10_000 {
+        if passed[1] >= 900 {
+            break;
+        }
         agent.turn(Duration::ZERO);
         while let Some(event) = sink.recv_timeout(Duration::from_millis(5)) {
             if let Event::Message(_, message) = event {
@@ -182,9 +186,8 @@ fn turns_go_by_processes_and_weights_and_not_by_channels() {
             }
         }
     }
-    // As far as both had something to send.
     let (share, fair) = (passed[1] as f64 / passed[0] as f64, f64::from(weights[1]));
-    assert!(passed[0] > 100 && passed[1] < 1024, "{passed:?}");
+    assert!(passed[0] > 100 && passed[1] >= 900, "{passed:?}");
     assert!((0.7 * fair..1.4 * fair).contains(&share), "{passed:?}: {share:.2} instead of {fair}");
 }
 
