@@ -234,7 +234,7 @@ pub fn attend(endpoint: &mut Endpoint) -> Result<(), Fault> {
     match endpoint.take_event() {
         Some(Event::Closed(_, reason)) => return Err(closed(reason)),
         Some(Event::Incoming(stranger)) => endpoint.refuse(stranger, 0),
-        Some(Event::Message(..)) | None => {}
+        _ => {}
     }
     Ok(())
 }

@@ -133,7 +133,7 @@ fn accept(endpoint: &mut Endpoint) -> Result<ChannelId, Fault> {
                     .map_err(|error| Fault::Other(format!("accepting failed: {error}")));
             }
             Event::Closed(_, reason) => return Err(closed(reason)),
-            Event::Message(..) => {}
+            _ => {}
         }
     }
 }
