@@ -29,8 +29,10 @@ use crate::report::PoisonedRow;
 const UNDECIDED_PER_USER: usize = 8;
 /// How many channels there are at most, of all users.
 const MAX_CHANNELS: usize = 4096;
-/// How much is taken in before those have their turn that wait.
+/// How much a turn takes in.
 const BURST: usize = 256;
+/// Messages from the network after which a round ends.
+const MAX_BROUGHT: usize = 1024;
 /// How soon is looked again where a message waits for the network.
 const PAUSE: Duration = Duration::from_micros(500);
 
@@ -61,6 +63,8 @@ pub struct Agent {
     pub(crate) pending: HashMap<AttemptId, Pending>,
     /// Processes of which a message waits, in the order of their turns.
     ring: std::collections::VecDeque<ProcessKey>,
+    /// Messages from the network in this round.
+    brought: usize,
     delivery: Delivery,
     begun: Instant,
 }
@@ -109,6 +113,7 @@ impl Agent {
             accounts: Accounts::default(),
             pending: HashMap::new(),
             ring: std::collections::VecDeque::new(),
+            brought: 0,
             delivery: Delivery::default(),
             begun: Instant::now(),
         })
@@ -126,7 +131,13 @@ impl Agent {
             self.arrived(arrival, &mut delivery);
             taken += 1;
         }
-        let wait = self.begin_round();
+        // A round ends when nobody who has a turn left has something to send; what the network brings has no
+        // end of its own.
+        let mut wait = None;
+        if taken < BURST || self.brought >= MAX_BROUGHT {
+            self.brought = 0;
+            wait = self.begin_round();
+        }
         if taken == 0 {
             // What waits for the network or for its rate is not told of by anybody.
             let timeout = wait.map_or(timeout, |wait| wait.clamp(PAUSE, timeout.max(PAUSE)));
