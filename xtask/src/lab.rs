@@ -25,6 +25,7 @@ mod hosts;
 mod private;
 mod programs;
 mod shape;
+mod soak;
 mod tap;
 mod tools;
 mod trial;
@@ -39,6 +40,7 @@ use crate::process::Said;
 use crate::steps::{Context, Done};
 use private::Entrance;
 use shape::Shape;
+pub use soak::{Args as SoakArgs, run as soak};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -50,7 +52,7 @@ pub struct Args {
 enum Task {
     /// Make all the checks, as without any word; needs no root, but does less without
     Check {
-        /// Make this part's only: `protocols`, `hosts`, or the name of a driver's crate
+        /// Make this part's only: `protocols`, `hosts`, `soak`, or the name of a driver's crate
         #[arg(long, value_name = "PART")]
         only: Option<String>,
     },
@@ -85,6 +87,12 @@ enum Inside {
         shape: Shape,
         program: PathBuf,
     },
+    Soak {
+        program: PathBuf,
+        transport: String,
+        seconds: u64,
+        seed: u64,
+    },
 }
 
 /// Does what was asked for, which is the check if it was nothing.
@@ -101,6 +109,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Some(Task::Inside(Inside::Hosts)) => trial::inside(),
         Some(Task::Inside(Inside::Program { shape, program })) => programs::inside(shape, program),
+        Some(Task::Inside(Inside::Soak { program, transport, seconds, seed })) => {
+            soak::inside(program, transport, *seconds, *seed)
+        }
     }
 }
 
@@ -124,7 +135,7 @@ fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
     if crates.is_empty() {
         bail!("no crate has a feature `lab`: the drivers' tests in the lab got lost");
     }
-    let mut parts = vec!["protocols", "hosts"];
+    let mut parts = vec!["protocols", "hosts", "soak"];
     parts.extend(crates.iter().map(|krate| krate.name.as_str()));
     if let Some(unknown) = only.filter(|only| !parts.contains(only)) {
         bail!("the lab has no part {unknown}; it has {}", parts.join(", "));
@@ -140,6 +151,7 @@ fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
         let done = match part {
             "protocols" => tap::check(workspace, &entrance)?,
             "hosts" => trial::check(&entrance)?,
+            "soak" => soak::check(workspace, &entrance)?,
             name => match crates.iter().find(|krate| krate.name == name) {
                 Some(krate) => krate.check(workspace, &entrance)?,
                 None => bail!("there is no part {name}"),
