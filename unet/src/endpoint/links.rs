@@ -40,6 +40,10 @@ impl LinkEntry {
     pub fn channels(&self) -> usize {
         self.entries.iter().flatten().count()
     }
+
+    fn has_failed(&self) -> bool {
+        lock(&self.link).failed.is_some()
+    }
 }
 
 /// Forgets a channel of a link.
@@ -58,6 +62,7 @@ impl Endpoint {
         address: &NetworkAddress,
         options: ListenOptions,
     ) -> Result<(), ListenError> {
+        self.let_go_of_failed_links();
         let link = network::listen(address, &options.network)?;
         self.add_link(link, None).map_err(ListenError::Kernel)
     }
@@ -67,6 +72,7 @@ impl Endpoint {
         address: &NetworkAddress,
         options: &ConnectOptions,
     ) -> Result<Channel, ConnectError> {
+        self.let_go_of_failed_links();
         let leads = |to: &std::net::SocketAddr| Leads {
             scheme: address.scheme.clone(),
             device: address.device.clone(),
@@ -75,7 +81,8 @@ impl Endpoint {
         };
         let (link, number) = network::connect(address, options, |to| {
             let leads = Some(leads(to));
-            self.links.iter().find(|entry| entry.leads == leads).map(|entry| entry.link.clone())
+            let leads_there = |entry: &&LinkEntry| entry.leads == leads && !entry.has_failed();
+            self.links.iter().find(leads_there).map(|entry| entry.link.clone())
         })?;
         let wait = options.channel.wait;
         let channel = RemoteChannel::new(link.clone(), number, wait);
@@ -84,6 +91,19 @@ impl Endpoint {
             self.add_link(link, Some(leads(&channel.address)))?;
         }
         Ok(channel.into())
+    }
+
+    /// What a failed device held, such as its port, is free again before another one is opened. One with
+    /// channels stays until their ends were told.
+    fn let_go_of_failed_links(&mut self) {
+        let readiness = &self.readiness;
+        self.links.retain(|entry| {
+            let stays = !entry.has_failed() || entry.channels() > 0;
+            if !stays {
+                readiness.forget(lock(&entry.link).device().as_fd());
+            }
+            stays
+        });
     }
 
     fn add_link(&mut self, link: Shared, leads: Option<Leads>) -> Result<(), Errno> {
@@ -120,6 +140,12 @@ impl Endpoint {
             }
             let entry = &self.links[self.link_turn];
             let mut link = lock(&entry.link);
+            // Before messages, which may never end.
+            if let Some(happened) = link.take_happened() {
+                drop(link);
+                self.happened(happened);
+                return Some(Arrival::Other);
+            }
             let number = match link.pop(None, message) {
                 Some(number) => Some(number),
                 None => {

@@ -59,7 +59,7 @@ pub(crate) struct Link {
     pub(super) next_maintenance: Instant,
     /// How many answers to what no channel is for may still be sent in this period.
     pub(super) stale_left: u32,
-    pub(super) failed: Option<DeviceError>,
+    pub failed: Option<DeviceError>,
     pub(super) options: NetworkOptions,
 }
 
@@ -78,6 +78,9 @@ pub struct LinkStatus {
     pub statistics: Statistics,
     /// Its buffers: free, and in all.
     pub buffers: (usize, usize),
+    /// Why it is of no more use, if so. It is let go of when its last channel is gone and the endpoint
+    /// listens or connects again.
+    pub failed: Option<DeviceError>,
     counts: [u64; Counter::ALL.len()],
 }
 
@@ -198,6 +201,7 @@ impl Link {
             capabilities: self.device.capabilities(),
             statistics: self.device.statistics(),
             buffers: (self.device.pool().free(), self.device.pool().total()),
+            failed: self.failed,
             counts,
         }
     }
@@ -259,6 +263,8 @@ impl Link {
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);
+            // Its hello may still be under way a second time: nobody waits for the answer to that one.
+            self.remember_refused(asking, Refusal::Application(0));
         }
         self.vacant.push(channel);
     }

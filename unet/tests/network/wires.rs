@@ -60,6 +60,10 @@ impl Wires {
     pub fn take_away(&self) {
         self.hub.lock().expect("no panic").gone = true;
     }
+
+    pub fn bring_back(&self) {
+        self.hub.lock().expect("no panic").gone = false;
+    }
 }
 
 impl Hub {
