@@ -36,6 +36,7 @@ const SHARE: usize = 4;
 /// A device and the channels over it.
 pub(crate) struct Link {
     pub(super) device: Box<dyn Datagrams>,
+    /// As they were when it was opened: only the MTU changes, which is asked for with each destination.
     pub(super) capabilities: Capabilities,
     pub(super) channels: Vec<Option<State>>,
     pub(super) vacant: Vec<u32>,

@@ -28,7 +28,7 @@ impl Link {
         self.stale_left = STRANGERS;
         match self.device.maintain() {
             Err(error) if !error.is_passing() => return self.fail(error),
-            _ => self.capabilities = self.device.capabilities(),
+            _ => {}
         }
         if !self.outgoing.is_empty() {
             self.flush();

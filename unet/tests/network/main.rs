@@ -2,6 +2,7 @@
 
 mod ending;
 mod exchanging;
+mod shapes;
 mod strangers;
 mod wires;
 
