@@ -36,6 +36,7 @@ const SHARE: usize = 4;
 /// A device and the channels over it.
 pub(crate) struct Link {
     pub(super) device: Box<dyn Datagrams>,
+    /// As they were when it was opened: only the MTU changes, which is asked for with each destination.
     pub(super) capabilities: Capabilities,
     pub(super) channels: Vec<Option<State>>,
     pub(super) vacant: Vec<u32>,
@@ -61,7 +62,7 @@ pub(crate) struct Link {
     pub(super) next_maintenance: Instant,
     /// How many answers to what no channel is for may still be sent in this period.
     pub(super) stale_left: u32,
-    pub(super) failed: Option<DeviceError>,
+    pub failed: Option<DeviceError>,
     pub(super) options: NetworkOptions,
 }
 
@@ -80,6 +81,9 @@ pub struct LinkStatus {
     pub statistics: Statistics,
     /// Its buffers: free, and in all.
     pub buffers: (usize, usize),
+    /// Why it is of no more use, if so. It is let go of when its last channel is gone and the endpoint
+    /// listens or connects again.
+    pub failed: Option<DeviceError>,
     counts: [u64; Counter::ALL.len()],
 }
 
@@ -200,6 +204,7 @@ impl Link {
             capabilities: self.device.capabilities(),
             statistics: self.device.statistics(),
             buffers: (self.device.pool().free(), self.device.pool().total()),
+            failed: self.failed,
             counts,
         }
     }
@@ -259,6 +264,8 @@ impl Link {
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);
+            // Its hello may still be under way a second time: nobody waits for the answer to that one.
+            self.remember_refused(asking, Refusal::Application(0));
         }
         self.vacant.push(channel);
     }

@@ -108,8 +108,11 @@ impl Link {
         if fields.incarnation != state.own.0 {
             return self.take_stale(from, fields, first, Counter::WireStale);
         }
-        if from != state.address || state.phase != Phase::Open || state.closed.is_some() {
+        if from != state.address || state.phase != Phase::Open {
             return self.refuse(Counter::WireForeign, first);
+        }
+        if state.closed.is_some() {
+            return self.take_too_late(fields, first);
         }
         match state.window.see(fields.sequence) {
             Seen::Ahead(0) => {}
@@ -129,6 +132,20 @@ impl Link {
         let _ = first.set_range(range);
         let Fields { channel, tag, inline, .. } = fields;
         self.ready.push_back(Arrived { channel, tag, inline, first, rest });
+    }
+
+    /// A message for a channel that has ended is lost, and counted so: where the farewell overtook it, that
+    /// is done already.
+    #[cold]
+    fn take_too_late(&mut self, fields: Fields, bytes: FbufMut) {
+        if let Some(state) = self.state(fields.channel) {
+            match state.window.see(fields.sequence) {
+                Seen::Ahead(skipped) => state.lost(skipped.saturating_add(1)),
+                Seen::Late => {}
+                Seen::Replayed => return self.refuse(Counter::WireReplayed, bytes),
+            }
+        }
+        self.recycle(bytes);
     }
 
     #[cold]
