@@ -171,7 +171,7 @@ fn take(endpoint: &mut Endpoint, callers: &mut [Caller], wait: Duration) -> bool
                 caller.id = None;
             }
         }
-        Some(Event::Incoming(_)) => {}
+        Some(_) => {}
         None => return false,
     }
     true
