@@ -33,14 +33,19 @@ mod world;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::process::Said;
+use crate::bench::{How, Programs};
+use crate::process::{self, Said};
 use crate::steps::{Context, Done};
 use private::Entrance;
 use shape::Shape;
 pub use soak::{Args as SoakArgs, run as soak};
+
+/// How long the measurements of all rounds may take.
+const BENCH_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -82,6 +87,12 @@ enum Inside {
         captures: PathBuf,
     },
     Hosts,
+    Bench {
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        programs: Programs,
+    },
     Program {
         #[command(flatten)]
         shape: Shape,
@@ -108,6 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
             tap::inside(program, captures)
         }
         Some(Task::Inside(Inside::Hosts)) => trial::inside(),
+        Some(Task::Inside(Inside::Bench { how, programs })) => bench_inside(programs, how),
         Some(Task::Inside(Inside::Program { shape, program })) => programs::inside(shape, program),
         Some(Task::Inside(Inside::Soak { program, transport, seconds, seed })) => {
             soak::inside(program, transport, *seconds, *seed)
@@ -122,6 +134,26 @@ fn check_by_hand(only: Option<&str>) -> Result<()> {
         Done::Skipped(why) => bail!("{why}"),
     }
     Ok(())
+}
+
+/// Measures the Speed table of networks between the hosts of a lab of its own.
+///
+/// # Errors
+/// Where this process is not root, whom BPF needs.
+pub fn bench(programs: &Programs, how: &How) -> Result<()> {
+    let entrance = Entrance::find()?;
+    if !entrance.root {
+        bail!("AF_XDP is measured along, for which one must be root: run this with sudo");
+    }
+    let mut command = entrance.inside()?;
+    command.arg("bench").args(how.args()).args(programs.paths());
+    process::run(&mut command, BENCH_LIMIT).map(drop)
+}
+
+fn bench_inside(programs: &Programs, how: &How) -> Result<()> {
+    private::furnish()?;
+    hosts::up(&Shape::read([])?)?;
+    crate::bench::between_hosts(programs, how)
 }
 
 /// The check `lab`.
