@@ -101,7 +101,7 @@ impl Link {
         if fields.kind != Kind::Data {
             return self.take_control(from, fields, first);
         }
-        let share = self.share;
+        let (share, is_crowded) = (self.share, self.waiting >= self.crowd);
         let Some(state) = self.state(fields.channel) else {
             return self.take_stale(from, fields, first, Counter::WireUnknown);
         };
@@ -121,12 +121,14 @@ impl Link {
             Seen::Late => state.found(),
         }
         state.heard = true;
-        if state.queued >= share {
+        let buffers = 1 + rest.len();
+        if state.queued > 0 && (is_crowded || state.queued + buffers > share) {
             state.counters.add(Counter::WireOverrun, 1);
             return self.recycle(first);
         }
-        state.queued += 1;
+        state.queued += buffers;
         state.counters.add(Counter::Received, 1);
+        self.waiting += buffers;
         let range = first.headroom() + wire::HEADER_BYTES..first.headroom() + first.len();
         // A header was read from there.
         let _ = first.set_range(range);
@@ -163,8 +165,10 @@ impl Link {
             Some(channel) => self.ready.iter().position(|a| a.channel == channel)?,
         };
         let arrived = if at == 0 { self.ready.pop_front() } else { self.ready.remove(at) }?;
+        let buffers = arrived.buffers();
+        self.waiting -= buffers;
         if let Some(state) = self.state(arrived.channel) {
-            state.queued -= 1;
+            state.queued -= buffers;
         }
         let channel = arrived.channel;
         self.deliver(arrived, delivery);

@@ -98,3 +98,22 @@ fn a_message_of_buffers_goes_out_whatever_room_there_is_before_them() {
     let big: Message = channel.alloc(100).expect("free").freeze().into();
     assert!(channel.try_send_message(0, big, &[0; 57]).is_err());
 }
+
+#[test]
+fn a_flood_of_messages_of_many_pieces_fills_no_more_than_its_share_of_the_buffers() {
+    let wires = pieces();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let (_, flood) = join(&mut endpoint, &wires, 1);
+    let (quiet_id, quiet) = join(&mut endpoint, &wires, 1);
+    let (mut flood, mut quiet) = (flood.expect("connected"), quiet.expect("connected"));
+    let body = vec![0; flood.limit() - 400];
+    for round in 0..20u8 {
+        (0..40).for_each(|_| flood.send(&body).expect("there is room"));
+        quiet.send(&[round]).expect("there is room");
+        let far = endpoint.channel_mut(quiet_id).expect("it is open");
+        let message = far.recv_timeout(LONG).expect("it is open").expect("it is not starved");
+        assert_eq!(message.inline(), [round]);
+    }
+    let (free, all) = endpoint.links()[0].buffers;
+    assert!(free >= all - all / 4 - 8, "{free} of {all} are free");
+}

@@ -279,3 +279,22 @@ fn who_repeats_the_hello_of_a_channel_makes_this_side_say_little() {
     // A period or two, should this take long.
     assert!((1..=192).contains(&said), "{said}");
 }
+
+#[test]
+fn many_channels_that_flood_leave_room_for_one_that_does_not() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let mut floods: Vec<Channel> =
+        (0..6).map(|_| join(&mut endpoint, &wires, 1).1.expect("connected")).collect();
+    let (quiet_id, quiet) = join(&mut endpoint, &wires, 1);
+    let mut quiet = quiet.expect("connected");
+    for round in 0..20u8 {
+        for flood in &mut floods {
+            (0..100).for_each(|_| flood.send(&[0; 100]).expect("there is room"));
+        }
+        quiet.send(&[round]).expect("there is room");
+        let far = endpoint.channel_mut(quiet_id).expect("it is open");
+        let message = far.recv_timeout(LONG).expect("it is open").expect("it is not starved");
+        assert_eq!(message.inline(), [round]);
+    }
+}
