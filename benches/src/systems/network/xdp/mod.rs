@@ -8,7 +8,7 @@ mod halves;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use driver_af_xdp::options::interface_and_queue;
+use driver_af_xdp::options::{Queues, interface_and_queues};
 use driver_af_xdp::{Interface, KernelRoutes, Options, raw};
 use unet::device::{DeviceError, Opening, Routes};
 
@@ -131,7 +131,10 @@ fn open(task: &Task, place: &Place) -> Result<raw::Socket, Fault> {
         buffers: 2048,
     };
     let options = Options::of(&opening).map_err(|error| failed(&error))?;
-    let (name, queue) = interface_and_queue(&address.device).map_err(|error| failed(&error))?;
+    let (name, queues) = interface_and_queues(&address.device).map_err(|error| failed(&error))?;
+    let Queues::One(queue) = queues else {
+        return Err(Fault::Other("the bare loop has one queue: name it".to_owned()));
+    };
     let from = Interface::find(name).map_err(|error| failed(&error))?.mac;
     let to = neighbour(name, place.remote).map_err(|error| failed(&error))?;
     let mut socket = raw::Socket::open(name, queue, &options).map_err(|error| failed(&error))?;
