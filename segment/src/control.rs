@@ -19,6 +19,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
     SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
+    socketpair,
 };
 use zerocopy::IntoBytes;
 
@@ -163,6 +164,13 @@ impl AsFd for Listener {
     }
 }
 
+impl From<OwnedFd> for Listener {
+    /// A listener that another process bound, and passed on.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
 /// A connected control socket.
 #[derive(Debug)]
 pub struct Socket {
@@ -183,6 +191,16 @@ impl Socket {
         let fd = new_socket()?;
         connect(&fd, &address)?;
         Ok(Self { fd })
+    }
+
+    /// Two that are connected with each other.
+    ///
+    /// # Errors
+    /// The kernel's: `EMFILE` when no descriptor is left.
+    pub fn pair() -> Result<(Self, Self), Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self { fd: one }, Self { fd: other }))
     }
 
     /// Who is on the other side.
@@ -284,6 +302,19 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Socket {
+    /// A connected socket that another process passed on.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        socket.fd
     }
 }
 

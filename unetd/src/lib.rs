@@ -21,6 +21,7 @@
 
 mod agent;
 pub mod ctl;
+pub mod direct;
 pub mod doctor;
 mod modes;
 mod policy;

@@ -81,6 +81,11 @@ impl Way {
         Ok(Self { address, servers, leash })
     }
 
+    /// Where it leads, as the client has it.
+    pub fn address(&self) -> &NetworkAddress {
+        &self.address
+    }
+
     /// What records call it.
     pub fn label(&self) -> String {
         address::label(&self.address)

@@ -62,6 +62,8 @@ pub struct AfXdp {
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
     pub(crate) pool: Pool,
+    /// Tells who lent the queue that it is free again: when all of the above is gone.
+    pub(crate) lease: Option<OwnedFd>,
 
     pub(crate) binding: Binding,
     pub(crate) counts: Statistics,
@@ -105,6 +107,7 @@ impl AfXdp {
             receiving,
             sending,
             pool,
+            lease: None,
             binding,
             counts: Statistics::default(),
             upkeep,

@@ -1,4 +1,6 @@
-//! The scheme `xdp`: `xdp:IFACE[/QUEUE|/all]@[HOST]:PORT?mode=…&frames=…`.
+//! The scheme `xdp`: `xdp:IFACE[/QUEUE|/all]@[HOST]:PORT?mode=…&frames=…`. With `agent=NAME` the agent of
+//! that name opens the queue, for which no privilege is needed; without a queue in the address it is any
+//! that is free then.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -13,7 +15,10 @@ use crate::interface::Interface;
 use crate::open::attach;
 use crate::options::{Options, Queues, interface_and_queues};
 use crate::program::Program;
-use crate::{AfXdp, EveryQueue, KernelRoutes};
+use crate::{AfXdp, EveryQueue, KernelRoutes, lent};
+
+/// The option that names an agent.
+const AGENT: &str = "agent";
 
 /// Opens AF_XDP devices by address. Devices on queues of one interface share its program, if they were
 /// opened through the same driver or a clone of it.
@@ -28,8 +33,13 @@ impl Driver for Xdp {
     }
 
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn Datagrams>, OpenError> {
-        let options = Options::of(opening)?;
         let (name, queues) = interface_and_queues(opening.device)?;
+        if let Some(agent) = opening.option(AGENT) {
+            let device = lent(opening, agent)?;
+            let port = device.port();
+            return datagrams(device, name, opening.local, port);
+        }
+        let options = Options::of(opening)?;
         let interface = Interface::find(name)?;
         match queues {
             Queues::One(queue) => {
@@ -45,6 +55,21 @@ impl Driver for Xdp {
             }
         }
     }
+}
+
+/// A queue that an agent opens.
+fn lent(opening: &Opening<'_>, agent: &str) -> Result<AfXdp, OpenError> {
+    let (name, queues) = interface_and_queues(opening.device)?;
+    let queue = match queues {
+        Queues::One(queue) => opening.device.contains('/').then_some(queue),
+        Queues::Every => {
+            return Err(OpenError::Unsupported("name one queue where an agent opens it, or none"));
+        }
+    };
+    let others = opening.options.iter().filter(|(key, _)| key != AGENT);
+    let others: Vec<_> = others.cloned().collect();
+    let options = Options::of(&Opening { options: &others, ..opening.clone() })?;
+    lent::ask(agent, name, queue, &options)
 }
 
 /// Makes datagrams of a device's frames, by the kernel's routes over its interface.

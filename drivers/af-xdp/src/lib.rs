@@ -18,6 +18,7 @@
 //! | [`open`] | the steps of opening |
 //! | [`driver`] | the scheme `xdp` |
 //! | [`EveryQueue`] | all queues of an interface as one device |
+//! | [`lent`] | a queue that an agent opens for a process without privilege |
 //! | [`raw`] | the baseline: AF_XDP in the plainest way, for benchmarks |
 //!
 //! # What it needs
@@ -57,6 +58,7 @@ mod held;
 pub mod instructions;
 pub mod interface;
 mod kernel_routes;
+pub mod lent;
 pub mod open;
 pub mod options;
 pub mod port;

@@ -15,7 +15,7 @@ use crate::port::Reservation;
 use crate::program::{Hook, Program};
 use crate::socket::{Binding, MAX_PIECES, RECEIVE_HEADROOM, RingSizes, Unbound};
 
-fn pool_refusal(error: CreateError) -> OpenError {
+pub(crate) fn pool_refusal(error: CreateError) -> OpenError {
     match error {
         CreateError::Size => OpenError::BadValue("frames=N, from 1 to what fits into 1 GiB"),
         CreateError::NoHugePages => {

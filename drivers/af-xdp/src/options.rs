@@ -75,7 +75,7 @@ impl Default for Options {
 }
 
 /// The options of an address, in the words of [`Opening::only_options`].
-pub const KNOWN: &str = "mode, frames, frame-bytes, huge-pages, busy-poll, busy-poll-budget";
+pub const KNOWN: &str = "mode, frames, frame-bytes, huge-pages, busy-poll, busy-poll-budget, agent";
 
 impl Options {
     /// The options of an address: `mode=auto|generic|native|zero-copy`, `frames=N` (buffers),

@@ -9,7 +9,7 @@
 //! 1. The filter lives until the kernel has copied it, which is before setsockopt returns.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_ipv6_v6only;
@@ -23,7 +23,7 @@ const BIND_TO_INTERFACE: i32 = 62;
 /// A port of an interface that is kept.
 #[derive(Debug)]
 pub struct Reservation {
-    _socket: OwnedFd,
+    socket: OwnedFd,
     port: u16,
 }
 
@@ -63,12 +63,23 @@ impl Reservation {
         refuse_all(&socket)?;
         bind(&socket, &address)?;
         let bound = SocketAddr::try_from(getsockname(&socket)?)?;
-        Ok(Self { _socket: socket, port: bound.port() })
+        Ok(Self { socket, port: bound.port() })
+    }
+
+    /// One that another process made, and whose socket it passed on.
+    pub fn adopt(socket: OwnedFd, port: u16) -> Self {
+        Self { socket, port }
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+}
+
+impl AsFd for Reservation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

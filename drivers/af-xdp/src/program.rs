@@ -102,12 +102,23 @@ const OURS: OpenError = OpenError::Busy(
      among processes, or use another interface",
 );
 
+/// What is known of an attached program, beside its descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The interface's number.
+    pub interface: u32,
+    /// Where it runs.
+    pub hook: Hook,
+    /// Whether it sees packets of several pieces.
+    pub frags: bool,
+}
+
 /// The program on an interface, until this is dropped or its process dies. Several queues and ports of
 /// one process share it.
 #[derive(Debug)]
 pub struct Program {
     // Closed first: then no packet is steered any more.
-    _link: OwnedFd,
+    link: OwnedFd,
     sockets: OwnedFd,
     ports: OwnedFd,
     interface: u32,
@@ -147,7 +158,25 @@ impl Program {
             }
             std::thread::sleep(RETRY);
         };
-        Ok(Self { _link: link, sockets, ports, interface: interface.index, hook, frags })
+        Ok(Self { link, sockets, ports, interface: interface.index, hook, frags })
+    }
+
+    /// A program that another process attached, and whose descriptors it passed on: from
+    /// [`Program::descriptors`], in their order. It stays attached until all processes have closed them.
+    pub fn adopt([link, sockets, ports]: [OwnedFd; 3], about: About) -> Self {
+        let About { interface, hook, frags } = about;
+        Self { link, sockets, ports, interface, hook, frags }
+    }
+
+    /// What another process needs to go on with it: who has these decides what is steered where, and when
+    /// it ends.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+        [self.link.as_fd(), self.sockets.as_fd(), self.ports.as_fd()]
+    }
+
+    /// What is to be known beside them.
+    pub fn about(&self) -> About {
+        About { interface: self.interface, hook: self.hook, frags: self.frags }
     }
 
     /// Gives a queue's socket the packets to a port that come in on that queue.

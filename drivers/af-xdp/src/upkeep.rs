@@ -10,6 +10,7 @@ use crate::AfXdp;
 use crate::device::BURST;
 use crate::held::{Places, Receiving, Sending};
 use crate::interface::{Interface, Interfaces};
+use crate::lent::lease_ended;
 use crate::open::ETHERNET;
 use crate::rings::Rings;
 use crate::socket::{Binding, MAX_PIECES, RECEIVE_HEADROOM, stock};
@@ -138,6 +139,12 @@ impl Device for AfXdp {
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
+        // Who lent the queue takes no packet of it any more: it does not come back.
+        if self.lease.as_ref().is_some_and(lease_ended) {
+            self.lease = None;
+            self.upkeep.interfaces = None;
+            self.upkeep.link = Err(DeviceError::Gone);
+        }
         match self.upkeep.look(self.binding.interface) {
             None => {}
             Some(Ok(interface)) => {

@@ -146,8 +146,11 @@ impl Link {
             return Err(malformed);
         }
         let asking: Asking = (from, number.get(), fields.incarnation);
-        if let Some(channel) = self.accepted.get(&asking) {
-            self.say_welcome(*channel);
+        if let Some(channel) = self.accepted.get(&asking).copied() {
+            // Its address may be a lie, and whoever lied may have it repeated without end.
+            if self.may_say_more() {
+                self.say_welcome(channel);
+            }
         } else if let Some((_, why)) = self.refused.iter().find(|(other, _)| *other == asking) {
             self.say_refusal(asking, *why);
         } else if !self.listens {
@@ -222,11 +225,16 @@ impl Link {
         if let Some(to) = self.decide(asking) {
             self.device.close(to);
         }
+        self.remember_refused(asking, why);
+        self.say_refusal(asking, why);
+    }
+
+    /// Answers a hello that comes once more as the one before.
+    pub(super) fn remember_refused(&mut self, asking: Asking, why: Refusal) {
         if self.refused.len() >= MAX_REFUSED {
             self.refused.pop_front();
         }
         self.refused.push_back((asking, why));
-        self.say_refusal(asking, why);
     }
 
     fn say_refusal(&mut self, (to, number, incarnation): Asking, why: Refusal) {
@@ -255,11 +263,19 @@ impl Link {
         self.say_once(to, fields, name.as_bytes());
     }
 
-    /// Says something to whom no channel leads: a few times a period, for anybody can make this side do
-    /// so.
+    /// Whether something may still be said to strangers: a few times a period, for anybody can make this
+    /// side do so.
+    fn may_say_more(&mut self) -> bool {
+        let left = self.stale_left.checked_sub(1);
+        self.stale_left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Says something to whom no channel leads.
     fn say_once(&mut self, to: SocketAddr, fields: Fields, body: &[u8]) {
-        let Some(left) = self.stale_left.checked_sub(1) else { return };
-        self.stale_left = left;
+        if !self.may_say_more() {
+            return;
+        }
         let Ok(to) = self.device.open(to) else { return };
         self.send_control(to, fields, body);
         self.close_when_sent(to);

@@ -315,7 +315,8 @@ impl Link {
         }
         // A device that is down, or full, keeps it no longer than what comes after it.
         while self.outgoing.len() > MAX_WAITING {
-            self.outgoing.pop_front();
+            // All of a datagram: what is left of one would be taken for another.
+            while self.outgoing.pop_front().is_some_and(|outgoing| outgoing.piece.more) {}
             LinkCount::Unsent.add(&self.counters, 1);
         }
     }
