@@ -68,14 +68,17 @@ Examples across a network:
 Both ends on one host, in two network namespaces; the server is started and ended:
   unet-bench rtt --transport udp:10.9.0.2:9000 --netns lab-a,lab-b
   unet-bench rtt --transport udp:127.0.0.1:9000  over the loopback device
+  unet-bench rtt --transport 'xdp:lab-b0@10.77.0.2:9000?mode=generic' --client-device lab-a0 \
+      --netns lab-a,lab-b                        the address has the server's interface
 
+With --to the address has this host's interface; the server's is with `unet-bench serve`.
 With --to and --transport, --system chooses from the second list of `unet-bench systems`. The floor
 is then the fastest bare loop over the same kind of network in the same run.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
   unet-bench serve udp:10.0.0.2:9000             U-Net over UDP, and the kernel's systems
-  unet-bench serve xdp:eth0@10.0.0.2:9000        the same, U-Net over AF_XDP
+  unet-bench serve xdp:eth0@10.0.0.2:9000        the same over this interface's AF_XDP: U-Net, xdp/raw
   unet-bench serve udp:0.0.0.0:9000 --for 60s    ends by itself
   unet-bench serve udp:10.9.0.2:9000 --netns lab-b
 
@@ -183,6 +186,10 @@ pub struct Options {
     #[arg(long, global = true, value_name = "URI", default_value = "shm:")]
     #[arg(value_parser = address::transport)]
     pub transport: Transport,
+    /// The client's own device for --transport, which names the server's: as lab-a0 or lab-a0/1
+    /// [default: the one of the same name].
+    #[arg(long, global = true, value_name = "DEVICE", conflicts_with = "to")]
+    pub client_device: Option<String>,
     /// The address of a server that `unet-bench serve` runs.
     #[arg(long, global = true, value_name = "URI", conflicts_with = "transport")]
     #[arg(value_parser = address::network)]

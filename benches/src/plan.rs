@@ -160,7 +160,12 @@ impl Plan {
                 return Err(Failure::Usage(sentence.to_owned()));
             }
         };
-        let systems = chosen(&options.system, bench, true)?;
+        let mut systems = chosen(&options.system, bench, true)?;
+        // Who names a system that has no way there is told why.
+        let crosses = |system: &&dyn System| {
+            system.network().is_none_or(|network| network.crosses(way.address()))
+        };
+        systems.retain(|system| self.named || crosses(system));
         let mut sizes = options.size.clone();
         if sizes.is_empty() {
             let largest = way.largest_message()?;

@@ -19,6 +19,10 @@ use crate::view::View;
 
 /// How many words there are.
 pub const CELLS: usize = 64;
+/// How many further words stand behind them in an endpoint's page: for a device's counts, in its owner's
+/// order.
+pub const DEVICE_CELLS: usize = 32;
+const DEVICE: usize = COUNTERS + CELLS * 8;
 pub(crate) const FIRST_FAULT: usize = 32;
 const PAGE_MAGIC: u64 = u64::from_le_bytes(*b"UNETCNT\0");
 
@@ -33,7 +37,8 @@ pub enum Counter {
     PeerPid = 1,
     /// User on the other side.
     PeerUid = 2,
-    /// Messages sent, published when the channel closes and each time it falls asleep.
+    /// Messages sent: on this host published when the channel closes and each time it falls asleep, over a
+    /// network with each message.
     Sent = 3,
     /// Messages received, published likewise.
     Received = 4,
@@ -134,13 +139,15 @@ const _: () = assert!(FIRST_FAULT + Fault::ALL.len() <= CELLS);
 /// The writing end. One thread writes; anybody may read.
 pub struct Counters {
     cells: View<AtomicU64>,
+    /// Those of a device; none in a channel's segment.
+    device: Option<View<AtomicU64>>,
     page: Option<OwnMemory>,
 }
 
 impl Counters {
     /// Those of a channel, in its segment.
     pub fn of_channel(own: &OwnSegment) -> Self {
-        let counters = Self { cells: own.cells(COUNTERS, CELLS), page: None };
+        let counters = Self { cells: own.cells(COUNTERS, CELLS), device: None, page: None };
         counters.set(Counter::OwnPid, u64::from(std::process::id()));
         counters
     }
@@ -151,11 +158,12 @@ impl Counters {
     /// What the kernel lacks.
     pub fn of_endpoint() -> Result<Self, CreateError> {
         let mut page =
-            OwnMemory::create("unet-counters", COUNTERS + CELLS * 8, Backing::default())?;
+            OwnMemory::create("unet-counters", DEVICE + DEVICE_CELLS * 8, Backing::default())?;
         let mut magic = page.carve(0, 8).ok_or(CreateError::Size)?;
         magic.copy_from_slice(&PAGE_MAGIC.to_ne_bytes());
         let cells = page.cells(COUNTERS, CELLS).ok_or(CreateError::Size)?;
-        let counters = Self { cells, page: Some(page) };
+        let device = Some(page.cells(DEVICE, DEVICE_CELLS).ok_or(CreateError::Size)?);
+        let counters = Self { cells, device, page: Some(page) };
         counters.set(Counter::OwnPid, u64::from(std::process::id()));
         Ok(counters)
     }
@@ -173,6 +181,22 @@ impl Counters {
     /// Sets a counter.
     pub fn set(&self, counter: Counter, value: u64) {
         self.cells[counter as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to one of the device's words, by its place. A channel's segment has none.
+    #[inline(always)]
+    pub fn add_of_device(&self, place: usize, count: u64) {
+        let cell = self.device.as_deref().and_then(|cells| cells.get(place));
+        if let Some(cell) = cell {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets one of the device's words.
+    pub fn set_of_device(&self, place: usize, value: u64) {
+        if let Some(cell) = self.device.as_deref().and_then(|cells| cells.get(place)) {
+            cell.store(value, Ordering::Relaxed);
+        }
     }
 
     /// Counts a fault of the peer's.
@@ -209,6 +233,7 @@ pub struct Snapshot {
     /// Whether they are a channel's, or else an endpoint's.
     pub of_channel: bool,
     cells: [u64; CELLS],
+    device: [u64; DEVICE_CELLS],
 }
 
 impl Snapshot {
@@ -218,7 +243,7 @@ impl Snapshot {
     /// The kernel's, or `InvalidData` if the descriptor is neither.
     ///
     /// # Cost
-    /// Two system calls.
+    /// Three system calls.
     pub fn read(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let mut magic = [0u8; 8];
         let mut bytes = [0u8; CELLS * 8];
@@ -231,11 +256,16 @@ impl Snapshot {
             PAGE_MAGIC => false,
             _ => return Err(neither()),
         };
-        let mut cells = [0; CELLS];
-        for (cell, word) in cells.iter_mut().zip(bytes.as_chunks().0) {
-            *cell = u64::from_ne_bytes(*word);
+        let (mut cells, mut device) = ([0; CELLS], [0; DEVICE_CELLS]);
+        copy_words(&mut cells, &bytes);
+        if !of_channel {
+            let mut bytes = [0u8; DEVICE_CELLS * 8];
+            if pread(fd, &mut bytes, DEVICE as u64)? != bytes.len() {
+                return Err(neither());
+            }
+            copy_words(&mut device, &bytes);
         }
-        Ok(Self { of_channel, cells })
+        Ok(Self { of_channel, cells, device })
     }
 
     /// Descriptors of all pages of counters of a process that this user may inspect. They can be
@@ -261,8 +291,19 @@ impl Snapshot {
         self.cells[counter as usize]
     }
 
+    /// One of a device's words, by its place.
+    pub fn of_device(&self, place: usize) -> u64 {
+        self.device.get(place).copied().unwrap_or(0)
+    }
+
     /// How often a fault was counted.
     pub fn faults(&self, fault: Fault) -> u64 {
         self.cells[FIRST_FAULT + fault as usize]
+    }
+}
+
+fn copy_words(words: &mut [u64], bytes: &[u8]) {
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
     }
 }

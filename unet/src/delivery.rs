@@ -139,9 +139,11 @@ impl Delivery {
         }
     }
 
-    /// Takes the first buffer out, to keep it longer than the delivery.
+    /// Takes the first buffer out, to keep it longer than the delivery. What came over a network is in
+    /// buffers of this process: [`Delivery::take_message`] takes those.
     #[inline]
     pub fn take_fbuf(&mut self) -> Option<PeerFbuf> {
+        self.fbuf()?;
         match self.message.pop_part() {
             Some(Part::Peer(fbuf)) => Some(fbuf),
             _ => None,

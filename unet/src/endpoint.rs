@@ -180,6 +180,8 @@ pub struct Endpoint {
     /// Devices, and the channels over them.
     links: Vec<LinkEntry>,
     link_turn: usize,
+    /// The links are looked at before the channels of this host, whose messages do not end.
+    links_due: bool,
     attempts: Vec<Option<Attempt>>,
     next_attempt: u64,
     /// Messages over networks since clients that ask were last heard before them.
@@ -188,8 +190,6 @@ pub struct Endpoint {
     lent: Vec<LentPort>,
     /// How many channels are held.
     held: usize,
-    /// The links are looked at before the channels of this host, whose messages do not end.
-    links_due: bool,
     /// Tells when a link is to be looked after, while the thread sleeps.
     timer: Option<OwnedFd>,
     pub(crate) listening: Listening,
@@ -220,12 +220,12 @@ impl Endpoint {
             glance: 0,
             links: Vec::new(),
             link_turn: 0,
+            links_due: false,
             attempts: Vec::new(),
             next_attempt: 0,
             since_asked: 0,
             lent: Vec::new(),
             held: 0,
-            links_due: false,
             timer: None,
             listening: Listening::default(),
             readiness: Readiness::new().map_err(|errno| match errno {

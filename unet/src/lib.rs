@@ -73,7 +73,7 @@ pub use handshake::{
     AcceptError, ChannelOptions, ConnectError, ConnectOptions, ListenOptions, Refusal,
 };
 pub use incoming::Incoming;
-pub use network::{Checksum, LinkStatus, NetworkOptions};
+pub use network::{Checksum, LinkAccount, LinkCount, LinkStatus, NetworkOptions};
 pub use policy::Policy;
 pub use segment::counters::{Counter, Counters, Snapshot};
 pub use segment::geometry::{Class, Geometry};

@@ -15,6 +15,7 @@
 //! What a channel over a network promises: a message arrives whole and unchanged, at most once, from the
 //! peer of that channel and no other, or it does not arrive and is counted. It may be lost or overtaken.
 
+mod account;
 mod channel;
 mod control;
 mod greeting;
@@ -25,6 +26,7 @@ mod receiving;
 mod sending;
 mod sequence;
 
+pub use account::{LinkAccount, LinkCount};
 pub(crate) use channel::RemoteChannel;
 pub(crate) use greeting::Greeting;
 pub use link::LinkStatus;

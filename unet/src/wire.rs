@@ -64,7 +64,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Checksum {
-    /// Nothing here: what the link and UDP check is enough.
+    /// Nothing here: what the link and UDP check is enough. Not every device has UDP check anything:
+    /// `xdp:` sends no checksum of UDP's over IPv4.
     None = 0,
     /// CRC-32C of header and body, from end to end.
     #[default]
@@ -242,6 +243,10 @@ pub fn open_pieces<'a>(
         1 => Checksum::Crc32c,
         _ => return Err(WireError::Policy),
     };
+    // One that has a checksum has lost the bit that says so.
+    if checksum == Checksum::None && header.checksum.get() != 0 {
+        return Err(WireError::Checksum);
+    }
     if checksum == Checksum::Crc32c {
         first[CHECKSUM_AT].fill(0);
         let sum = rest.fold(crc32c::crc32c(first), crc32c::crc32c_append);

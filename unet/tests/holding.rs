@@ -48,6 +48,24 @@ fn a_held_channel_can_be_closed_and_others_go_on() {
 }
 
 #[test]
+fn the_end_of_a_held_channel_does_not_keep_its_owner_awake() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let address = address("held-ended");
+    let mut endpoint = listening(&address, Wait::Park);
+    let (id, client) = join(&mut endpoint, &address, Wait::Park);
+    endpoint.hold(id);
+    drop(client);
+    assert!(endpoint.recv_timeout(std::time::Duration::from_millis(20)).is_none());
+    assert!(endpoint.arm(), "there is nothing to be received");
+    let mut watched = [PollFd::new(&endpoint, PollFlags::IN)];
+    let short = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    assert_eq!(poll(&mut watched, Some(&short)), Ok(0), "its owner is kept awake");
+    endpoint.release(id);
+    assert!(matches!(event(&mut endpoint), Event::Closed(closed, _) if closed == id));
+}
+
+#[test]
 fn a_farewell_says_why_where_a_hang_up_alone_would_not() {
     for reason in [CloseReason::Forbidden, CloseReason::PeerSilent, CloseReason::PeerRestarted] {
         let address = address("farewell");

@@ -29,8 +29,10 @@ use crate::report::PoisonedRow;
 const UNDECIDED_PER_USER: usize = 8;
 /// How many channels there are at most, of all users.
 const MAX_CHANNELS: usize = 4096;
-/// How much is taken in before those have their turn that wait.
+/// How much a turn takes in.
 const BURST: usize = 256;
+/// Messages from the network after which a round ends.
+const MAX_BROUGHT: usize = 1024;
 /// How soon is looked again where a message waits for the network.
 const PAUSE: Duration = Duration::from_micros(500);
 
@@ -61,6 +63,8 @@ pub struct Agent {
     pub(crate) pending: HashMap<AttemptId, Pending>,
     /// Processes of which a message waits, in the order of their turns.
     ring: std::collections::VecDeque<ProcessKey>,
+    /// Messages from the network in this round.
+    brought: usize,
     delivery: Delivery,
     begun: Instant,
 }
@@ -72,6 +76,11 @@ pub(crate) fn geometry() -> Geometry {
     geometry.classes[0] = Class { buffer_bytes: 2 << 10, buffers: 64 };
     geometry.classes[1] = Class { buffer_bytes: 64 << 10, buffers: 8 };
     geometry
+}
+
+/// How much of the agent's memory a port takes, with its device.
+pub(crate) fn port_bytes(device: &Device) -> u64 {
+    channel_bytes() + device.buffers as u64 * (2 << 10)
 }
 
 /// How much of the agent's memory a channel takes.
@@ -109,6 +118,7 @@ impl Agent {
             accounts: Accounts::default(),
             pending: HashMap::new(),
             ring: std::collections::VecDeque::new(),
+            brought: 0,
             delivery: Delivery::default(),
             begun: Instant::now(),
         })
@@ -126,7 +136,13 @@ impl Agent {
             self.arrived(arrival, &mut delivery);
             taken += 1;
         }
-        let wait = self.begin_round();
+        // A round ends when nobody who has a turn left has something to send; what the network brings has no
+        // end of its own.
+        let mut wait = None;
+        if taken < BURST || self.brought >= MAX_BROUGHT {
+            self.brought = 0;
+            wait = self.begin_round();
+        }
         if taken == 0 {
             // What waits for the network or for its rate is not told of by anybody.
             let timeout = wait.map_or(timeout, |wait| wait.clamp(PAUSE, timeout.max(PAUSE)));
@@ -183,7 +199,7 @@ impl Agent {
     }
 
     fn inspect(&mut self, who: Credentials, incoming: Incoming, rule: &Rule) {
-        if !self.reserve(who, rule) {
+        if !self.reserve(who, rule, channel_bytes()) {
             return self.refuse(who, incoming, Refusal::Quota, Reason::RefusedQuota);
         }
         match self.endpoint.accept(incoming, &[]) {
@@ -191,7 +207,7 @@ impl Agent {
                 let process = self.accounts.join(who, rule);
                 self.roles.insert(id, Role::Inspector(who, process));
             }
-            Err(_) => self.unreserve(who),
+            Err(_) => self.unreserve(who, channel_bytes()),
         }
     }
 
@@ -208,8 +224,7 @@ impl Agent {
     }
 
     /// Takes a channel's place and memory out of a user's quota.
-    pub(crate) fn reserve(&mut self, who: Credentials, rule: &Rule) -> bool {
-        let bytes = channel_bytes();
+    pub(crate) fn reserve(&mut self, who: Credentials, rule: &Rule, bytes: u64) -> bool {
         let user = self.accounts.user(who.uid, rule);
         if user.channels >= rule.channels || user.bytes + bytes > rule.bytes {
             return false;
@@ -219,10 +234,10 @@ impl Agent {
         true
     }
 
-    pub(crate) fn unreserve(&mut self, who: Credentials) {
+    pub(crate) fn unreserve(&mut self, who: Credentials, bytes: u64) {
         if let Some(user) = self.accounts.user_mut(who.uid) {
             user.channels -= 1;
-            user.bytes -= channel_bytes();
+            user.bytes -= bytes;
         }
     }
 
@@ -244,7 +259,7 @@ impl Agent {
                     let Credentials { pid, uid, .. } = client.who;
                     self.accounts.remember_poisoned(PoisonedRow { pid, uid, fault });
                 }
-                self.forget(id, client.who, client.process);
+                self.forget(id, client.who, client.process, channel_bytes());
                 self.roles.remove(client.network);
                 // Which says good bye.
                 self.endpoint.close(client.network);
@@ -252,9 +267,11 @@ impl Agent {
             Some(Role::Network(client)) => self.end_client(client, reason),
             Some(Role::Port(port)) => {
                 self.endpoint.stop_listening(&Address::Network(port.opened));
-                self.forget(id, port.who, port.process);
+                self.forget(id, port.who, port.process, port.bytes);
             }
-            Some(Role::Inspector(who, process)) => self.forget(id, who, process),
+            Some(Role::Inspector(who, process)) => {
+                self.forget(id, who, process, channel_bytes());
+            }
             None => {}
         }
     }
@@ -262,15 +279,15 @@ impl Agent {
     /// Ends a client's channel, and tells it why.
     pub(crate) fn end_client(&mut self, id: ChannelId, reason: CloseReason) {
         if let Some(Role::Client(client)) = self.roles.remove(id) {
-            self.forget(id, client.who, client.process);
+            self.forget(id, client.who, client.process, channel_bytes());
             self.roles.remove(client.network);
             self.endpoint.close(client.network);
         }
         self.endpoint.close_because(id, reason);
     }
 
-    fn forget(&mut self, id: ChannelId, who: Credentials, process: ProcessKey) {
+    fn forget(&mut self, id: ChannelId, who: Credentials, process: ProcessKey, bytes: u64) {
         self.accounts.leave(process, id);
-        self.unreserve(who);
+        self.unreserve(who, bytes);
     }
 }

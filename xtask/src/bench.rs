@@ -1,20 +1,33 @@
-//! `cargo xtask bench`: the Speed table, measured.
+//! `cargo xtask bench`: the Speed tables, measured.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::speed::{INVOCATIONS, ROWS, Round, judge};
+use crate::speed::{HOST, NETWORK, Round, Set, adapter, judge};
 use crate::workspace::Workspace;
-use crate::{instructions, process};
+use crate::{instructions, lab, process};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// What runs across a network, between the hosts of a private lab; needs root
+    #[arg(long)]
+    network: bool,
+    #[command(flatten)]
+    how: How,
+    /// Count instructions in place of time, under valgrind; with --network those of the adapter
+    #[arg(long, conflicts_with_all = ["check", "rounds", "duration", "out"])]
+    instructions: bool,
+}
+
+/// How a table is measured.
+#[derive(clap::Args)]
+pub struct How {
     /// Fail when a row misses what it must reach
     #[arg(long)]
     check: bool,
@@ -27,32 +40,82 @@ pub struct Args {
     /// Keep what unet-bench printed, one file a run, in this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Count instructions in place of time, under valgrind
-    #[arg(long, conflicts_with_all = ["check", "rounds", "duration", "out"])]
-    instructions: bool,
+}
+
+impl How {
+    /// The arguments that say so.
+    pub fn args(&self) -> Vec<std::ffi::OsString> {
+        let mut args = vec!["--rounds".into(), self.rounds.to_string().into()];
+        args.extend(["--duration".into(), self.duration.clone().into()]);
+        args.extend(self.check.then(|| "--check".into()));
+        if let Some(folder) = &self.out {
+            args.extend(["--out".into(), folder.into()]);
+        }
+        args
+    }
+}
+
+/// The programs that measure.
+#[derive(clap::Args)]
+pub struct Programs {
+    bench: PathBuf,
+    /// What measures the adapter's cost, where that is in the table
+    adapter: PathBuf,
+}
+
+impl Programs {
+    /// Where they are given as arguments, in order.
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.bench, &self.adapter]
+    }
 }
 
 /// Builds the release, measures, prints the table.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::load()?;
-    if args.instructions {
-        return instructions::run(&workspace);
+    match (args.instructions, args.network) {
+        (true, true) => return instructions::adapter(&workspace),
+        (true, false) => return instructions::run(&workspace),
+        _ => {}
     }
     process::run(&mut workspace.cargo(["build", "--release", "--bin", "unet-bench"]), LIMIT)?;
-    let bench = workspace.target.join("release/unet-bench");
-    if let Some(folder) = &args.out {
+    let release = workspace.target.join("release");
+    let programs = Programs {
+        bench: release.join("unet-bench"),
+        adapter: release.join("examples").join(adapter::EXAMPLE),
+    };
+    if !args.network {
+        return measure(&HOST, &programs, &args.how);
+    }
+    build_adapter(&workspace)?;
+    lab::bench(&programs, &args.how)
+}
+
+/// Builds the example that measures the adapter.
+pub fn build_adapter(workspace: &Workspace) -> Result<()> {
+    let example = ["build", "--release", "-p", "unet", "--example", adapter::EXAMPLE];
+    process::run(&mut workspace.cargo(example), LIMIT).map(drop)
+}
+
+/// Measures what crosses a network, inside the lab.
+pub fn between_hosts(programs: &Programs, how: &How) -> Result<()> {
+    measure(&NETWORK, programs, how)
+}
+
+fn measure(set: &Set, programs: &Programs, how: &How) -> Result<()> {
+    if let Some(folder) = &how.out {
         fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     let mut rounds: Vec<Round> = Vec::new();
-    for number in 1..=args.rounds {
+    for number in 1..=how.rounds {
         let mut round = Round::new();
-        for run in INVOCATIONS {
-            println!("round {number} of {}: unet-bench {}", args.rounds, run.args.join(" "));
-            let mut command = Command::new(&bench);
-            command.args(run.args).args(["--duration", &args.duration, "--format", "json"]);
+        for run in set.invocations {
+            println!("round {number} of {}: unet-bench {}", how.rounds, run.args.join(" "));
+            let mut command = Command::new(&programs.bench);
+            command.args(run.args).args(["--duration", &how.duration, "--format", "json"]);
             let said = process::capture(&mut command, LIMIT)?;
-            if let Some(folder) = &args.out {
+            if let Some(folder) = &how.out {
                 fs::write(
                     folder.join(format!("{number}-{}.json", run.name.replace(' ', "-"))),
                     &said.stdout,
@@ -63,14 +126,18 @@ pub fn run(args: &Args) -> Result<()> {
             })?;
             round.push((run.name, printed));
         }
+        if set.adapter {
+            println!("round {number} of {}: {}", how.rounds, adapter::EXAMPLE);
+            round.push((adapter::RUN, adapter::measure(&programs.adapter)?));
+        }
         rounds.push(round);
     }
-    let missed = table(&rounds);
-    if args.check && !missed.is_empty() {
+    let missed = table(set, &rounds);
+    if how.check && !missed.is_empty() {
         bail!(
             "{} of {} rows miss what they must reach: {}",
             missed.len(),
-            ROWS.len(),
+            set.rows.len(),
             missed.join("; ")
         );
     }
@@ -78,12 +145,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Prints the table and returns the rows that miss, or lack a figure, which is no better.
-fn table(rounds: &[Round]) -> Vec<&'static str> {
+fn table(set: &Set, rounds: &[Round]) -> Vec<&'static str> {
     let mut missed = Vec::new();
     let heads: String =
         (1..=rounds.len()).map(|round| format!("{:>8}", format!("run {round}"))).collect();
     println!("\n{:<41} {:<17} {:>7} {:>7} {heads}", "what", "unit", "aim", "must");
-    for row in ROWS {
+    for row in set.rows {
         let figures: Result<Vec<f64>> = rounds.iter().map(|round| row.figure.read(round)).collect();
         let met = match figures {
             Ok(figures) => {
@@ -109,6 +176,8 @@ mod tests {
 
     #[test]
     fn rows_without_records_count_as_missed() {
-        assert_eq!(table(&[Round::new()]).len(), ROWS.len());
+        for set in [HOST, NETWORK] {
+            assert_eq!(table(&set, &[Round::new()]).len(), set.rows.len());
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::packages::on_path;
-use crate::process;
+use crate::speed::adapter::EXAMPLE;
 use crate::workspace::Workspace;
+use crate::{bench, process};
 
 const LIMIT: Duration = Duration::from_secs(600);
 /// The functions of the program that are counted, with all that they call.
@@ -17,6 +18,8 @@ const LOOP: &str = "instructions::measured*";
 /// Operations of the shorter run, and how many more the longer has.
 const WARM: u32 = 1_000;
 const MORE: u32 = 10_000;
+/// Packets of a burst in the adapter's program.
+const BURST: u32 = 32;
 
 /// What is counted: the program's word for it, what it is, and what is taken off it.
 const ROWS: &[(&str, &str, Option<&str>)] = &[
@@ -30,13 +33,18 @@ const ROWS: &[(&str, &str, Option<&str>)] = &[
     ("call-32", "LRPC with 32 B in and out, both sides", None),
 ];
 
+fn needs_valgrind() -> Result<()> {
+    if on_path("valgrind") {
+        return Ok(());
+    }
+    bail!(
+        "valgrind counts the instructions and is not here: install it, as with `apt-get install valgrind`"
+    );
+}
+
 /// Builds the program, counts, and prints a table for the book.
 pub fn run(workspace: &Workspace) -> Result<()> {
-    if !on_path("valgrind") {
-        bail!(
-            "valgrind counts the instructions and is not here: install it, as with `apt-get install valgrind`"
-        );
-    }
+    needs_valgrind()?;
     process::run(&mut workspace.cargo(["build", "--release", "--bin", "instructions"]), LIMIT)?;
     let program = workspace.target.join("release/instructions");
     let mut counted: Vec<(&str, f64)> = Vec::new();
@@ -56,11 +64,44 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// What the adapter between frames and datagrams adds to a packet, beside a device that hands back what it
+/// was given; the mean of IPv4 and IPv6.
+pub fn adapter(workspace: &Workspace) -> Result<()> {
+    const PAYLOAD: &str = "64";
+    needs_valgrind()?;
+    bench::build_adapter(workspace)?;
+    let program = workspace.target.join("release/examples").join(EXAMPLE);
+    println!("\n| a packet of {PAYLOAD} B | instructions of the adapter |\n|---|---|");
+    for (what, whole, device) in
+        [("sent", "send_burst", "bare_send"), ("received", "receive_burst", "bare_receive")]
+    {
+        let each = |function: &str, loops: f64| -> Result<f64> {
+            let function = format!("*::{function}*");
+            let few = collect(&program, &function, PAYLOAD, WARM)?;
+            let many = collect(&program, &function, PAYLOAD, WARM + MORE)?;
+            let more = many.saturating_sub(few) as f64;
+            if more == 0.0 {
+                bail!("callgrind did not find `{function}`");
+            }
+            // The program sends whole bursts.
+            let packets = (WARM + MORE) / BURST * BURST - WARM / BURST * BURST;
+            Ok(more / f64::from(packets) / loops)
+        };
+        println!("| {what} | {:.0} |", each(whole, 2.0)? - each(device, 1.0)?);
+    }
+    Ok(())
+}
+
 /// The instructions of a whole run.
 fn count(program: &Path, what: &str, operations: u32) -> Result<u64> {
+    collect(program, LOOP, what, operations)
+}
+
+/// The instructions in functions of that name, and in all that they call.
+fn collect(program: &Path, functions: &str, what: &str, operations: u32) -> Result<u64> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--log-fd=1"]);
-    valgrind.arg(format!("--toggle-collect={LOOP}"));
+    valgrind.arg(format!("--toggle-collect={functions}"));
     valgrind.arg(program).args([what, &operations.to_string()]);
     collected(&process::capture(&mut valgrind, LIMIT)?.stdout)
 }

@@ -25,6 +25,7 @@ mod hosts;
 mod private;
 mod programs;
 mod shape;
+mod soak;
 mod tap;
 mod tools;
 mod trial;
@@ -32,13 +33,19 @@ mod world;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::process::Said;
+use crate::bench::{How, Programs};
+use crate::process::{self, Said};
 use crate::steps::{Context, Done};
 use private::Entrance;
 use shape::Shape;
+pub use soak::{Args as SoakArgs, run as soak};
+
+/// How long the measurements of all rounds may take.
+const BENCH_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -50,7 +57,7 @@ pub struct Args {
 enum Task {
     /// Make all the checks, as without any word; needs no root, but does less without
     Check {
-        /// Make this part's only: `protocols`, `hosts`, or the name of a driver's crate
+        /// Make this part's only: `protocols`, `hosts`, `soak`, or the name of a driver's crate
         #[arg(long, value_name = "PART")]
         only: Option<String>,
     },
@@ -80,10 +87,22 @@ enum Inside {
         captures: PathBuf,
     },
     Hosts,
+    Bench {
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        programs: Programs,
+    },
     Program {
         #[command(flatten)]
         shape: Shape,
         program: PathBuf,
+    },
+    Soak {
+        program: PathBuf,
+        transport: String,
+        seconds: u64,
+        seed: u64,
     },
 }
 
@@ -100,7 +119,11 @@ pub fn run(args: &Args) -> Result<()> {
             tap::inside(program, captures)
         }
         Some(Task::Inside(Inside::Hosts)) => trial::inside(),
+        Some(Task::Inside(Inside::Bench { how, programs })) => bench_inside(programs, how),
         Some(Task::Inside(Inside::Program { shape, program })) => programs::inside(shape, program),
+        Some(Task::Inside(Inside::Soak { program, transport, seconds, seed })) => {
+            soak::inside(program, transport, *seconds, *seed)
+        }
     }
 }
 
@@ -111,6 +134,26 @@ fn check_by_hand(only: Option<&str>) -> Result<()> {
         Done::Skipped(why) => bail!("{why}"),
     }
     Ok(())
+}
+
+/// Measures the Speed table of networks between the hosts of a lab of its own.
+///
+/// # Errors
+/// Where this process is not root, whom BPF needs.
+pub fn bench(programs: &Programs, how: &How) -> Result<()> {
+    let entrance = Entrance::find()?;
+    if !entrance.root {
+        bail!("AF_XDP is measured along, for which one must be root: run this with sudo");
+    }
+    let mut command = entrance.inside()?;
+    command.arg("bench").args(how.args()).args(programs.paths());
+    process::run(&mut command, BENCH_LIMIT).map(drop)
+}
+
+fn bench_inside(programs: &Programs, how: &How) -> Result<()> {
+    private::furnish()?;
+    hosts::up(&Shape::read([])?)?;
+    crate::bench::between_hosts(programs, how)
 }
 
 /// The check `lab`.
@@ -124,7 +167,7 @@ fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
     if crates.is_empty() {
         bail!("no crate has a feature `lab`: the drivers' tests in the lab got lost");
     }
-    let mut parts = vec!["protocols", "hosts"];
+    let mut parts = vec!["protocols", "hosts", "soak"];
     parts.extend(crates.iter().map(|krate| krate.name.as_str()));
     if let Some(unknown) = only.filter(|only| !parts.contains(only)) {
         bail!("the lab has no part {unknown}; it has {}", parts.join(", "));
@@ -140,6 +183,7 @@ fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
         let done = match part {
             "protocols" => tap::check(workspace, &entrance)?,
             "hosts" => trial::check(&entrance)?,
+            "soak" => soak::check(workspace, &entrance)?,
             name => match crates.iter().find(|krate| krate.name == name) {
                 Some(krate) => krate.check(workspace, &entrance)?,
                 None => bail!("there is no part {name}"),

@@ -46,6 +46,8 @@ enum Task {
     /// Let the kernel and the usual tools judge our protocols and drivers, in network namespaces of
     /// their own, which can be had by hand too
     Lab(lab::Args),
+    /// Kill clients and servers over and over in the lab, and see that every packet is accounted for
+    Soak(lab::SoakArgs),
     /// Facts about this machine that decide what works on it and how fast
     Doctor,
 }
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Lab(args) => lab::run(&args),
+        Task::Soak(args) => lab::soak(&args),
         Task::Doctor => doctor::run(),
     };
     match done {

@@ -5,7 +5,29 @@ use serde_json::Value;
 
 pub use rows::{INVOCATIONS, ROWS, Row};
 
+pub mod adapter;
+pub mod network;
 mod rows;
+
+/// One run of `unet-bench`, by a name that the rows refer to.
+pub struct Invocation {
+    pub name: &'static str,
+    pub args: &'static [&'static str],
+}
+
+/// A table: the runs that are made and the rows that are read from them.
+pub struct Set {
+    pub invocations: &'static [Invocation],
+    pub rows: &'static [Row],
+    /// The adapter's cost is measured along.
+    pub adapter: bool,
+}
+
+/// What is measured within a host.
+pub const HOST: Set = Set { invocations: INVOCATIONS, rows: ROWS, adapter: false };
+/// What is measured across the lab's network.
+pub const NETWORK: Set =
+    Set { invocations: network::INVOCATIONS, rows: network::ROWS, adapter: true };
 
 /// A record: by the run that printed it, its system's name, and what tells it from others.
 pub struct Pick {
@@ -51,6 +73,13 @@ pub enum Figure {
     Each(Pick, Pick, f64),
     /// Bytes that were copied in a hop, which must be counted.
     Copied(Pick),
+    /// The median of one record as a multiple of another's: other work that takes a core away for a while
+    /// is in every mean.
+    Medians(Pick, Pick),
+    /// The lesser of two figures.
+    Lesser(&'static Figure, &'static Figure),
+    /// Of a system's records in a run with a load: the goodput at the greatest load as a share of the peak.
+    Overloaded(&'static str, &'static str),
 }
 
 /// A limit on a figure.
@@ -116,6 +145,11 @@ impl Figure {
                 let copied = one.find(round)?["copied_per_hop"].as_f64();
                 copied.context("a record does not say how many bytes were copied")
             }
+            Figure::Medians(one, other) => {
+                Ok(number(one.find(round)?, "p50_ns")? / number(other.find(round)?, "p50_ns")?)
+            }
+            Figure::Lesser(one, other) => Ok(one.read(round)?.min(other.read(round)?)),
+            Figure::Overloaded(run, system) => overloaded(round, run, system),
             Figure::Tail(one) => {
                 let record = one.find(round)?;
                 Ok(number(record, "p999_ns")? / number(record, "p50_ns")?)
@@ -124,13 +158,34 @@ impl Figure {
     }
 }
 
+/// A system's records in a run.
+fn records<'a>(round: &'a Round, run: &'a str, system: &'a str) -> impl Iterator<Item = &'a Value> {
+    let printed = round.iter().filter(move |(name, _)| *name == run);
+    let records =
+        printed.flat_map(|(_, printed)| printed["records"].as_array().into_iter().flatten());
+    records.filter(move |record| record["system"] == system)
+}
+
+fn overloaded(round: &Round, run: &str, system: &str) -> Result<f64> {
+    const LEAST: f64 = 150.0;
+    let mut last = None;
+    let mut peak = 0.0_f64;
+    for record in records(round, run, system) {
+        let (offered, goodput) =
+            (number(record, "offered_percent")?, number(record, "goodput_per_sec")?);
+        peak = peak.max(goodput);
+        last = Some((offered, goodput));
+    }
+    match last {
+        Some((offered, goodput)) if offered >= LEAST => Ok(goodput / peak),
+        _ => bail!("the run `{run}` offered {system} no load of {LEAST} %"),
+    }
+}
+
 impl Pick {
     fn find<'a>(&self, round: &'a Round) -> Result<&'a Value> {
         let Pick { run, system, which } = self;
-        let printed = round.iter().filter(|(name, _)| name == run);
-        let records =
-            printed.flat_map(|(_, printed)| printed["records"].as_array().into_iter().flatten());
-        let mut records = records.filter(|record| record["system"] == *system);
+        let mut records = records(round, run, system);
         let found = match *which {
             Which::Payload(bytes) => {
                 records.find(|record| record["payload_bytes"].as_u64() == Some(bytes))
@@ -252,27 +307,56 @@ mod tests {
     }
 
     #[test]
+    fn goodput_under_overload_is_a_share_of_the_peak() {
+        let step = |percent: f64, goodput: f64| json!({"system": "unet", "offered_percent": percent, "goodput_per_sec": goodput});
+        let steps = |steps: &[Value]| vec![("sweep", json!({"records": steps}))];
+        let figure = Figure::Overloaded("sweep", "unet");
+        let whole = steps(&[step(50.0, 5e5), step(100.0, 1e6), step(150.0, 8e5)]);
+        assert!((figure.read(&whole).expect("there") - 0.8).abs() < 1e-9);
+        assert!(figure.read(&steps(&[step(50.0, 5e5), step(100.0, 1e6)])).is_err());
+        assert!(figure.read(&steps(&[])).is_err());
+    }
+
+    #[test]
+    fn the_lesser_figure_counts_and_must_be_there() {
+        static BOTH: [Figure; 2] = [
+            Figure::Medians(payload("rtt", "unet", 8), payload("rtt", "unet", 8)),
+            Figure::Tail(payload("rtt", "unet", 8)),
+        ];
+        static GONE: Figure = Figure::Tail(payload("rtt", "unet", 1));
+        assert_eq!(Figure::Lesser(&BOTH[0], &BOTH[1]).read(&round()).expect("there"), 1.0);
+        assert!(Figure::Lesser(&BOTH[0], &GONE).read(&round()).is_err());
+    }
+
+    /// The runs that a figure is read from.
+    fn runs(figure: &Figure) -> Vec<&'static str> {
+        match figure {
+            Figure::ToFloor(one)
+            | Figure::MillionsPerSecond(one)
+            | Figure::Tail(one)
+            | Figure::ToReference(one)
+            | Figure::OfReference(one)
+            | Figure::Copied(one)
+            | Figure::ToLimit(one, _) => vec![one.run],
+            Figure::Means(one, other)
+            | Figure::Medians(one, other)
+            | Figure::Each(one, other, _) => vec![one.run, other.run],
+            Figure::Lesser(one, other) => [runs(one), runs(other)].concat(),
+            Figure::Overloaded(run, _) => vec![run],
+        }
+    }
+
+    #[test]
     fn every_row_refers_to_a_run_that_is_made() {
-        for row in ROWS {
-            let picks = match &row.figure {
-                Figure::ToFloor(one)
-                | Figure::MillionsPerSecond(one)
-                | Figure::Tail(one)
-                | Figure::ToReference(one)
-                | Figure::OfReference(one)
-                | Figure::Copied(one)
-                | Figure::ToLimit(one, _) => {
-                    vec![one]
-                }
-                Figure::Means(one, other) | Figure::Each(one, other, _) => vec![one, other],
+        for set in [HOST, NETWORK] {
+            let made = |run| {
+                let adapter = set.adapter && run == adapter::RUN;
+                adapter || set.invocations.iter().any(|made| made.name == run)
             };
-            for pick in picks {
-                assert!(
-                    INVOCATIONS.iter().any(|run| run.name == pick.run),
-                    "{}: {}",
-                    row.what,
-                    pick.run
-                );
+            for row in set.rows {
+                for run in runs(&row.figure) {
+                    assert!(made(run), "{}: {run}", row.what);
+                }
             }
         }
     }

@@ -91,7 +91,7 @@ fn enter(what: &Measurement, outcome: &Outcome) -> Record {
 /// Enters what the way has to do with it.
 fn describe(record: &mut Record, way: &Way, what: &Measurement) {
     record.bare = what.system.network().and_then(Network::bare);
-    if record.bare.is_none() {
+    if record.bare.is_none_or(|scheme| scheme == "xdp") {
         record.transport = way.label();
     }
     record.write_note();

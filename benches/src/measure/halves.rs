@@ -1,6 +1,6 @@
 //! The loops around a system's single operation, generic so that the operation is inlined.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,32 @@ pub trait Echo {
     /// How many ticks that part took in the last round trip, [`NOT_IN_QUESTION`] if it had none.
     fn last_inner(&self) -> Option<u64> {
         None
+    }
+    /// What was lost since it was last asked, where messages can be lost.
+    fn losses(&mut self) -> Option<Losses> {
+        None
+    }
+}
+
+/// Messages that were sent again because nothing came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// How many.
+    pub messages: u64,
+    /// How long they were waited for.
+    pub waited: Duration,
+}
+
+impl Losses {
+    /// Nothing came back for so long.
+    pub fn lost(&mut self, waited: Duration) {
+        self.messages += 1;
+        self.waited += waited;
+    }
+
+    /// Something came back twice: what counted as lost was late.
+    pub fn found(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
     }
 }
 
@@ -57,6 +83,8 @@ pub trait RoundTrips {
     fn copied(&mut self) -> u64;
     /// What is the question, where it is only a part of the round trip; since it was last asked.
     fn inner(&mut self, stamps: &Stamps) -> Option<Inner>;
+    /// What was lost since it was last asked, where messages can be lost.
+    fn losses(&mut self) -> Option<Losses>;
 }
 
 /// Intervals that are kept before they enter the histogram: few enough to stay in the first cache.
@@ -105,6 +133,10 @@ impl<E: Echo> RoundTrips for E {
 
     fn inner(&mut self, stamps: &Stamps) -> Option<Inner> {
         Echo::inner(self, stamps)
+    }
+
+    fn losses(&mut self) -> Option<Losses> {
+        Echo::losses(self)
     }
 }
 

@@ -61,8 +61,13 @@ pub fn now_ns() -> u64 {
 
 /// One side of a connection. Nothing in it waits but [`Mailbox::wait`].
 pub trait Mailbox {
-    /// Sends a message, unless the queue is full: false.
+    /// Takes a message to be sent, unless the queue is full: false. It may wait for others, until
+    /// [`Mailbox::push`].
     fn try_send(&mut self, stamp: Stamp) -> Result<bool, Fault>;
+    /// Sends what waits: how many that were taken since the last time could not be sent after all.
+    fn push(&mut self) -> Result<u64, Fault> {
+        Ok(0)
+    }
     /// Takes what has arrived.
     fn try_receive(&mut self) -> Result<Option<Stamp>, Fault>;
     /// Goes on with a message that was taken in part; false if it still is.
@@ -101,6 +106,8 @@ pub struct Step {
 pub struct Offered {
     /// Messages that went.
     pub sent: u64,
+    /// Messages that have a number, whether they went or not.
+    pub numbered: u64,
     /// Those that the queue had no room for.
     pub refused: u64,
     /// Those that were due and not tried, because this side was behind.
@@ -122,7 +129,8 @@ pub trait Offers {
 impl<M: Mailbox> Offers for M {
     fn offer(&mut self, step: &Step, schedule: &mut Schedule) -> Result<Offered, Fault> {
         let spread = Spread::new();
-        let mut all = Offered { sent: 0, refused: 0, late: 0, echoed: 0, in_time: 0, spread };
+        let (sent, numbered, refused, late, echoed, in_time) = (0, 0, 0, 0, 0, 0);
+        let mut all = Offered { sent, numbered, refused, late, echoed, in_time, spread };
         let gap = match step.pace {
             Pace::Drawn(per_second) => 1e9 / per_second,
             Pace::Flood(_) => 0.0,
@@ -146,12 +154,20 @@ impl<M: Mailbox> Offers for M {
                 Pace::Flood(None) => (now >= step.from_ns, now),
             };
             if wanted {
-                let stamp = Stamp { sequence: step.first + all.sent, due_ns };
+                let stamp = Stamp { sequence: step.first + all.numbered, due_ns };
                 match self.try_send(stamp)? {
-                    true => all.sent += 1,
+                    true => (all.sent, all.numbered) = (all.sent + 1, all.numbered + 1),
                     false => all.refused += 1,
                 }
                 due += schedule.next(gap);
+                // Who is behind sends what is due already along.
+                let along = match step.pace {
+                    Pace::Drawn(_) => due as u64 <= now,
+                    Pace::Flood(window) => window.is_none(),
+                };
+                if !along {
+                    push(self, &mut all)?;
+                }
             } else {
                 std::hint::spin_loop();
             }
@@ -160,6 +176,7 @@ impl<M: Mailbox> Offers for M {
                 heard = now;
             }
         }
+        push(self, &mut all)?;
         if let Pace::Drawn(_) = step.pace {
             while (due as u64) < step.until_ns {
                 all.late += 1;
@@ -171,6 +188,15 @@ impl<M: Mailbox> Offers for M {
     }
 }
 
+/// Sends what waits to be sent.
+#[inline(always)]
+fn push<M: Mailbox>(mailbox: &mut M, all: &mut Offered) -> Result<(), Fault> {
+    let refused = mailbox.push()?;
+    all.sent = all.sent.saturating_sub(refused);
+    all.refused += refused;
+    Ok(())
+}
+
 /// A window whose echoes do not come is opened again after that time.
 const STALLED_NS: u64 = 5_000_000;
 
@@ -179,7 +205,7 @@ const STALLED_NS: u64 = 5_000_000;
 fn collect<M: Mailbox>(mailbox: &mut M, step: &Step, all: &mut Offered) -> Result<bool, Fault> {
     let Some(stamp) = mailbox.try_receive()? else { return Ok(false) };
     // What belongs to an earlier step, or to none, is not counted.
-    if (step.first..step.first + all.sent).contains(&stamp.sequence) {
+    if (step.first..step.first + all.numbered).contains(&stamp.sequence) {
         let now = now_ns();
         all.echoed += 1;
         all.in_time += u64::from(now <= step.until_ns);
@@ -266,6 +292,7 @@ impl<M: Mailbox> Absorbs for M {
                 }
                 None if last.is_some() => break,
                 None => {
+                    refused += self.push()?;
                     self.flush()?;
                     vain = self.wait()?;
                 }

@@ -2,7 +2,7 @@
 
 use crate::cpus::switches_away;
 use crate::fault::Fault;
-use crate::measure::halves::RoundTrips;
+use crate::measure::halves::{Losses, RoundTrips};
 use crate::measure::spread::Spread;
 use crate::measure::{Lab, Outcome, batches, warm_up};
 use crate::process::server::{Answered, Request, Server};
@@ -21,9 +21,10 @@ pub fn measure(
     phase(half, servers, |half| batches(warm_up(lab.duration), 1, |count| half.run(count)))?;
     between()?;
     // What the warm-up counted is none of the run's.
-    let _ = half.inner(lab.stamps);
-    let ((iterations, elapsed), whole) =
-        phase(half, servers, |half| batches(timed, 1, |count| half.run(count)))?;
+    let _ = (half.inner(lab.stamps), half.losses());
+    let (((iterations, elapsed), losses), whole) = phase(half, servers, |half| {
+        Ok((batches(timed, 1, |count| half.run(count))?, half.losses()))
+    })?;
     let inner = half.inner(lab.stamps);
     between()?;
     let mut spread = Spread::new();
@@ -31,7 +32,15 @@ pub fn measure(
         batches(timed, 1, |count| half.run_stamped(count, lab.stamps, &mut spread))
     })?;
     between()?;
-    let mean_ns = elapsed.as_nanos() as f64 / iterations as f64;
+    let Losses { messages: lost, waited } = losses.unwrap_or_default();
+    let mean_ns = elapsed.saturating_sub(waited).as_nanos() as f64 / iterations as f64;
+    let remark = || {
+        let waited = waited.as_millis();
+        format!(
+            "messages without an answer were sent again, {lost} were lost; the {waited} ms of waiting \
+             are not in the mean"
+        )
+    };
     Ok(Outcome {
         iterations,
         mean_ns,
@@ -39,8 +48,8 @@ pub fn measure(
         switches: whole.switches + stamped.switches,
         copied: whole.copied,
         inner,
-        losses: None,
-        remarks: Vec::new(),
+        losses: losses.map(|_| (iterations + lost, lost)),
+        remarks: (!waited.is_zero()).then(remark).into_iter().collect(),
     })
 }
 

@@ -71,7 +71,7 @@ impl Run<'_> {
         self.server.ask(&Request::Stop, &[])?;
         let absorbed = self.server.expect_absorbed()?;
         self.server.expect_done()?;
-        self.next += offered.sent;
+        self.next += offered.numbered;
         Ok(Found { switches: switches + absorbed.switches, offered, absorbed, echo })
     }
 }

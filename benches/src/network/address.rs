@@ -41,9 +41,9 @@ pub fn control(address: &NetworkAddress) -> io::Result<Vec<SocketAddr>> {
     address.resolve()
 }
 
-/// What records call the transport: the scheme, and the mode where the address names one.
+/// What records call the transport: the scheme, and the mode or the path where the address names one.
 pub fn label(address: &NetworkAddress) -> String {
-    let mode = address.options.iter().find(|(key, _)| key == "mode");
+    let mode = address.options.iter().find(|(key, _)| key == "mode" || key == "path");
     format!("{}:{}", address.scheme, mode.map_or("", |(_, value)| value))
 }
 
@@ -72,6 +72,7 @@ mod tests {
     fn records_name_scheme_and_mode() {
         let label = |text: &str| label(&network(text).unwrap());
         assert_eq!(label("udp:10.0.0.2:9000"), "udp:");
+        assert_eq!(label("udp:10.0.0.2:9000?path=io-uring"), "udp:io-uring");
         assert_eq!(label("xdp:eth0@10.0.0.2:9000?queues=2&mode=generic"), "xdp:generic");
     }
 }

@@ -31,6 +31,10 @@ impl Way {
     /// `None` where no network is asked for.
     pub fn open(options: &Options, cpus: Cpus) -> Result<Option<Self>, Failure> {
         let usage = |sentence: &str| Err(Failure::Usage(sentence.to_owned()));
+        if options.client_device.is_some() && options.transport == Transport::Host {
+            return usage("--client-device is for --transport xdp:DEVICE@HOST:PORT.");
+        }
+        let ours = options.client_device.as_deref();
         match (&options.to, &options.transport, &options.netns[..]) {
             (None, Transport::Host, []) => Ok(None),
             (None, Transport::Host, _) => {
@@ -42,10 +46,10 @@ impl Way {
             }
             (Some(_), ..) => usage("With --to, --netns names the client's namespace only."),
             (None, Transport::Network(address), []) => {
-                Self::start(address, [netns::HERE; 2], cpus).map(Some)
+                Self::start(address, ours, [netns::HERE; 2], cpus).map(Some)
             }
             (None, Transport::Network(address), [client, server]) => {
-                Self::start(address, [client, server], cpus).map(Some)
+                Self::start(address, ours, [client, server], cpus).map(Some)
             }
             (None, Transport::Network(_), _) => {
                 usage("--netns takes two namespaces, the client's and the server's.")
@@ -53,8 +57,10 @@ impl Way {
         }
     }
 
+    /// Starts the server at the address, and goes there by a device of our own if it is named.
     fn start(
         address: &NetworkAddress,
+        ours: Option<&str>,
         [client, server]: [&str; 2],
         cpus: Cpus,
     ) -> Result<Self, Failure> {
@@ -64,7 +70,8 @@ impl Way {
         }
         let (leash, port) = Leash::start(address, server, cpus)?;
         netns::enter(client)?;
-        Self::to(NetworkAddress { port, ..address.clone() }, Some(leash))
+        let device = ours.unwrap_or(&address.device).to_owned();
+        Self::to(NetworkAddress { port, device, ..address.clone() }, Some(leash))
     }
 
     fn to(address: NetworkAddress, leash: Option<Leash>) -> Result<Self, Failure> {
@@ -72,6 +79,11 @@ impl Way {
             Failure::Run(format!("There is no host {}: {error}.", address.host))
         })?;
         Ok(Self { address, servers, leash })
+    }
+
+    /// Where it leads, as the client has it.
+    pub fn address(&self) -> &NetworkAddress {
+        &self.address
     }
 
     /// What records call it.

@@ -176,7 +176,7 @@ fn what_cannot_be_reached_is_one_sentence_and_exit_code_1() {
         (&["--transport", "udp:203.0.113.9:0"], "203.0.113.9"),
         (&["--transport", here, "--netns", "no-such-space,-"], "no-such-space"),
         (&["--transport", here, "--netns", "-,no-such-space"], "no-such-space"),
-        (&["--transport", "xdp:lo@127.0.0.1:0", "--system", "unet"], "driver"),
+        (&["--transport", "xdp:no-such0@127.0.0.1:0", "--system", "unet"], "no such device"),
     ] {
         let output = run(&[&["rtt", "--duration", "20ms"], arguments].concat());
         let error = text(&output.stderr);

@@ -42,6 +42,9 @@ pub struct KernelRoutes {
     neighbours: Neighbours,
     /// Something changed that [`Routes::maintain`] has not told yet.
     changed: bool,
+    /// What must be read again: the interface, its addresses.
+    link_due: bool,
+    addresses_due: bool,
 }
 
 impl KernelRoutes {
@@ -73,7 +76,18 @@ impl KernelRoutes {
         }
         let (local, neighbours) = (Vec::new(), Neighbours::new(link.index));
         let index = link.index;
-        let mut routes = Self { index, requests, notices, link, local, neighbours, changed: false };
+        let (changed, link_due, addresses_due) = (false, false, false);
+        let mut routes = Self {
+            index,
+            requests,
+            notices,
+            link,
+            local,
+            neighbours,
+            changed,
+            link_due,
+            addresses_due,
+        };
         routes.read_addresses().map_err(refused("list the interface's addresses"))?;
         Ok(routes)
     }
@@ -112,12 +126,12 @@ impl KernelRoutes {
         Ok(())
     }
 
-    /// Reads anew which addresses the interface has.
+    /// Reads anew which addresses the interface has. What was known stays where that fails.
     fn read_addresses(&mut self) -> Result<(), Errno> {
-        let mut found = Err(Errno::INTR);
+        let (mut found, mut all) = (Err(Errno::INTR), Vec::new());
         for _ in 0..ATTEMPTS {
-            self.local.clear();
-            let (local, index) = (&mut self.local, self.index);
+            all.clear();
+            let (local, index) = (&mut all, self.index);
             found = self.requests.ask(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; 8], |message| {
                 if let Message::Address(Address { index: on, usable: true, address }) = message
                     && on == index
@@ -130,7 +144,9 @@ impl KernelRoutes {
                 break;
             }
         }
-        found
+        found?;
+        self.local = all;
+        Ok(())
     }
 
     /// What the kernel says of a destination; over this interface only, or over the best one.
@@ -261,16 +277,51 @@ impl Routes for KernelRoutes {
         if lost {
             self.changed = true;
             self.neighbours.forget();
-            self.read_link().map_err(DeviceError::Kernel)?;
         }
-        if lost || stale {
-            self.changed = true;
-            self.read_addresses().map_err(DeviceError::Kernel)?;
+        self.link_due |= lost;
+        self.addresses_due |= lost || stale;
+        // What the kernel does not tell now, such as a list that changes while it is read, it tells
+        // another time: that is no reason to give the device up.
+        if self.link_due && self.read_link().is_ok() {
+            (self.link_due, self.changed) = (false, true);
+        }
+        if self.addresses_due && self.read_addresses().is_ok() {
+            (self.addresses_due, self.changed) = (false, true);
         }
         for hop in self.neighbours.due() {
             self.have_asked(hop);
         }
         self.state()?;
         Ok(std::mem::take(&mut self.changed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_tell_now_is_asked_for_again_and_ends_nothing() {
+        let flags = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
+        let link = Link { index: 1, gone: false, kind: libc::ARPHRD_ETHER, flags, mtu: Some(1500) };
+        let socket = || Netlink::new(0).expect("netlink is there");
+        let mut routes = KernelRoutes {
+            index: 1,
+            requests: Netlink::deaf(),
+            notices: socket(),
+            link,
+            local: vec!["192.0.2.1".parse().expect("an address")],
+            neighbours: Neighbours::new(1),
+            changed: false,
+            link_due: true,
+            addresses_due: true,
+        };
+        assert_eq!(routes.maintain(), Ok(false));
+        assert_eq!(routes.local().len(), 1, "what was known stays");
+        routes.requests = socket();
+        assert_eq!(routes.maintain(), Ok(true));
+        // They are those of the loopback interface, or none.
+        assert!(routes.local().iter().all(|local| local.is_loopback()));
+        assert_eq!((routes.link_due, routes.addresses_due), (false, false));
     }
 }

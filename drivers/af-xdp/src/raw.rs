@@ -27,6 +27,8 @@ use crate::program::Program;
 use crate::socket::{RingSizes, Unbound};
 
 const FRAME: usize = 2048;
+/// Ethernet's, IPv4's and UDP's headers: a number stands behind them.
+const HEADERS: usize = 14 + 20 + 8;
 /// The first half is for receiving.
 const FRAMES: u32 = 4096;
 const HALF: u32 = FRAMES / 2;
@@ -168,14 +170,31 @@ impl Socket {
     /// Sends the prepared frame `count` times, with one kick, or as often as there is room: how often.
     #[inline]
     pub fn send(&mut self, count: u32, len: u32) -> u32 {
+        self.send_each(count, len, |_, _| {})
+    }
+
+    /// As [`Socket::send`], with a number behind the headers of each frame: `first`, and on from there.
+    #[inline]
+    pub fn send_numbered(&mut self, first: u64, count: u32, len: u32) -> u32 {
+        self.send_each(count, len, |frame, place| {
+            let number = first.wrapping_add(u64::from(place)).to_le_bytes();
+            // SAFETY: invariant 1: within a frame of the second half, which is not under way.
+            unsafe { std::ptr::copy_nonoverlapping(number.as_ptr(), frame.add(HEADERS), 8) };
+        })
+    }
+
+    #[inline(always)]
+    fn send_each(&mut self, count: u32, len: u32, write: impl Fn(*mut u8, u32)) -> u32 {
         let done = self.completion.word(self.completion.at.producer).load(Ordering::Acquire);
         self.completion.index = done;
         self.completion.word(self.completion.at.consumer).store(done, Ordering::Release);
         let count = count.min(HALF - self.transmit.index.wrapping_sub(done));
-        for _ in 0..count {
-            let frame = HALF + (self.next & MASK);
+        for place in 0..count {
+            let at = (HALF + (self.next & MASK)) as usize * FRAME;
             self.next = self.next.wrapping_add(1);
-            let entry = Descriptor { address: u64::from(frame) * FRAME as u64, len, options: 0 };
+            // SAFETY: invariant 1.
+            write(unsafe { self.memory.add(at) }, place);
+            let entry = Descriptor { address: at as u64, len, options: 0 };
             // SAFETY: invariant 1.
             unsafe { self.transmit.entry::<Descriptor>(self.transmit.index).write_volatile(entry) };
             self.transmit.index = self.transmit.index.wrapping_add(1);
@@ -196,6 +215,22 @@ impl Socket {
     /// Gives what arrived back to the kernel: how many frames.
     #[inline]
     pub fn receive(&mut self) -> u32 {
+        self.receive_each(|_| {})
+    }
+
+    /// As [`Socket::receive`], with the number behind the headers of each frame.
+    #[inline]
+    pub fn receive_numbered(&mut self, mut each: impl FnMut(u64)) -> u32 {
+        self.receive_each(|frame| {
+            let mut number = [0; 8];
+            // SAFETY: invariant 1: within a frame that the kernel has filled.
+            unsafe { std::ptr::copy_nonoverlapping(frame.add(HEADERS), number.as_mut_ptr(), 8) };
+            each(u64::from_le_bytes(number));
+        })
+    }
+
+    #[inline(always)]
+    fn receive_each(&mut self, mut each: impl FnMut(*const u8)) -> u32 {
         let produced = self.receive.word(self.receive.at.producer).load(Ordering::Acquire);
         let count = produced.wrapping_sub(self.receive.index);
         if count == 0 {
@@ -206,6 +241,8 @@ impl Socket {
             let entry =
                 unsafe { self.receive.entry::<Descriptor>(self.receive.index).read_volatile() };
             self.receive.index = self.receive.index.wrapping_add(1);
+            // SAFETY: invariant 1.
+            each(unsafe { self.memory.add(entry.address as usize) });
             self.give(entry.address & !(FRAME as u64 - 1));
         }
         self.receive.word(self.receive.at.consumer).store(self.receive.index, Ordering::Release);

@@ -9,13 +9,9 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
-use driver_udp::{Path, UdpOptions};
-use io_uring::types::{BufRingEntry, Fd};
-use io_uring::{IoUring, cqueue, opcode};
+use driver_udp::{Path, UdpOptions, raw};
 use unet::device::{Datagrams, Destination, Outgoing, Piece, Received};
 
 const BYTES: usize = 64;
@@ -124,83 +120,28 @@ impl End for Raw {
     }
 }
 
-/// Receives by one request into provided buffers; sends by a plain call, which is the faster of the two.
+/// The bare loop over io_uring.
 struct RawRing {
-    ring: IoUring,
-    socket: Raw,
-    header: Box<libc::msghdr>,
-    entries: *mut BufRingEntry,
-    tail: u16,
-    bytes: Vec<u8>,
+    ring: raw::Ring,
+    bytes: [u8; 2048],
 }
-
-const ENTRIES: u16 = 64;
 
 impl RawRing {
     fn open(local: SocketAddr, remote: SocketAddr) -> Result<Self, Box<dyn Error>> {
-        let ring: IoUring =
-            IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(64)?;
-        let layout = std::alloc::Layout::from_size_align(4096, 4096)?;
-        // SAFETY: of that size; never freed.
-        let entries: *mut BufRingEntry = unsafe { std::alloc::alloc_zeroed(layout) }.cast();
-        // SAFETY: zero is a value of it.
-        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        header.msg_namelen = if local.is_ipv6() { 28 } else { 16 };
-        let bytes = vec![0; usize::from(ENTRIES) * 2048];
-        let socket = Raw::open(local, remote)?;
-        let mut end = Self { ring, socket, header, entries, tail: 0, bytes };
-        (0..ENTRIES).for_each(|place| end.give(place));
-        // SAFETY: the entries live for ever, what they point to as long as the ring.
-        unsafe {
-            end.ring.submitter().register_buf_ring_with_flags(entries as u64, ENTRIES, 0, 0)?;
-        }
-        end.arm();
-        Ok(end)
-    }
-
-    fn give(&mut self, place: u16) {
-        // SAFETY: within the ring, whose one writer is this.
-        unsafe {
-            let entry = &mut *self.entries.add(usize::from(self.tail % ENTRIES));
-            entry.set_addr(self.bytes.as_mut_ptr().add(usize::from(place) * 2048) as u64);
-            entry.set_len(2048);
-            entry.set_bid(place);
-            self.tail = self.tail.wrapping_add(1);
-            let tail = BufRingEntry::tail(self.entries).cast_mut();
-            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
-        }
-    }
-
-    fn arm(&mut self) {
-        let fd = Fd(self.socket.socket.as_raw_fd());
-        let entry = opcode::RecvMsgMulti::new(fd, &*self.header, 0).build();
-        // SAFETY: the header lives as long as the ring.
-        unsafe { self.ring.submission().push(&entry) }.expect("room for one");
-        self.ring.submit().expect("a submission");
+        let socket = UdpSocket::bind(local)?;
+        socket.connect(remote)?;
+        let ring = raw::Ring::open(socket.into(), true, 2048)?;
+        Ok(Self { ring, bytes: [1; 2048] })
     }
 }
 
 impl End for RawRing {
     fn send(&mut self) {
-        self.socket.send();
+        _ = self.ring.send(&self.bytes[..BYTES]);
     }
 
     fn receive(&mut self) {
-        loop {
-            let entry = self.ring.completion().next();
-            if let Some(entry) = entry {
-                if let Some(place) = cqueue::buffer_select(entry.flags()) {
-                    self.give(place);
-                }
-                if !cqueue::more(entry.flags()) {
-                    self.arm();
-                }
-                if entry.result() >= 0 {
-                    return;
-                }
-            } else if self.ring.submission().taskrun() {
-                self.ring.submit().expect("a submission");
-            }
-        }
+        // Whom nobody listens to yet is told so, by an error.
+        while !matches!(self.ring.try_receive(&mut self.bytes), Ok(Some(_))) {}
     }
 }

@@ -67,6 +67,7 @@ mod name;
 mod options;
 mod path_mtu;
 mod port;
+pub mod raw;
 mod socket;
 mod sockets;
 mod uring;

@@ -1,6 +1,5 @@
 //! The way to a destination changes: it becomes narrower and wider, ends, and comes back. Needs root:
 //! each test has network namespaces of its own, which end with it.
-#![cfg(feature = "lab")]
 
 mod devices;
 

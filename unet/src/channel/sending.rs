@@ -18,7 +18,7 @@ impl Channel {
     /// [`SendError`], for good.
     ///
     /// # Cost
-    /// Up to [`MAX_INLINE`] bytes: one cache line. More: one copy into a buffer. No system call
+    /// Up to [`crate::MAX_INLINE`] bytes: one cache line. More: one copy into a buffer. No system call
     /// unless the peer sleeps; no fence where membarrier(2) works.
     #[inline(always)]
     pub fn try_send(&mut self, bytes: &[u8]) -> Result<Offer, SendError> {
@@ -68,7 +68,7 @@ impl Channel {
     /// header before what they are given.
     ///
     /// # Errors
-    /// [`SendError`], for good: `TooLarge` beyond [`MAX_INLINE`] in all.
+    /// [`SendError`], for good: `TooLarge` beyond [`crate::MAX_INLINE`] in all.
     ///
     /// # Cost
     /// One cache line, as [`Channel::try_send`].
@@ -86,7 +86,7 @@ impl Channel {
         )
     }
 
-    /// Hands a buffer over, with up to [`MAX_INLINE_WITH_FBUF`] bytes beside it in the slot. The
+    /// Hands a buffer over, with up to [`crate::MAX_INLINE_WITH_FBUF`] bytes beside it in the slot. The
     /// buffer is the peer's until the peer gives it back.
     ///
     /// # Errors

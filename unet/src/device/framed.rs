@@ -50,7 +50,8 @@ pub enum UdpChecksum {
 /// How frames become datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FramedOptions {
-    /// The local address; any of the interface's, if `None`.
+    /// The local address; any of the interface's, if `None`. While an address that the interface had is not
+    /// there, nothing is sent from it and nothing taken for it.
     pub local: Option<IpAddr>,
     /// The local port.
     pub port: NonZeroU16,
@@ -86,6 +87,8 @@ pub struct Framed<F, R> {
     device: F,
     routes: R,
     options: FramedOptions,
+    /// The local address was one of the host's, so that it is of no use when the host loses it.
+    is_hosts: bool,
     filter: Filter,
     table: Table,
     /// The device's, as of the last look.
@@ -121,6 +124,7 @@ impl<F: Frames, R: Routes> Framed<F, R> {
             capabilities: device.capabilities(),
             limit: resolving::limit(&device.capabilities()),
             device,
+            is_hosts: options.local.is_some_and(|local| routes.local().contains(&local)),
             routes,
             options,
             filter,

@@ -30,6 +30,21 @@ impl Endpoint {
         self.held += 1;
     }
 
+    /// Watches a held channel no more that has ended: it would keep the thread awake until it is released.
+    #[cold]
+    pub(super) fn ignore_end(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let ended = entry.local().filter(|channel| channel.closed().is_some());
+        if entry.place == Place::Held
+            && let Some(channel) = ended
+        {
+            self.readiness.forget(channel.socket());
+            if let Some(pidfd) = channel.pidfd() {
+                self.readiness.forget(pidfd);
+            }
+        }
+    }
+
     /// Ends [`Endpoint::hold`].
     pub fn release(&mut self, id: ChannelId) {
         let is_held = |entry: &&mut super::Entry| {

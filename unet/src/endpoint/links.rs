@@ -56,6 +56,10 @@ impl LinkEntry {
     pub fn channels(&self) -> usize {
         self.entries.iter().flatten().count()
     }
+
+    fn has_failed(&self) -> bool {
+        lock(&self.link).failed.is_some()
+    }
 }
 
 /// Forgets a channel of a link.
@@ -74,6 +78,7 @@ impl Endpoint {
         address: &NetworkAddress,
         options: ListenOptions,
     ) -> Result<(), ListenError> {
+        self.let_go_of_failed_links();
         let link = network::listen(address, &options.network)?;
         self.add_link(link, Some(address.clone()), None).map_err(ListenError::Kernel)
     }
@@ -105,10 +110,12 @@ impl Endpoint {
         address: &NetworkAddress,
         options: ConnectOptions,
     ) -> Result<Greeting, ConnectError> {
+        self.let_go_of_failed_links();
         let mut leads = None;
         let (link, greeting) = network::greet(address, options, |to| {
             leads = Some(Leads::of(address, to));
-            self.links.iter().find(|entry| entry.leads == leads).map(|entry| entry.link.clone())
+            let leads_there = |entry: &&LinkEntry| entry.leads == leads && !entry.has_failed();
+            self.links.iter().find(leads_there).map(|entry| entry.link.clone())
         })?;
         if !self.links.iter().any(|entry| std::sync::Arc::ptr_eq(&entry.link, &link)) {
             self.add_link(link, None, leads)?;
@@ -121,10 +128,12 @@ impl Endpoint {
         address: &NetworkAddress,
         options: &ConnectOptions,
     ) -> Result<Channel, ConnectError> {
+        self.let_go_of_failed_links();
         let leads = |to: &std::net::SocketAddr| Leads::of(address, to);
         let (link, number) = network::connect(address, options, |to| {
             let leads = Some(leads(to));
-            self.links.iter().find(|entry| entry.leads == leads).map(|entry| entry.link.clone())
+            let leads_there = |entry: &&LinkEntry| entry.leads == leads && !entry.has_failed();
+            self.links.iter().find(leads_there).map(|entry| entry.link.clone())
         })?;
         let wait = options.channel.wait;
         let channel = RemoteChannel::new(link.clone(), number, wait);
@@ -133,6 +142,19 @@ impl Endpoint {
             self.add_link(link, None, Some(leads(&channel.address)))?;
         }
         Ok(channel.into())
+    }
+
+    /// What a failed device held, such as its port, is free again before another one is opened. One with
+    /// channels stays until their ends were told.
+    fn let_go_of_failed_links(&mut self) {
+        let readiness = &self.readiness;
+        self.links.retain(|entry| {
+            let stays = !entry.has_failed() || entry.channels() > 0;
+            if !stays {
+                readiness.forget(lock(&entry.link).device().as_fd());
+            }
+            stays
+        });
     }
 
     /// Makes the timer that wakes who waits for the descriptor.
@@ -183,6 +205,12 @@ impl Endpoint {
             }
             let entry = &self.links[self.link_turn];
             let mut link = lock(&entry.link);
+            // Before messages, which may never end.
+            if let Some(happened) = link.take_happened() {
+                drop(link);
+                self.happened(happened);
+                return Some(Arrival::Other);
+            }
             let number = match link.pop(None, message) {
                 Some(number) => Some(number),
                 None => {

@@ -138,12 +138,14 @@ impl Endpoint {
                     if let Some(channel) = self.entries[index as usize].local_mut() {
                         channel.service_socket();
                         self.rouse(index);
+                        self.ignore_end(index);
                     }
                 }
                 Source::Death(index) => {
                     if let Some(channel) = self.entries[index as usize].local_mut() {
                         channel.check_liveness();
                         self.rouse(index);
+                        self.ignore_end(index);
                     }
                 }
                 // Whoever looks next sees what has arrived.

@@ -19,6 +19,7 @@ use segment::counters::Counter;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::account::LinkCount;
 use super::link::{Asking, Happened, Link, Phase};
 use crate::channel::CloseReason;
 use crate::device::{Destination, DeviceError};
@@ -50,19 +51,28 @@ impl Link {
     #[cold]
     pub(super) fn take_control(&mut self, from: SocketAddr, fields: Fields, bytes: FbufMut) {
         let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
-        let understood = match fields.kind {
+        let taken = match fields.kind {
             Kind::Hello => self.take_hello(from, fields, body),
             Kind::Stale => self.take_stale_word(from, body),
             _ => self.take_peers_word(from, fields, body),
         };
-        if !understood {
-            self.counters.add(Counter::WireMalformed, 1);
+        match taken {
+            Ok(()) => LinkCount::ControlTaken.add(&self.counters, 1),
+            Err(counter) => self.counters.add(counter, 1),
         }
         self.recycle(bytes);
     }
 
-    /// What a peer says of a channel. `false` if it makes no sense.
-    fn take_peers_word(&mut self, from: SocketAddr, fields: Fields, body: &[u8]) -> bool {
+    /// What a peer says of a channel.
+    ///
+    /// # Errors
+    /// As what it is to be counted if it is for no channel here, or makes no sense; so with the others.
+    fn take_peers_word(
+        &mut self,
+        from: SocketAddr,
+        fields: Fields,
+        body: &[u8],
+    ) -> Result<(), Counter> {
         let counter = match self.state(fields.channel) {
             Some(state) if state.own.0 != fields.incarnation => Counter::WireStale,
             Some(state) if state.address != from => Counter::WireForeign,
@@ -72,31 +82,31 @@ impl Link {
             }
             None => Counter::WireUnknown,
         };
-        self.counters.add(counter, 1);
         if fields.kind == Kind::Probe {
             self.say_stale(from, fields);
         }
-        true
+        Err(counter)
     }
 
-    fn take_own_peers_word(&mut self, fields: Fields, body: &[u8]) -> bool {
+    fn take_own_peers_word(&mut self, fields: Fields, body: &[u8]) -> Result<(), Counter> {
+        const NONSENSE: Result<(), Counter> = Err(Counter::WireMalformed);
         let channel = fields.channel;
-        let Some(state) = self.state(channel) else { return false };
+        let Some(state) = self.state(channel) else { return NONSENSE };
         if matches!(fields.kind, Kind::Bye | Kind::Probe | Kind::Alive) {
             state.reached(fields.sequence);
         }
         match (fields.kind, state.phase) {
             (Kind::Welcome, Phase::Asking) => {
-                let Ok((name, private)) = Name::ref_from_prefix(body) else { return false };
+                let Ok((name, private)) = Name::ref_from_prefix(body) else { return NONSENSE };
                 if private.len() > MAX_PRIVATE {
-                    return false;
+                    return NONSENSE;
                 }
                 state.private = private.to_vec();
                 self.answered = true;
                 self.join(channel, name.channel.get(), Incarnation(name.incarnation.get()));
             }
             (Kind::Refusal, Phase::Asking) => {
-                let Ok(reason) = Reason::ref_from_bytes(body) else { return false };
+                let Ok(reason) = Reason::ref_from_bytes(body) else { return NONSENSE };
                 let refusal = Refusal::from_numbers(reason.reason.get().into(), reason.code.get());
                 state.phase = Phase::Refused(refusal);
                 self.answered = true;
@@ -105,9 +115,9 @@ impl Link {
             (Kind::Welcome | Kind::Refusal, _) | (Kind::Alive, Phase::Open) => {}
             (Kind::Probe, Phase::Open) => self.send_to_peer(channel, Kind::Alive, &[]),
             (Kind::Bye, Phase::Open) => self.end(channel, CloseReason::PeerClosed),
-            _ => return false,
+            _ => return NONSENSE,
         }
-        true
+        Ok(())
     }
 
     /// Both sides know each other: from now on the channel carries data.
@@ -129,18 +139,22 @@ impl Link {
         self.send_control(to, fields, &body);
     }
 
-    fn take_hello(&mut self, from: SocketAddr, fields: Fields, body: &[u8]) -> bool {
-        let Ok((number, private)) = U32::ref_from_prefix(body) else { return false };
+    fn take_hello(&mut self, from: SocketAddr, fields: Fields, body: &[u8]) -> Result<(), Counter> {
+        let malformed = Counter::WireMalformed;
+        let (number, private) = U32::ref_from_prefix(body).map_err(|_| malformed)?;
         if fields.channel != NO_CHANNEL || private.len() > MAX_PRIVATE {
-            return false;
+            return Err(malformed);
         }
         let asking: Asking = (from, number.get(), fields.incarnation);
-        if let Some(channel) = self.accepted.get(&asking) {
-            self.say_welcome(*channel);
+        if let Some(channel) = self.accepted.get(&asking).copied() {
+            // Its address may be a lie, and whoever lied may have it repeated without end.
+            if self.may_say_more() {
+                self.say_welcome(channel);
+            }
         } else if let Some((_, why)) = self.refused.iter().find(|(other, _)| *other == asking) {
             self.say_refusal(asking, *why);
         } else if !self.listens {
-            self.counters.add(Counter::WireUnknown, 1);
+            return Err(Counter::WireUnknown);
         } else if self.undecided.iter().any(|(other, _)| *other == asking) {
             // It is the application's turn.
         } else if self.undecided.len() >= MAX_UNDECIDED {
@@ -157,7 +171,7 @@ impl Link {
                 Err(_) => self.counters.add(Counter::RefusedResources, 1),
             }
         }
-        true
+        Ok(())
     }
 
     /// The way to a client that waited for a decision, which is made now.
@@ -211,11 +225,16 @@ impl Link {
         if let Some(to) = self.decide(asking) {
             self.device.close(to);
         }
+        self.remember_refused(asking, why);
+        self.say_refusal(asking, why);
+    }
+
+    /// Answers a hello that comes once more as the one before.
+    pub(super) fn remember_refused(&mut self, asking: Asking, why: Refusal) {
         if self.refused.len() >= MAX_REFUSED {
             self.refused.pop_front();
         }
         self.refused.push_back((asking, why));
-        self.say_refusal(asking, why);
     }
 
     fn say_refusal(&mut self, (to, number, incarnation): Asking, why: Refusal) {
@@ -244,33 +263,39 @@ impl Link {
         self.say_once(to, fields, name.as_bytes());
     }
 
-    /// Says something to whom no channel leads: a few times a period, for anybody can make this side do
-    /// so.
+    /// Whether something may still be said to strangers: a few times a period, for anybody can make this
+    /// side do so.
+    fn may_say_more(&mut self) -> bool {
+        let left = self.stale_left.checked_sub(1);
+        self.stale_left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Says something to whom no channel leads.
     fn say_once(&mut self, to: SocketAddr, fields: Fields, body: &[u8]) {
-        let Some(left) = self.stale_left.checked_sub(1) else { return };
-        self.stale_left = left;
+        if !self.may_say_more() {
+            return;
+        }
         let Ok(to) = self.device.open(to) else { return };
         self.send_control(to, fields, body);
         self.close_when_sent(to);
     }
 
     fn close_when_sent(&mut self, to: Destination) {
-        self.outgoing.retain(|outgoing| outgoing.to != to);
+        self.forget_outgoing(to);
         self.device.close(to);
     }
 
-    fn take_stale_word(&mut self, from: SocketAddr, body: &[u8]) -> bool {
-        let Ok(name) = Name::ref_from_bytes(body) else { return false };
+    fn take_stale_word(&mut self, from: SocketAddr, body: &[u8]) -> Result<(), Counter> {
+        let name = Name::ref_from_bytes(body).map_err(|_| Counter::WireMalformed)?;
         let peer = (name.channel.get(), Incarnation(name.incarnation.get()));
         let is_it = |state: &super::link::State| {
             state.phase == Phase::Open && state.peer == peer && state.address == from
         };
         let found = self.channels.iter().position(|s| s.as_ref().is_some_and(is_it));
-        match found {
-            Some(channel) => self.end(channel as u32, CloseReason::PeerRestarted),
-            None => self.counters.add(Counter::WireStale, 1),
-        }
-        true
+        let channel = found.ok_or(Counter::WireStale)?;
+        self.end(channel as u32, CloseReason::PeerRestarted);
+        Ok(())
     }
 
     /// Closes a channel from this side, and tells the peer.

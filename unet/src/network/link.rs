@@ -32,17 +32,24 @@ pub(crate) fn lock(link: &Shared) -> MutexGuard<'_, Link> {
 /// The part of a device's receive buffers that one channel may fill with what nobody has taken: a peer that
 /// floods starves itself, and not the others.
 const SHARE: usize = 4;
+/// And the part that all may fill together with more than a message each: many that flood leave the rest to
+/// those that do not.
+const CROWD: usize = 2;
 
 /// A device and the channels over it.
 pub(crate) struct Link {
     pub(super) device: Box<dyn Datagrams>,
+    /// As they were when it was opened: only the MTU changes, which is asked for with each destination.
     pub(super) capabilities: Capabilities,
     pub(super) channels: Vec<Option<State>>,
     pub(super) vacant: Vec<u32>,
     /// Received, for channels that are there.
     pub(super) ready: VecDeque<Arrived>,
-    /// How much of that one channel may have.
+    /// How many buffers that is in all.
+    pub(super) waiting: usize,
+    /// How many of them one channel may have; and how many all, before each may have a message only.
     pub(super) share: usize,
+    pub(super) crowd: usize,
     pub(super) outgoing: VecDeque<Outgoing>,
     pub(super) received: Vec<Received>,
     /// The first pieces of a datagram whose last one is still to come.
@@ -61,7 +68,7 @@ pub(crate) struct Link {
     pub(super) next_maintenance: Instant,
     /// How many answers to what no channel is for may still be sent in this period.
     pub(super) stale_left: u32,
-    pub(super) failed: Option<DeviceError>,
+    pub failed: Option<DeviceError>,
     pub(super) options: NetworkOptions,
 }
 
@@ -80,6 +87,9 @@ pub struct LinkStatus {
     pub statistics: Statistics,
     /// Its buffers: free, and in all.
     pub buffers: (usize, usize),
+    /// Why it is of no more use, if so. It is let go of when its last channel is gone and the endpoint
+    /// listens or connects again.
+    pub failed: Option<DeviceError>,
     counts: [u64; Counter::ALL.len()],
 }
 
@@ -136,9 +146,8 @@ pub(super) struct State {
     pub template: Header,
     pub peer: (u32, Incarnation),
     pub sent: u64,
-    pub received: u64,
     pub window: Window,
-    /// Received, and not taken yet.
+    /// The buffers of what was received and not taken yet.
     pub queued: usize,
     /// Whether something came since the last maintenance, and how many periods nothing did.
     pub heard: bool,
@@ -154,13 +163,16 @@ pub(super) struct State {
 
 impl Link {
     pub fn new(
-        device: Box<dyn Datagrams>,
+        mut device: Box<dyn Datagrams>,
         listens: bool,
         options: NetworkOptions,
     ) -> Result<Self, CreateError> {
         let capabilities = device.capabilities();
+        let buffers = device.pool().total();
         Ok(Self {
-            share: (options.buffers / SHARE).max(1),
+            waiting: 0,
+            share: (buffers / SHARE).max(1),
+            crowd: buffers / CROWD,
             device,
             capabilities,
             channels: Vec::new(),
@@ -201,6 +213,7 @@ impl Link {
             capabilities: self.device.capabilities(),
             statistics: self.device.statistics(),
             buffers: (self.device.pool().free(), self.device.pool().total()),
+            failed: self.failed,
             counts,
         }
     }
@@ -225,7 +238,6 @@ impl Link {
             template,
             peer: (crate::wire::NO_CHANNEL, Incarnation(0)),
             sent: 0,
-            received: 0,
             window: Window::default(),
             queued: 0,
             heard: true,
@@ -250,18 +262,20 @@ impl Link {
             return;
         };
         let before = self.ready.len();
+        self.waiting -= state.queued;
         self.ready.retain(|arrived| arrived.channel != channel);
         let lost = (before - self.ready.len()) as u64;
         self.happened
             .retain(|happened| !matches!(happened, Happened::Closed(c, _) if *c == channel));
-        state.publish_totals();
         self.counters.absorb(&state.counters);
         self.counters.add(Counter::LostAtClose, lost);
         // Its place may be another's soon.
-        self.outgoing.retain(|outgoing| outgoing.to != state.to);
+        self.forget_outgoing(state.to);
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);
+            // Its hello may still be under way a second time: nobody waits for the answer to that one.
+            self.remember_refused(asking, Refusal::Application(0));
         }
         self.vacant.push(channel);
     }
@@ -272,7 +286,6 @@ impl Link {
         let Some(state) = self.state(channel) else { return };
         if state.closed.is_none() {
             state.closed = Some(reason);
-            state.publish_totals();
             self.happened.push_back(Happened::Closed(channel, reason));
         }
     }
@@ -304,9 +317,10 @@ impl Link {
     }
 }
 
-impl State {
-    pub fn publish_totals(&self) {
-        self.counters.set(Counter::Sent, self.sent);
-        self.counters.set(Counter::Received, self.received);
+impl Arrived {
+    /// How many buffers it has.
+    #[inline(always)]
+    pub fn buffers(&self) -> usize {
+        1 + self.rest.len()
     }
 }

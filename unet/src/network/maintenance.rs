@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use segment::counters::Counter;
 
+use super::account;
 use super::link::{Happened, Link, Phase};
 use crate::channel::CloseReason;
 use crate::wire::Kind;
@@ -28,12 +29,14 @@ impl Link {
         self.stale_left = STRANGERS;
         match self.device.maintain() {
             Err(error) if !error.is_passing() => return self.fail(error),
-            _ => self.capabilities = self.device.capabilities(),
+            _ => {}
         }
+        account::publish(&self.counters, &self.device.statistics());
         if !self.outgoing.is_empty() {
             self.flush();
         }
-        let patience = (self.options.silence.as_millis() / PERIOD.as_millis()).max(4) as u32;
+        let patience = self.options.silence.as_millis() / PERIOD.as_millis();
+        let patience = patience.clamp(4, u128::from(u32::MAX)) as u32;
         for channel in 0..self.channels.len() as u32 {
             self.attend_channel(channel, patience);
         }
@@ -44,7 +47,6 @@ impl Link {
         if state.phase != Phase::Open || state.closed.is_some() {
             return;
         }
-        state.publish_totals();
         if std::mem::take(&mut state.heard) {
             state.silent_for = 0;
             return;
@@ -67,9 +69,18 @@ impl Link {
         idle && self.device.arm().unwrap_or(true)
     }
 
-    /// Takes what happened beside messages, once those that came before were taken.
+    /// Takes what happened beside messages: a client that asks, whatever comes on the channels that there
+    /// are; a channel's end, once the messages that came on it before were taken.
     pub fn take_happened(&mut self) -> Option<Happened> {
-        if self.ready.is_empty() { self.happened.pop_front() } else { None }
+        let is_due = |happened: &Happened| match happened {
+            Happened::Asked(..) => true,
+            Happened::Closed(channel, _) => {
+                let state = self.channels.get(*channel as usize).and_then(Option::as_ref);
+                state.is_none_or(|state| state.queued == 0)
+            }
+        };
+        let place = self.happened.iter().position(is_due)?;
+        self.happened.remove(place)
     }
 
     /// Takes a client that asks, also before messages that came earlier.

@@ -11,9 +11,10 @@ use segment::control::{MAX_PRIVATE, timespec};
 use super::link::{Link, Phase, Shared, lock};
 use super::{Greeting, NetworkOptions};
 use crate::NetworkAddress;
-use crate::device::{DeviceError, OpenError, Opening};
+use crate::device::{Capabilities, DeviceError, OpenError, Opening};
 use crate::endpoint::ListenError;
 use crate::handshake::{ConnectError, ConnectOptions};
+use crate::wire::HEADER_BYTES;
 
 /// How soon a hello is said again; each time it takes twice as long.
 pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(20);
@@ -21,6 +22,8 @@ pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(20);
 pub(super) const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a look lasts where there is nothing to wait on.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How many bytes the first piece of a datagram takes at least: all that is said beside data is in one.
+const FIRST_PIECE: usize = HEADER_BYTES + MAX_PRIVATE + 16;
 
 /// Opens a device and listens on it.
 pub(crate) fn listen(
@@ -47,14 +50,21 @@ pub(super) fn open(
     options: &NetworkOptions,
 ) -> Result<Box<dyn crate::device::Datagrams>, OpenError> {
     let driver = options.drivers.find(&address.scheme)?;
-    driver.open(&Opening {
+    let device = driver.open(&Opening {
         device: &address.device,
         local,
         port,
         remote,
         options: &address.options,
         buffers: options.buffers,
-    })
+    })?;
+    // Relied on wherever a message is laid into pieces.
+    let Capabilities { headroom, piece_bytes, pieces, .. } = device.capabilities();
+    let first_piece = piece_bytes.saturating_sub(headroom);
+    if first_piece < FIRST_PIECE || pieces == 0 || pieces.checked_mul(piece_bytes).is_none() {
+        return Err(OpenError::Unsupported("give it buffers of 256 bytes or more"));
+    }
+    Ok(device)
 }
 
 /// Connects to a listener: by one of the links, if it leads there, or by a new one.

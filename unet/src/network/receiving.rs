@@ -3,6 +3,7 @@
 use fbufs::{FbufMut, Message, Part};
 use segment::counters::Counter;
 
+use super::account::LinkCount;
 use super::link::{Arrived, Link, Phase};
 use super::sequence::Seen;
 use crate::Delivery;
@@ -24,6 +25,9 @@ impl Link {
     pub fn poll(&mut self) -> Result<(), DeviceError> {
         let mut received = std::mem::take(&mut self.received);
         let outcome = self.device.receive(&mut received);
+        if !received.is_empty() {
+            LinkCount::Taken.add(&self.counters, received.len());
+        }
         for datagram in received.drain(..) {
             self.take(datagram);
         }
@@ -97,15 +101,18 @@ impl Link {
         if fields.kind != Kind::Data {
             return self.take_control(from, fields, first);
         }
-        let share = self.share;
+        let (share, is_crowded) = (self.share, self.waiting >= self.crowd);
         let Some(state) = self.state(fields.channel) else {
             return self.take_stale(from, fields, first, Counter::WireUnknown);
         };
         if fields.incarnation != state.own.0 {
             return self.take_stale(from, fields, first, Counter::WireStale);
         }
-        if from != state.address || state.phase != Phase::Open || state.closed.is_some() {
+        if from != state.address || state.phase != Phase::Open {
             return self.refuse(Counter::WireForeign, first);
+        }
+        if state.closed.is_some() {
+            return self.take_too_late(fields, first);
         }
         match state.window.see(fields.sequence) {
             Seen::Ahead(0) => {}
@@ -114,17 +121,33 @@ impl Link {
             Seen::Late => state.found(),
         }
         state.heard = true;
-        if state.queued >= share {
+        let buffers = 1 + rest.len();
+        if state.queued > 0 && (is_crowded || state.queued + buffers > share) {
             state.counters.add(Counter::WireOverrun, 1);
             return self.recycle(first);
         }
-        state.queued += 1;
-        state.received += 1;
+        state.queued += buffers;
+        state.counters.add(Counter::Received, 1);
+        self.waiting += buffers;
         let range = first.headroom() + wire::HEADER_BYTES..first.headroom() + first.len();
         // A header was read from there.
         let _ = first.set_range(range);
         let Fields { channel, tag, inline, .. } = fields;
         self.ready.push_back(Arrived { channel, tag, inline, first, rest });
+    }
+
+    /// A message for a channel that has ended is lost, and counted so: where the farewell overtook it, that
+    /// is done already.
+    #[cold]
+    fn take_too_late(&mut self, fields: Fields, bytes: FbufMut) {
+        if let Some(state) = self.state(fields.channel) {
+            match state.window.see(fields.sequence) {
+                Seen::Ahead(skipped) => state.lost(skipped.saturating_add(1)),
+                Seen::Late => {}
+                Seen::Replayed => return self.refuse(Counter::WireReplayed, bytes),
+            }
+        }
+        self.recycle(bytes);
     }
 
     #[cold]
@@ -142,8 +165,10 @@ impl Link {
             Some(channel) => self.ready.iter().position(|a| a.channel == channel)?,
         };
         let arrived = if at == 0 { self.ready.pop_front() } else { self.ready.remove(at) }?;
+        let buffers = arrived.buffers();
+        self.waiting -= buffers;
         if let Some(state) = self.state(arrived.channel) {
-            state.queued -= 1;
+            state.queued -= buffers;
         }
         let channel = arrived.channel;
         self.deliver(arrived, delivery);

@@ -4,6 +4,7 @@ use fbufs::{AllocError, Fbuf, FbufMut, Message, Part};
 use segment::counters::Counter;
 use zerocopy::IntoBytes;
 
+use super::account::LinkCount;
 use super::link::{Link, Phase, State};
 use crate::channel::{CloseReason, Offer, SendError};
 use crate::device::{Destination, Outgoing, Piece};
@@ -221,6 +222,8 @@ impl Link {
     fn commit(&mut self, channel: u32, to: Destination, fbuf: Fbuf, now: bool) {
         if let Some(state) = self.channels.get_mut(channel as usize).and_then(Option::as_mut) {
             state.sent += 1;
+            // Before the device has it: a process that is killed has sent at most what it counted.
+            state.counters.set(Counter::Sent, state.sent);
         }
         self.outgoing.push_back(Outgoing { to, piece: Piece::whole(fbuf) });
         if now {
@@ -231,7 +234,10 @@ impl Link {
     /// Hands what waits to the device, as far as it has room.
     #[inline(always)]
     pub fn flush(&mut self) {
-        match self.device.transmit(&mut self.outgoing) {
+        let waiting = self.outgoing.len();
+        let outcome = self.device.transmit(&mut self.outgoing);
+        LinkCount::Handed.add(&self.counters, waiting - self.outgoing.len());
+        match outcome {
             Err(error) if !error.is_passing() => self.fail(error),
             _ => {}
         }
@@ -303,13 +309,23 @@ impl Link {
     pub(super) fn send_control(&mut self, to: Destination, fields: wire::Fields, body: &[u8]) {
         let header = fields.to_header(body.len());
         if let Some(fbuf) = self.write(header, &[], body) {
+            LinkCount::ControlSent.add(&self.counters, 1);
             self.outgoing.push_back(Outgoing { to, piece: Piece::whole(fbuf) });
             self.flush();
         }
         // A device that is down, or full, keeps it no longer than what comes after it.
         while self.outgoing.len() > MAX_WAITING {
-            self.outgoing.pop_front();
+            // All of a datagram: what is left of one would be taken for another.
+            while self.outgoing.pop_front().is_some_and(|outgoing| outgoing.piece.more) {}
+            LinkCount::Unsent.add(&self.counters, 1);
         }
+    }
+
+    /// Drops what waits to be sent to a destination that is to be closed.
+    pub(super) fn forget_outgoing(&mut self, to: Destination) {
+        let waiting = self.outgoing.len();
+        self.outgoing.retain(|outgoing| outgoing.to != to);
+        LinkCount::Unsent.add(&self.counters, waiting - self.outgoing.len());
     }
 
     /// As [`Link::send_control`], to a channel's peer.

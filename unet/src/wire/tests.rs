@@ -96,6 +96,8 @@ fn each_thing_that_is_wrong_has_its_name() {
     assert_eq!(spoilt(24, 4), WireError::Length);
     assert_eq!(spoilt(25, 1), WireError::Length);
     assert_eq!(spoilt(26, 6), WireError::Inline);
+    // The bit that says that there is a checksum is not lost unnoticed.
+    assert_eq!(spoilt(27, 0), WireError::Checksum);
     assert_eq!(spoilt(27, 2), WireError::Policy);
     assert_eq!(spoilt(27, 0x11), WireError::Policy);
     for at in (2..24).chain(28..37) {
@@ -132,6 +134,7 @@ proptest! {
         if ours && bytes.len() >= HEADER_BYTES {
             let body = bytes.len() - HEADER_BYTES;
             (bytes[0], bytes[1], bytes[27]) = (MAGIC, 0x11 + bytes[1] % 8, 0);
+            bytes[CHECKSUM_AT].fill(0);
             bytes[24..26].copy_from_slice(&(body as u16).to_le_bytes());
         }
         let before = bytes.clone();

@@ -171,3 +171,79 @@ fn what_the_network_loses_is_counted_to_the_message() {
     let far = endpoint.channel_mut(id).expect("it is open");
     assert_eq!((received, far.counters().get(Counter::WireLost)), (601, 100));
 }
+
+#[test]
+fn what_a_farewell_overtakes_is_counted_once() {
+    let wires = Wires::default();
+    let (mut endpoint, id, mut channel) = joined(&wires, 1);
+    let kept = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = kept.clone();
+    wires.decide(move |from, to, bytes| {
+        keep.lock().expect("no panic").push((from, to, bytes));
+        vec![]
+    });
+    for _ in 0..3 {
+        channel.send(b"late").expect("there is room");
+    }
+    wires.deliver_all();
+    drop(channel);
+    while endpoint.channel_mut(id).is_some_and(|channel| channel.closed().is_none()) {
+        // It receives alone, so that the endpoint does not let go of the channel yet.
+        let _ = endpoint.channel_mut(id).map(|channel| channel.try_recv());
+    }
+    for (from, to, bytes) in kept.lock().expect("no panic").drain(..) {
+        wires.forge(from, to, &bytes);
+    }
+    let _ = endpoint.channel_mut(id).map(|channel| channel.try_recv());
+    let link = &endpoint.links()[0];
+    let lost = endpoint.channel_mut(id).expect("held").counters().get(Counter::WireLost);
+    assert_eq!((lost, link.get(Counter::WireForeign)), (3, 0));
+}
+
+#[test]
+fn an_endpoint_connects_and_listens_again_after_its_device_was_gone() {
+    let wires = Wires::default();
+    let mut far = listening(&wires, 1, Wait::Adaptive);
+    let mut near = listening(&wires, 2, Wait::Adaptive);
+    let connect = |near: &mut Endpoint, far: &mut Endpoint| {
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| near.connect(&address(1), connect_options(&wires)));
+            while !client.is_finished() {
+                if let Some(Event::Incoming(it)) = far.recv_timeout(Duration::from_millis(2)) {
+                    far.accept(it, b"").expect("accepted");
+                }
+            }
+            client.join().expect("no panic")
+        })
+    };
+    connect(&mut near, &mut far).expect("connected");
+    wires.take_away();
+    closed(&mut near);
+    closed(&mut far);
+    for endpoint in [&mut near, &mut far] {
+        // Each of its devices is looked at.
+        assert!(endpoint.recv_timeout(Duration::from_millis(5)).is_none());
+        assert!(endpoint.links().iter().all(|link| link.failed == Some(DeviceError::Gone)));
+    }
+    wires.bring_back();
+    let options = ListenOptions { network: network(&wires), ..ListenOptions::default() };
+    far.listen(&address(1), options).expect("the port is free again");
+    assert_eq!(far.links().len(), 1);
+    connect(&mut near, &mut far).expect("connected");
+    assert!(near.links().iter().all(|link| link.failed.is_none()));
+}
+
+#[test]
+fn a_patience_of_many_years_is_not_one_of_none() {
+    let wires = Wires::default();
+    // As many periods of a tenth of a second as there are numbers of 32 bits.
+    let silence = Duration::from_millis((1 << 32) * 100);
+    let options = NetworkOptions { silence, ..network(&wires) };
+    let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    let listen = ListenOptions { network: options, ..ListenOptions::default() };
+    endpoint.listen(&address(1), listen).expect("the port is free");
+    let (_, channel) = join(&mut endpoint, &wires, 1);
+    let _channel = channel.expect("connected");
+    let other = endpoint.recv_timeout(Duration::from_millis(700));
+    assert!(other.is_none(), "{other:?}");
+}

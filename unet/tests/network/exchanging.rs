@@ -81,6 +81,16 @@ fn what_is_in_a_foreign_buffer_is_copied_and_counted() {
 }
 
 #[test]
+fn what_came_over_a_network_is_not_lost_to_who_looks_for_a_peer_s_buffer() {
+    let wires = Wires::default();
+    let (mut endpoint, _, mut channel) = joined(&wires, 1);
+    channel.send(&[7; 1000]).expect("there is room");
+    let Some(Event::Message(_, mut message)) = endpoint.recv_timeout(LONG) else { panic!("none") };
+    assert!(message.take_fbuf().is_none());
+    assert_eq!(message.to_vec(), Ok(vec![7; 1000]));
+}
+
+#[test]
 fn what_was_posted_waits_for_the_flush_and_comes_in_order() {
     let wires = Wires::default();
     let (mut endpoint, _, mut channel) = joined(&wires, 1);

@@ -3,6 +3,7 @@
 mod asking;
 mod ending;
 mod exchanging;
+mod shapes;
 mod strangers;
 mod wires;
 

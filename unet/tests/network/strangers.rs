@@ -209,3 +209,92 @@ fn a_channel_that_floods_fills_its_share_and_the_others_go_on() {
     let taken = taken.count() as u64;
     assert_eq!(taken, 256 / 4, "its share of the buffers");
 }
+
+#[test]
+fn a_flood_on_one_channel_keeps_no_client_waiting_and_hides_no_end() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let (_, flood) = join(&mut endpoint, &wires, 1);
+    let (id, other) = join(&mut endpoint, &wires, 1);
+    let (mut flood, other) = (flood.expect("connected"), other.expect("connected"));
+    let hello = forged(Kind::Hello, u32::MAX, 7, &[0; 4]);
+    let from = SocketAddr::from(([10, 0, 0, 1], 1));
+    wires.forge(from, "127.0.0.1:1".parse().expect("valid"), &hello);
+    drop(other);
+    let (mut asked, mut ended) = (0, 0);
+    for _ in 0..2000 {
+        for _ in 0..2 {
+            flood.send(b"x").expect("there is room");
+        }
+        match endpoint.try_recv() {
+            Some(Event::Incoming(_)) => asked += 1,
+            Some(Event::Closed(closed, _)) => ended += u32::from(closed == id),
+            _ => {}
+        }
+    }
+    assert_eq!((asked, ended), (1, 1));
+}
+
+#[test]
+fn a_hello_that_comes_once_more_after_the_channel_was_closed_asks_for_nothing() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let heard = Heard::default();
+    let ears = heard.clone();
+    wires.decide(move |from, to, bytes| {
+        ears.lock().expect("no panic").push((from, to, bytes.clone()));
+        vec![bytes]
+    });
+    let (_, channel) = join(&mut endpoint, &wires, 1);
+    let (from, to, hello) = heard.lock().expect("no panic")[0].clone();
+    assert_eq!(hello[1] & 15, Kind::Hello as u8);
+    drop(channel.expect("connected"));
+    assert!(matches!(endpoint.recv_timeout(LONG), Some(Event::Closed(..))));
+    wires.forge(from, to, &hello);
+    let other = endpoint.recv_timeout(Duration::from_millis(20));
+    assert!(other.is_none(), "{other:?}");
+}
+
+#[test]
+fn who_repeats_the_hello_of_a_channel_makes_this_side_say_little() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let victim = SocketAddr::from(([10, 0, 0, 1], 1));
+    let to = "127.0.0.1:1".parse().expect("valid");
+    let hello = forged(Kind::Hello, u32::MAX, 7, &[0; 4]);
+    wires.forge(victim, to, &hello);
+    let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(LONG) else { panic!("none") };
+    endpoint.accept(incoming, &[0; 128]).expect("accepted");
+    let said = Arc::new(Mutex::new(0));
+    let count = said.clone();
+    wires.decide(move |_, to, bytes| {
+        *count.lock().expect("no panic") += usize::from(to == victim);
+        vec![bytes]
+    });
+    for _ in 0..1000 {
+        wires.forge(victim, to, &hello);
+        assert!(endpoint.try_recv().is_none());
+    }
+    let said = *said.lock().expect("no panic");
+    // A period or two, should this take long.
+    assert!((1..=192).contains(&said), "{said}");
+}
+
+#[test]
+fn many_channels_that_flood_leave_room_for_one_that_does_not() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let mut floods: Vec<Channel> =
+        (0..6).map(|_| join(&mut endpoint, &wires, 1).1.expect("connected")).collect();
+    let (quiet_id, quiet) = join(&mut endpoint, &wires, 1);
+    let mut quiet = quiet.expect("connected");
+    for round in 0..20u8 {
+        for flood in &mut floods {
+            (0..100).for_each(|_| flood.send(&[0; 100]).expect("there is room"));
+        }
+        quiet.send(&[round]).expect("there is room");
+        let far = endpoint.channel_mut(quiet_id).expect("it is open");
+        let message = far.recv_timeout(LONG).expect("it is open").expect("it is not starved");
+        assert_eq!(message.inline(), [round]);
+    }
+}

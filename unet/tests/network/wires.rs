@@ -32,6 +32,21 @@ struct Hub {
 pub struct Wires {
     hub: Arc<Mutex<Hub>>,
     pub mtu: Option<usize>,
+    pub shape: Shape,
+}
+
+/// What a device's pieces are like.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub headroom: usize,
+    pub piece_bytes: usize,
+    pub pieces: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { headroom: 0, piece_bytes: 2048, pieces: 1 }
+    }
 }
 
 impl Wires {
@@ -59,6 +74,10 @@ impl Wires {
 
     pub fn take_away(&self) {
         self.hub.lock().expect("no panic").gone = true;
+    }
+
+    pub fn bring_back(&self) {
+        self.hub.lock().expect("no panic").gone = false;
     }
 }
 
@@ -104,7 +123,8 @@ impl Driver for Wires {
         let mtu = self.mtu.unwrap_or(1472);
         let statistics = Statistics::default();
         let hub = self.hub.clone();
-        Ok(Box::new(Port { hub, local, bell, pool, mtu, statistics, peers: Vec::new() }))
+        let (shape, peers) = (self.shape, Vec::new());
+        Ok(Box::new(Port { hub, local, bell, pool, mtu, shape, statistics, peers }))
     }
 }
 
@@ -114,6 +134,7 @@ struct Port {
     bell: Arc<OwnedFd>,
     pool: Pool,
     mtu: usize,
+    shape: Shape,
     statistics: Statistics,
     peers: Vec<Option<SocketAddr>>,
 }
@@ -137,9 +158,9 @@ impl Device for Port {
         Capabilities {
             mode: Mode::Simulated,
             mtu: self.mtu,
-            headroom: 0,
-            piece_bytes: 2048,
-            pieces: 1,
+            headroom: self.shape.headroom,
+            piece_bytes: self.shape.piece_bytes,
+            pieces: self.shape.pieces,
             burst: 16,
             stock: 0,
         }
@@ -186,10 +207,15 @@ impl Datagrams for Port {
     fn transmit(&mut self, datagrams: &mut VecDeque<Outgoing>) -> Result<(), DeviceError> {
         let mut hub = self.hub.lock().expect("no panic");
         hub.state()?;
+        let mut bytes = Vec::new();
         for Outgoing { to, piece } in datagrams.drain(..) {
+            bytes.extend_from_slice(&piece.bytes);
+            if piece.more {
+                continue;
+            }
+            let bytes = std::mem::take(&mut bytes);
             let Some(to) = self.peers[to.0 as usize] else { continue };
             self.statistics.add(Count::Sent, 1);
-            let bytes = piece.bytes.to_vec();
             let fate = match &mut hub.fate {
                 Some(fate) => fate(self.local, to, bytes),
                 None => vec![bytes],
@@ -205,13 +231,21 @@ impl Datagrams for Port {
         for _ in 0..16 {
             let queue = hub.ports.get_mut(&self.local).expect("it is open");
             let Some((from, bytes)) = queue.pop_front() else { return Ok(()) };
-            match self.pool.alloc(bytes.len()) {
-                Ok(mut fbuf) => {
-                    fbuf.copy_from_slice(&bytes);
+            let (first, room) = (into.len(), self.shape.piece_bytes);
+            for part in bytes.chunks(room).chain(bytes.is_empty().then_some(&[][..])) {
+                let Ok(mut fbuf) = self.pool.alloc(part.len()) else {
+                    into.truncate(first);
+                    break;
+                };
+                fbuf.copy_from_slice(part);
+                into.push(Received { from, piece: Piece { bytes: fbuf, more: true } });
+            }
+            match into[first..].last_mut() {
+                Some(last) => {
+                    last.piece.more = false;
                     self.statistics.add(Count::Received, 1);
-                    into.push(Received { from, piece: Piece::whole(fbuf) });
                 }
-                Err(_) => self.statistics.add(Count::NoBuffer, 1),
+                None => self.statistics.add(Count::NoBuffer, 1),
             }
         }
         Ok(())

@@ -159,6 +159,7 @@ impl Agent {
     /// A message from the network: the client's if it has room, else nobody's.
     #[inline]
     fn network_says(&mut self, id: ChannelId, delivery: &mut Delivery) {
+        self.brought += 1;
         let outcome = hand_over(&mut self.endpoint, id, delivery);
         let Some(client) = self.roles.client_mut(id) else { return };
         match outcome {

@@ -56,6 +56,8 @@ pub(crate) struct Port {
     pub opened: NetworkAddress,
     /// The name at which the client hears of who asks.
     pub name: String,
+    /// What it takes of the agent's memory.
+    pub bytes: u64,
     /// Clients of the network that wait for a decision there.
     pub pending: usize,
 }

@@ -17,7 +17,7 @@ use unet::{
     Incoming, ListenError, ListenOptions, NetworkAddress, Refusal,
 };
 
-use crate::agent::{Agent, Asked, Client, Port, Reason, Role, geometry};
+use crate::agent::{Agent, Asked, Client, Port, Reason, Role, channel_bytes, geometry, port_bytes};
 
 /// How long the other side may take to decide.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -59,7 +59,7 @@ impl Agent {
         if self.accounts.user(who.uid, &rule).pending >= MAX_PENDING {
             return self.refuse(who, incoming, Refusal::Busy, Reason::RefusedBusy);
         }
-        if !self.reserve(who, &rule) {
+        if !self.reserve(who, &rule, channel_bytes()) {
             return self.refuse(who, incoming, Refusal::Quota, Reason::RefusedQuota);
         }
         let options = ConnectOptions {
@@ -115,7 +115,7 @@ impl Agent {
         if waiting >= MAX_WAITING_AT_PORT {
             return self.refuse(who, incoming, Refusal::Busy, Reason::RefusedBusy);
         }
-        if !self.reserve(who, &rule) {
+        if !self.reserve(who, &rule, channel_bytes()) {
             return self.refuse(who, incoming, Refusal::Busy, Reason::RefusedQuota);
         }
         let limit = incoming.limit().and_then(|limit| u16::try_from(limit).ok());
@@ -167,7 +167,7 @@ impl Agent {
             Asked::At(at) => self.policy.may_listen(who, at),
         };
         let Some(rule) = allowed.map(|(rule, _)| rule.clone()) else {
-            self.unreserve(who);
+            self.unreserve(who, channel_bytes());
             self.endpoint.close(reached);
             return self.refuse(who, incoming, Refusal::Forbidden, Reason::RefusedForbidden);
         };
@@ -182,7 +182,7 @@ impl Agent {
             self.endpoint.accept_limited(incoming, &private, limit)
         };
         let Ok(accepted) = accepted else {
-            self.unreserve(who);
+            self.unreserve(who, channel_bytes());
             return self.endpoint.close(reached);
         };
         let (client, network) = if introduced { (reached, accepted) } else { (accepted, reached) };
@@ -216,7 +216,7 @@ impl Agent {
     /// It did not come about: who waits is told why.
     fn not_connected(&mut self, pending: Pending, error: ConnectError) {
         let Pending { incoming, who, port, .. } = pending;
-        self.unreserve(who);
+        self.unreserve(who, channel_bytes());
         let (refusal, reason) = match error {
             ConnectError::Refused(refusal) => (refusal, Reason::RefusedByPeer),
             // What is the matter with a client is not the network's business.
@@ -249,13 +249,14 @@ impl Agent {
         if self.roles.port_at(&opened).is_some() {
             return self.refuse(who, incoming, Refusal::PortTaken, Reason::RefusedPortTaken);
         }
-        if !self.reserve(who, &rule) {
+        let bytes = port_bytes(&device);
+        if !self.reserve(who, &rule, bytes) {
             return self.refuse(who, incoming, Refusal::Quota, Reason::RefusedQuota);
         }
         let options = ListenOptions { network: self.network(&device), ..ListenOptions::default() };
         let address = Address::Network(opened.clone());
         if let Err(error) = self.endpoint.listen(&address, options) {
-            self.unreserve(who);
+            self.unreserve(who, bytes);
             let taken = ListenError::Open(unet::device::OpenError::AddressInUse);
             if error == taken {
                 return self.refuse(who, incoming, Refusal::PortTaken, Reason::RefusedPortTaken);
@@ -266,11 +267,11 @@ impl Agent {
         match self.endpoint.accept(incoming, &[]) {
             Ok(id) => {
                 let process = self.accounts.join(who, &rule);
-                let port = Port { process, who, at, opened, name, pending: 0 };
+                let port = Port { process, who, at, opened, name, bytes, pending: 0 };
                 self.roles.insert(id, Role::Port(Box::new(port)));
             }
             Err(_) => {
-                self.unreserve(who);
+                self.unreserve(who, bytes);
                 self.endpoint.stop_listening(&address);
             }
         }

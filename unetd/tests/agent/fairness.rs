@@ -58,10 +58,11 @@ fn measure(channel: &mut Channel, count: usize) -> (Duration, Duration) {
     (times[count / 2], times[count * 99 / 100])
 }
 
+/// Whoever floods also takes processors from everybody, and the test machine has few. So the times beside a
+/// flood by the same agent are compared with those beside the same flood by another one.
 #[test]
-fn beside_a_flood_another_process_keeps_its_times() {
-    // What floods may send so much that the network behind the agent is not what is measured.
-    let agent = Agency::start(OPEN);
+fn beside_a_flood_by_the_same_agent_another_process_keeps_its_times() {
+    let (agent, other) = (Agency::start(OPEN), Agency::start(OPEN));
     let (quiet_at, flood_at) = (free_port(), free_port());
     let stop = AtomicBool::new(false);
     let plain = |port: u16| format!("udp:127.0.0.1:{port}").parse::<Address>().expect("valid");
@@ -84,34 +85,110 @@ fn beside_a_flood_another_process_keeps_its_times() {
         let quiet = agent.address(&plain(quiet_at).to_string());
         let mut channel = Channel::connect(&quiet, client()).expect("connected");
         measure(&mut channel, 200);
-        // Others use the machine too: of several pairs of runs, the fairest counts.
-        let mut best = f64::MAX;
-        let mut seen = Vec::new();
-        for _ in 0..6 {
-            let alone = measure(&mut channel, 500);
-            let flood = role::spawn(
-                "fairness::role_flood",
-                &[&agent.address(&plain(flood_at).to_string()).to_string()],
-            );
+        let mut beside = |flooded: &Agency| {
+            let to = flooded.address(&plain(flood_at).to_string()).to_string();
+            let flood = role::spawn("fairness::role_flood", &[&to]);
             flood.expect("floods");
-            let beside = measure(&mut channel, 500);
-            drop(flood);
-            let ratio = beside.1.as_secs_f64() / alone.1.as_secs_f64();
-            seen.push((alone, beside));
-            best = best.min(ratio);
-            if best <= 2.0 {
-                break;
-            }
-        }
+            measure(&mut channel, 500)
+        };
+        // Others use the machine too: one pair of runs that are fair is as much as can be asked.
+        let mut seen = Vec::new();
+        let fair = (0..8).any(|_| {
+            let (elsewhere, here) = (beside(&other), beside(&agent));
+            seen.push((elsewhere, here));
+            here.0 <= 2 * elsewhere.0 && here.1 <= 2 * elsewhere.1
+        });
         stop.store(true, Ordering::Relaxed);
         assert!(swallowed.join().expect("no panic") > 10_000, "there was no flood");
-        // With a core for each it is twice as much at most; here flood, agent, servers and tests share
-        // two with others, whose turns are the scheduler's.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let bound = if cores >= 6 { 2.0 } else { 8.0 };
-        println!("p99 beside a flood: {best:.2} times that without; {seen:?}");
-        assert!(best <= bound, "p99 is {best:.2} times as long: {seen:?}");
+        println!("(p50, p99) beside a flood elsewhere, and here: {seen:?}");
+        assert!(fair, "(p50, p99) beside a flood elsewhere, and here: {seen:?}");
     });
+}
+
+/// Fills the queues of several channels when it is told to, and says so. Its arguments: the address, how many
+/// channels, and the tag of its messages.
+#[test]
+#[ignore = "a part that other tests run in a process of its own"]
+fn role_backlog() {
+    let Some(arguments) = role::arguments() else { return };
+    let [address, channels, tag] = &arguments[..] else { panic!("{arguments:?}") };
+    let (address, tag): (Address, u16) =
+        (address.parse().expect("an address"), tag.parse().expect("a number"));
+    let mut options = client();
+    options.channel.geometry.slots = 1024;
+    let mut channels: Vec<Channel> = (0..channels.parse::<usize>().expect("a number"))
+        .map(|_| Channel::connect(&address, options.clone()).expect("connected"))
+        .collect();
+    role::say("connected");
+    assert!(role::hear());
+    for channel in &mut channels {
+        while channel.try_send_tagged(tag, &[1; 40]) == Ok(unet::Offer::Taken) {}
+    }
+    role::say("full");
+    // The channels stay open.
+    role::hear();
+}
+
+#[test]
+fn turns_go_by_processes_and_weights_and_not_by_channels() {
+    use std::os::unix::process::CommandExt;
+
+    // Both users, or, without the right to be others, one of them twice.
+    let root = rustix::process::geteuid().is_root();
+    let weights = if root { [1, 3] } else { [1, 1] };
+    let rule = |uid: u32, weight: u32| {
+        format!(
+            "[[allow]]\nuser = {uid}\ndevices = [\"udp:\"]\nconnect = [\"127.0.0.1:*\"]\n\
+             weight = {weight}\n"
+        )
+    };
+    let own = rustix::process::geteuid().as_raw();
+    let users = if root { [65_533, 65_534] } else { [own, own] };
+    let rules = format!("{}{}", rule(users[0], weights[0]), rule(users[1], weights[1]));
+    let name = fresh_name();
+    let rules = format!("[[device]]\nopen = \"udp:\"\n{rules}");
+    let mut agent =
+        Agent::start(policy(&name, &rules), drivers::linked()).expect("the name is free");
+    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let mut sink = listening(&plain);
+    let address = format!("{plain}?via={name}");
+    // The one with little weight has four channels, the other one.
+    let mut backlogs = [0, 1].map(|who| {
+        let (channels, tag) = (["4", "1"][who], who.to_string());
+        let mut command = role::command("fairness::role_backlog", &[&address, channels, &tag]);
+        if root {
+            command.uid(users[who]).gid(users[who]);
+        }
+        let backlog = role::start(&mut command);
+        while backlog.word_within(Duration::ZERO).as_deref() != Some("connected") {
+            agent.turn(Duration::from_millis(1));
+            if let Some(Event::Incoming(incoming)) = sink.try_recv() {
+                sink.accept(incoming, b"").expect("accepted");
+            }
+        }
+        backlog
+    });
+    // Now the agent stands still, and both have more to send than it passes on in some turns.
+    for backlog in &mut backlogs {
+        backlog.tell();
+        backlog.expect("full");
+    }
+    let mut passed = [0u64; 2];
+    // Many rounds, so that it does not matter in the middle of which it ends.
+    for _ in 0..10_000 {
+        if passed[1] >= 900 {
+            break;
+        }
+        agent.turn(Duration::ZERO);
+        while let Some(event) = sink.recv_timeout(Duration::from_millis(5)) {
+            if let Event::Message(_, message) = event {
+                passed[usize::from(message.tag())] += 1;
+            }
+        }
+    }
+    let (share, fair) = (passed[1] as f64 / passed[0] as f64, f64::from(weights[1]));
+    assert!(passed[0] > 100 && passed[1] >= 900, "{passed:?}");
+    assert!((0.7 * fair..1.4 * fair).contains(&share), "{passed:?}: {share:.2} instead of {fair}");
 }
 
 #[test]

@@ -1,12 +1,6 @@
 //! The table itself: the runs that are made and the rows that are read from them.
 
-use super::{Bound, Figure, payload, place};
-
-/// One run of `unet-bench`, by a name that the rows refer to.
-pub struct Invocation {
-    pub name: &'static str,
-    pub args: &'static [&'static str],
-}
+use super::{Bound, Figure, Invocation, payload, place};
 
 /// The runs of one round. What is compared with each other is measured as close together as can be.
 pub const INVOCATIONS: &[Invocation] = &[

@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::measure::load::STAMP;
 use crate::network::Place;
 use crate::process::server::Server;
-use crate::systems::kernel::{End, Ends, client_half, server_half};
+use crate::systems::kernel::{End, Ends, RETRY, client_half, server_half};
 use crate::systems::network::mailboxes::{Datagrams, Stream};
 use crate::systems::network::sockets::Kind;
 use crate::systems::network::{Announce, Network};
@@ -119,10 +119,8 @@ impl Network for Kernel {
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {
         let socket = self.kind.connect(task, place, server)?;
         if task.bench != Bench::Sweep {
-            return Ok(client_half(
-                End::new(Ends::of_socket(socket)?, task, !self.kind.stream)?,
-                task,
-            ));
+            let end = End::new(Ends::of_socket(socket)?, task, !self.kind.stream)?;
+            return Ok(client_half(end.within(RETRY), task));
         }
         Ok(ClientHalf::Load(match self.kind.stream {
             true => Box::new(Stream::new(socket, task)?),

@@ -1,7 +1,9 @@
 //! The kernel's sockets as a load finds them: a message goes now or not, and comes now or not.
 
-use std::os::fd::OwnedFd;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
@@ -58,26 +60,66 @@ impl Socket {
     }
 }
 
-/// A connected UDP socket.
+/// Datagrams in one system call at most.
+const BURST: usize = 32;
+
+/// A connected UDP socket: who is behind with sending sends several in one system call.
 pub struct Datagrams {
     socket: Socket,
-    out: Vec<u8>,
+    headers: MultiHeaders<()>,
+    out: Vec<Vec<u8>>,
+    /// How many of them wait.
+    waiting: usize,
+    refused: u64,
     back: Vec<u8>,
 }
 
 impl Datagrams {
     /// Puts a socket to use.
     pub fn new(fd: OwnedFd, task: &Task) -> Result<Self, Fault> {
-        let socket = Socket::new(fd, task)?;
-        Ok(Self { socket, out: vec![0; task.payload], back: vec![0; task.payload] })
+        let (out, back) = (vec![vec![0; task.payload]; BURST], vec![0; task.payload]);
+        let headers = MultiHeaders::preallocate(BURST, None);
+        Ok(Self { socket: Socket::new(fd, task)?, headers, out, waiting: 0, refused: 0, back })
+    }
+
+    /// Sends what waits, as far as the kernel takes it now.
+    #[inline]
+    fn send_waiting(&mut self) -> Result<(), Fault> {
+        let batch = &self.out[..std::mem::take(&mut self.waiting)];
+        let sent = match batch {
+            [] => return Ok(()),
+            [one] => usize::from(written(rustix::io::write(&self.socket.fd, one))? > 0),
+            many => {
+                let slices: [[IoSlice<'_>; 1]; BURST] =
+                    std::array::from_fn(|at| [IoSlice::new(many.get(at).map_or(&[], |m| m))]);
+                let (fd, flags) = (self.socket.fd.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+                let slices = &slices[..many.len()];
+                match sendmmsg(fd, &mut self.headers, slices, [None; BURST], [], flags) {
+                    Ok(sent) => sent.count(),
+                    Err(errno) => written(Err(Errno::from_raw_os_error(errno as i32)))?,
+                }
+            }
+        };
+        self.refused += (batch.len() - sent.min(batch.len())) as u64;
+        Ok(())
     }
 }
 
 impl Mailbox for Datagrams {
     #[inline]
     fn try_send(&mut self, stamp: Stamp) -> Result<bool, Fault> {
-        stamp.write(&mut self.out);
-        Ok(written(rustix::io::write(&self.socket.fd, &self.out))? > 0)
+        stamp.write(&mut self.out[self.waiting]);
+        self.waiting += 1;
+        if self.waiting == BURST {
+            self.send_waiting()?;
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn push(&mut self) -> Result<u64, Fault> {
+        self.send_waiting()?;
+        Ok(std::mem::take(&mut self.refused))
     }
 
     #[inline]

@@ -3,6 +3,8 @@
 //! The client asks the server for its half over the control connection; the server says at which port
 //! it listens, and takes this client only. All measure between the same two processes.
 
+use ::unet::NetworkAddress;
+
 use crate::fault::Fault;
 use crate::network::Place;
 use crate::process::server::Server;
@@ -14,6 +16,8 @@ mod mailboxes;
 mod mmsg;
 mod sockets;
 mod unet;
+mod uring;
+mod xdp;
 
 /// A system that crosses a network.
 pub trait Network: System {
@@ -21,6 +25,10 @@ pub trait Network: System {
     fn keeps_bounds(&self) -> bool;
     /// The scheme whose floor this is: the bare loop over that kind of network.
     fn bare(&self) -> Option<&'static str>;
+    /// Whether it has a way to such an address.
+    fn crosses(&self, _: &NetworkAddress) -> bool {
+        true
+    }
     /// Connects to the server's half, which the server has been asked for on its control connection.
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault>;
     /// At the server: makes its half and announces the port that the client is to meet it at.
@@ -43,7 +51,9 @@ pub fn all() -> Vec<&'static dyn System> {
 fn networks() -> Vec<&'static dyn Network> {
     let mut all: Vec<&'static dyn Network> = vec![&unet::Unet];
     all.extend(kernel::ALL.iter().map(|system| system as &dyn Network));
+    all.extend(uring::ALL.iter().map(|system| system as &dyn Network));
     all.push(&mmsg::Bursts);
+    all.push(&xdp::Raw);
     all
 }
 
@@ -58,20 +68,9 @@ pub fn named(word: &str) -> Result<Vec<&'static dyn System>, String> {
     if !found.is_empty() {
         return Ok(found);
     }
-    if let Some((_, why)) = MISSING.iter().find(|(name, _)| *name == word) {
-        return Err(format!("the system `{word}` is not in this build: {why}"));
-    }
     let known: Vec<_> = all().iter().map(|system| system.name()).collect();
     Err(format!("there is no system `{word}` across a network; choose from {}", known.join(", ")))
 }
-
-/// What belongs beside the others and is not there.
-const MISSING: &[(&str, &str)] = &[
-    ("udp/io-uring", IO_URING),
-    ("tcp/io-uring", IO_URING),
-    ("xdp/raw", "it comes with the AF_XDP driver, whose bare ping-pong it is"),
-];
-const IO_URING: &str = "a bare loop over io_uring needs `unsafe`, which belongs to the drivers";
 
 #[cfg(test)]
 mod tests {
@@ -81,8 +80,11 @@ mod tests {
     fn a_family_is_named_by_its_first_part() {
         let names = |word| named(word).map(|all| all.iter().map(|s| s.name()).collect::<Vec<_>>());
         assert_eq!(names("udp/spin"), Ok(vec!["udp/spin"]));
-        assert_eq!(names("tcp"), Ok(vec!["tcp/blocking", "tcp/spin", "tcp/busy-poll"]));
-        assert!(names("udp/io-uring").unwrap_err().contains("unsafe"));
+        assert_eq!(
+            names("tcp"),
+            Ok(vec!["tcp/blocking", "tcp/spin", "tcp/busy-poll", "tcp/io-uring"])
+        );
+        assert_eq!(names("xdp"), Ok(vec!["xdp/raw"]));
         assert!(names("pipe").unwrap_err().contains("udp/spin"));
     }
 

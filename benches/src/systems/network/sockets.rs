@@ -11,7 +11,7 @@ use socket2::SockRef;
 use crate::fault::{During, Fault};
 use crate::network::Place;
 use crate::process::server::{Request, Server};
-use crate::systems::kernel::PATIENCE;
+use crate::systems::kernel::{PATIENCE, RETRY};
 use crate::systems::network::Announce;
 use crate::task::Task;
 
@@ -40,7 +40,7 @@ impl Kind {
             let stream =
                 TcpStream::connect_timeout(&address, MEETING).during("connecting over TCP")?;
             server.expect_done()?;
-            return self.finish(stream);
+            return self.finish(stream, PATIENCE);
         }
         let socket = datagrams(place.local)?;
         let port = socket.local_addr().during("asking for a UDP port")?.port();
@@ -48,7 +48,7 @@ impl Kind {
         let address = SocketAddr::new(place.remote, server.expect_port()?);
         socket.connect(address).during("connecting a UDP socket")?;
         server.expect_done()?;
-        self.finish(socket)
+        self.finish(socket, RETRY)
     }
 
     /// The server's socket, connected to the client that asks for it and to nobody else.
@@ -61,23 +61,23 @@ impl Kind {
         if self.stream {
             let listener = TcpListener::bind((place.local, 0)).during("listening on TCP")?;
             announce(listener.local_addr().during("listening on TCP")?.port())?;
-            return self.finish(accept(&listener, place.remote)?);
+            return self.finish(accept(&listener, place.remote)?, PATIENCE);
         }
         let socket = datagrams(place.local)?;
         // The address is the control connection's: nobody can have us send to a third party.
         socket.connect((place.remote, task.port)).during("connecting a UDP socket")?;
         announce(socket.local_addr().during("asking for a UDP port")?.port())?;
-        self.finish(socket)
+        self.finish(socket, PATIENCE)
     }
 
-    fn finish<S: Into<OwnedFd>>(self, socket: S) -> Result<OwnedFd, Fault> {
+    fn finish<S: Into<OwnedFd>>(self, socket: S, patience: Duration) -> Result<OwnedFd, Fault> {
         let socket = socket.into();
         let options = SockRef::from(&socket);
         if self.stream {
             options.set_tcp_nodelay(true).during("setting TCP_NODELAY")?;
         }
         // What is lost, or comes from a host that is gone, must not hold a sleeping side for ever.
-        options.set_read_timeout(Some(PATIENCE)).during("setting a timeout")?;
+        options.set_read_timeout(Some(patience)).during("setting a timeout")?;
         options.set_write_timeout(Some(PATIENCE)).during("setting a timeout")?;
         if let Some(time) = self.busy_poll {
             let microseconds = time.as_micros() as u32;

@@ -85,6 +85,13 @@ impl Netlink {
         Ok(Self { fd, buffer: vec![0; BUFFER], sequence: 0 })
     }
 
+    /// One that the kernel does not listen to.
+    #[cfg(test)]
+    pub fn deaf() -> Self {
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        Self { fd: file.into(), buffer: vec![0; BUFFER], sequence: 0 }
+    }
+
     /// Asks the kernel, and hands its answers to `each`: one, or all there are of a dump.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl<F: Frames, R: Routes> Framed<F, R> {
             return Err(DeviceError::Unreachable);
         }
         let local = self.options.local;
-        if local.is_some_and(|local| local.is_ipv4() != to.is_ipv4()) {
+        if local.is_some_and(|local| local.is_ipv4() != to.is_ipv4() || self.has_lost(local)) {
             return Err(DeviceError::Unreachable);
         }
         let route = self.routes.resolve(to.ip())?;
@@ -50,9 +50,17 @@ impl<F: Frames, R: Routes> Framed<F, R> {
     /// The addresses that packets may come in for.
     pub(super) fn take_addresses(&mut self) {
         match self.options.local {
-            Some(local) => self.filter.set_addresses([local]),
+            Some(local) => {
+                let kept = Some(local).filter(|local| !self.has_lost(*local));
+                self.filter.set_addresses(kept);
+            }
             None => self.filter.set_addresses(self.routes.local().iter().copied()),
         }
+    }
+
+    /// Whether a local address was the host's and is not now: it may be another's by then.
+    fn has_lost(&self, local: IpAddr) -> bool {
+        self.is_hosts && !self.routes.local().contains(&local)
     }
 
     /// Takes note of what changed: the device, the addresses, and some of the ways, in turn.

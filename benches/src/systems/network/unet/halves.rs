@@ -3,55 +3,92 @@
 //! Sequence numbers go on from phase to phase, so that what comes late is known for what it is; the
 //! message that ends a phase says how many were sent before it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use unet::{Arrival as Incoming, Channel, ChannelId, Delivery, Endpoint, Event};
 
-use super::{parcel, words};
+use super::letter::{BURST, Letter, Said, send_end};
 use crate::fault::Fault;
-use crate::measure::halves::{Arrival, Echo, EchoServer, Receiver, Sender};
-use crate::systems::unet::{END, Parcel, closed};
-use crate::task::{Task, Wait};
+use crate::measure::halves::{Arrival, Echo, EchoServer, Losses, Receiver, Sender};
+use crate::systems::kernel::RETRY;
+use crate::systems::unet::closed;
+use crate::task::{Bench, Task, Wait};
 
-/// How long a side waits for a message that may be lost.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a message is sent that gets no answer.
+const ATTEMPTS: u32 = 10;
 /// Looks in vain between two at the clock: a look may be a system call.
 const LOOKS: u32 = 1 << 14;
 
 /// The client's half.
 pub struct Client {
     channel: Channel,
-    parcel: Parcel,
+    letter: Letter,
     message: Delivery,
     sequence: u64,
     spins: bool,
+    losses: Losses,
 }
 
 impl Client {
     /// Puts a channel to use.
     pub fn new(channel: Channel, task: &Task) -> Self {
+        let (letter, message) = (Letter::new(task), Delivery::default());
         let spins = task.wait == Wait::Spin;
-        Self { channel, parcel: parcel(task), message: Delivery::default(), sequence: 0, spins }
+        Self { channel, letter, message, sequence: 0, spins, losses: Losses::default() }
     }
 
+    /// Receives what comes within the time of an answer.
     #[inline(always)]
-    fn receive(&mut self) -> Result<(), Fault> {
+    fn receive(&mut self) -> Result<bool, Fault> {
         if self.spins {
             let mut begun: Option<Instant> = None;
             loop {
                 for _ in 0..LOOKS {
                     if self.channel.try_recv_into(&mut self.message).map_err(closed)? {
-                        return Ok(());
+                        return Ok(true);
                     }
                     std::hint::spin_loop();
                 }
-                if begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                    return Err(Fault::Silent);
+                if begun.get_or_insert_with(Instant::now).elapsed() > RETRY {
+                    return Ok(false);
                 }
             }
         }
-        self.message = self.channel.recv_timeout(PATIENCE).map_err(closed)?.ok_or(Fault::Silent)?;
-        Ok(())
+        match self.channel.recv_timeout(RETRY).map_err(closed)? {
+            Some(message) => self.message = message,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Waits for the answer; false if it does not come in time.
+    #[inline(always)]
+    fn answered(&mut self) -> Result<bool, Fault> {
+        while self.receive()? {
+            match Said::of(&self.message) {
+                Some(Said::Number(found)) if found == self.sequence => return Ok(true),
+                // The answer to what was asked twice: neither was lost.
+                Some(Said::Number(found)) if found < self.sequence => self.losses.found(),
+                Some(Said::End(_)) => {}
+                other => {
+                    let found = if let Some(Said::Number(found)) = other { found } else { 0 };
+                    return Err(Fault::OutOfOrder { expected: self.sequence, found });
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    #[cold]
+    fn ask_again(&mut self) -> Result<(), Fault> {
+        for _ in 1..ATTEMPTS {
+            self.losses.lost(RETRY);
+            self.letter.send(&mut self.channel, self.sequence)?;
+            if self.answered()? {
+                return Ok(());
+            }
+        }
+        Err(Fault::Silent)
     }
 }
 
@@ -59,19 +96,25 @@ impl Echo for Client {
     #[inline]
     fn round_trip(&mut self) -> Result<(), Fault> {
         self.sequence += 1;
-        self.parcel.send(&mut self.channel, self.sequence)?;
-        self.receive()?;
-        match Parcel::sequence(&self.message) {
-            Some(found) if found == self.sequence => Ok(()),
-            found => {
-                Err(Fault::OutOfOrder { expected: self.sequence, found: found.unwrap_or_default() })
-            }
-        }
+        self.letter.send(&mut self.channel, self.sequence)?;
+        if self.answered()? { Ok(()) } else { self.ask_again() }
     }
 
     fn finish(&mut self) -> Result<(), Fault> {
-        Parcel::send_end_after(&mut self.channel, self.sequence)?;
-        self.receive()
+        for _ in 0..ATTEMPTS {
+            send_end(&mut self.channel, self.sequence)?;
+            while self.receive()? {
+                if matches!(Said::of(&self.message), Some(Said::End(at)) if at == self.sequence) {
+                    return Ok(());
+                }
+            }
+        }
+        // The server leaves its loop with the first, and tells so elsewhere.
+        Ok(())
+    }
+
+    fn losses(&mut self) -> Option<Losses> {
+        Some(std::mem::take(&mut self.losses))
     }
 }
 
@@ -80,13 +123,14 @@ impl Sender for Client {
 
     #[inline]
     fn send(&mut self) -> Result<(), Fault> {
-        self.parcel.send(&mut self.channel, self.sequence)?;
+        self.letter.post(&mut self.channel, self.sequence)?;
         self.sequence += 1;
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Fault> {
-        Parcel::send_end_after(&mut self.channel, self.sequence)
+        self.letter.push(&mut self.channel);
+        send_end(&mut self.channel, self.sequence)
     }
 
     fn lossy(&self) -> bool {
@@ -97,19 +141,24 @@ impl Sender for Client {
 /// The server's half.
 pub struct Mirror {
     endpoint: Endpoint,
-    parcel: Parcel,
+    letter: Letter,
     message: Delivery,
+    /// Private memory that messages are copied to, where that is the question.
+    content: Option<Vec<u8>>,
     /// How many were sent before this phase.
     begun: u64,
     expected: u64,
     lost: u64,
+    ended: bool,
 }
 
 impl Mirror {
     /// Puts an endpoint to use that has its one channel.
     pub fn new(endpoint: Endpoint, task: &Task) -> Self {
-        let (parcel, message) = (parcel(task), Delivery::default());
-        Self { endpoint, parcel, message, begun: 0, expected: 0, lost: 0 }
+        let (letter, message) = (Letter::new(task), Delivery::default());
+        let content = (task.bench == Bench::Bandwidth).then(|| vec![0; task.payload]);
+        let (begun, expected, lost, ended) = (0, 0, 0, false);
+        Self { endpoint, letter, message, content, begun, expected, lost, ended }
     }
 
     #[inline(always)]
@@ -119,6 +168,16 @@ impl Mirror {
                 Incoming::Message(from) => return Ok(from),
                 Incoming::Other => attend(&mut self.endpoint)?,
             }
+        }
+    }
+
+    /// The next message, if it is there already.
+    #[inline(always)]
+    fn try_next(&mut self) -> Result<bool, Fault> {
+        match self.endpoint.try_recv_into(&mut self.message) {
+            Some(Incoming::Message(_)) => Ok(true),
+            Some(Incoming::Other) => attend(&mut self.endpoint).map(|()| false),
+            None => Ok(false),
         }
     }
 
@@ -133,6 +192,40 @@ impl Mirror {
         self.lost = self.lost.saturating_add(found - self.expected);
         self.expected = found.saturating_add(1);
     }
+
+    /// Looks at the message that came: whether it is one that counts.
+    #[inline(always)]
+    fn count(&mut self) -> bool {
+        match Said::of(&self.message) {
+            Some(Said::Number(found)) => {
+                self.count_to(found);
+                self.open();
+                true
+            }
+            // The last phase's end may come more than once. Each phase has a message, at least.
+            Some(Said::End(sent)) if sent > self.begun => {
+                self.lost = self.lost.saturating_add(sent.saturating_sub(self.expected));
+                self.expected = self.expected.max(sent);
+                self.ended = true;
+                false
+            }
+            Some(Said::End(_)) | None => false,
+        }
+    }
+
+    /// Copies a message out, where that is the question.
+    #[inline(always)]
+    fn open(&mut self) {
+        let Some(content) = &mut self.content else { return };
+        let inline = self.message.inline();
+        let beside = inline.len().min(content.len());
+        let (head, rest) = content.split_at_mut(beside);
+        head.copy_from_slice(&inline[..head.len()]);
+        let len = rest.len().min(self.message.message().len());
+        // There are as many bytes.
+        let _ = self.message.message().peek(0, &mut rest[..len]);
+        std::hint::black_box(content);
+    }
 }
 
 /// Deals with what is no message: a client is there already, and others are refused.
@@ -141,7 +234,7 @@ pub fn attend(endpoint: &mut Endpoint) -> Result<(), Fault> {
     match endpoint.take_event() {
         Some(Event::Closed(_, reason)) => return Err(closed(reason)),
         Some(Event::Incoming(stranger)) => endpoint.refuse(stranger, 0),
-        Some(Event::Message(..)) | None => {}
+        _ => {}
     }
     Ok(())
 }
@@ -149,38 +242,47 @@ pub fn attend(endpoint: &mut Endpoint) -> Result<(), Fault> {
 impl EchoServer for Mirror {
     #[inline]
     fn answer(&mut self) -> Result<bool, Fault> {
-        let from = self.next()?;
-        let channel = self.endpoint.channel_mut(from).ok_or(Fault::PeerGone)?;
-        // The message's buffer goes back when the next one is asked for.
-        match Parcel::sequence(&self.message) {
-            Some(sequence) => self.parcel.send(channel, sequence).map(|()| true),
-            None => Parcel::send_end_after(channel, 0).map(|()| false),
+        loop {
+            let from = self.next()?;
+            let said = Said::of(&self.message);
+            let channel = self.endpoint.channel_mut(from).ok_or(Fault::PeerGone)?;
+            // The message's buffer goes back when the next one is asked for.
+            match said {
+                Some(Said::Number(number)) => {
+                    return self.letter.send(channel, number).map(|()| true);
+                }
+                Some(Said::End(sent)) if sent > self.begun => {
+                    self.begun = sent;
+                    return send_end(channel, sent).map(|()| false);
+                }
+                // The last phase's, which was sent more than once.
+                Some(Said::End(_)) | None => {}
+            }
         }
     }
 }
 
 impl Receiver for Mirror {
     fn begin(&mut self) -> Result<(), Fault> {
-        (self.begun, self.lost) = (self.expected, 0);
+        (self.begun, self.lost, self.ended) = (self.expected, 0, false);
         Ok(())
     }
 
     #[inline]
     fn receive(&mut self) -> Result<Arrival, Fault> {
+        if self.ended {
+            return Ok(Arrival::End);
+        }
+        let mut counted = 0;
         loop {
-            self.next()?;
-            if let Some(found) = Parcel::sequence(&self.message) {
-                self.count_to(found);
-                self.parcel.open(&self.message)?;
-                return Ok(Arrival::Messages(1));
+            if counted == 0 {
+                self.next()?;
+            } else if !self.try_next()? {
+                return Ok(Arrival::Messages(counted));
             }
-            let word = words(&self.message).and_then(|words| words.first_chunk());
-            let sent = word.map_or(self.expected, |word| u64::from_le_bytes(*word));
-            // The last phase's end may come more than once. Each phase has a message, at least.
-            if self.message.tag() == END && sent > self.begun {
-                self.lost = self.lost.saturating_add(sent.saturating_sub(self.expected));
-                self.expected = self.expected.max(sent);
-                return Ok(Arrival::End);
+            counted += u64::from(self.count());
+            if self.ended || counted == u64::from(BURST) {
+                return Ok(if counted > 0 { Arrival::Messages(counted) } else { Arrival::End });
             }
         }
     }

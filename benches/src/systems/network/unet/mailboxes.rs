@@ -1,40 +1,26 @@
 //! Channels as a load finds them: a message goes now or not, and comes now or not.
 
-use unet::{AllocError, Arrival, Channel, ChannelId, Delivery, Endpoint, MAX_INLINE, Offer};
+use unet::{Arrival, Channel, ChannelId, Delivery, Endpoint};
 
 use super::halves::attend;
+use super::letter::{self, Letter};
 use crate::fault::Fault;
 use crate::measure::load::{Mailbox, NAP, STAMP, Stamp};
-use crate::systems::unet::{closed, unsent};
+use crate::systems::unet::closed;
 use crate::task::{Task, Wait};
 
-/// Sends a stamp as a message of some size, or part of it beside a buffer.
-struct Letter {
-    inline: Vec<u8>,
-    buffer: usize,
+impl Letter {
+    #[inline(always)]
+    fn post_stamp(&mut self, channel: &mut Channel, stamp: Stamp) -> Result<bool, Fault> {
+        stamp.write(self.bytes());
+        self.try_post(channel)
+    }
 }
 
-impl Letter {
-    fn new(task: &Task) -> Self {
-        let fits = task.payload <= MAX_INLINE;
-        let inline = if fits { task.payload } else { STAMP };
-        Self { inline: vec![0; inline], buffer: task.payload - inline }
-    }
-
-    #[inline(always)]
-    fn try_send(&mut self, channel: &mut Channel, stamp: Stamp) -> Result<bool, Fault> {
-        stamp.write(&mut self.inline);
-        if self.buffer == 0 {
-            return Ok(channel.try_send(&self.inline).map_err(unsent)? == Offer::Taken);
-        }
-        let fbuf = match channel.alloc(self.buffer) {
-            Ok(fbuf) => fbuf.freeze(),
-            Err(AllocError::Exhausted) => return Ok(false),
-            Err(error) => return Err(Fault::Other(format!("no buffer: {error}"))),
-        };
-        let offer = channel.try_send_fbuf(0, fbuf, &self.inline).map_err(unsent)?;
-        Ok(matches!(offer, Offer::Taken))
-    }
+/// The stamp of a message.
+#[inline(always)]
+fn stamp(message: &Delivery) -> Option<Stamp> {
+    Stamp::read(&letter::first::<STAMP>(message)?)
 }
 
 /// The client's channel. Its thread keeps to a schedule and never sleeps.
@@ -54,13 +40,24 @@ impl AtChannel {
 impl Mailbox for AtChannel {
     #[inline]
     fn try_send(&mut self, stamp: Stamp) -> Result<bool, Fault> {
-        self.letter.try_send(&mut self.channel, stamp)
+        self.letter.post_stamp(&mut self.channel, stamp)
+    }
+
+    #[inline]
+    fn push(&mut self) -> Result<u64, Fault> {
+        self.letter.push(&mut self.channel);
+        Ok(0)
+    }
+
+    fn flush(&mut self) -> Result<bool, Fault> {
+        self.channel.flush();
+        Ok(true)
     }
 
     #[inline]
     fn try_receive(&mut self) -> Result<Option<Stamp>, Fault> {
         let came = self.channel.try_recv_into(&mut self.message).map_err(closed)?;
-        Ok(if came { Stamp::read(self.message.inline()) } else { None })
+        Ok(if came { stamp(&self.message) } else { None })
     }
 
     fn wait(&mut self) -> Result<bool, Fault> {
@@ -90,7 +87,7 @@ impl AtEndpoint {
     #[inline(always)]
     fn look_at(&mut self, arrival: Arrival) -> Result<Option<Stamp>, Fault> {
         match arrival {
-            Arrival::Message(_) => Ok(Stamp::read(self.message.inline())),
+            Arrival::Message(_) => Ok(stamp(&self.message)),
             Arrival::Other => attend(&mut self.endpoint).map(|()| None),
         }
     }
@@ -100,7 +97,14 @@ impl Mailbox for AtEndpoint {
     #[inline]
     fn try_send(&mut self, stamp: Stamp) -> Result<bool, Fault> {
         let channel = self.endpoint.channel_mut(self.client).ok_or(Fault::PeerGone)?;
-        self.letter.try_send(channel, stamp)
+        self.letter.post_stamp(channel, stamp)
+    }
+
+    #[inline]
+    fn push(&mut self) -> Result<u64, Fault> {
+        let channel = self.endpoint.channel_mut(self.client).ok_or(Fault::PeerGone)?;
+        self.letter.push(channel);
+        Ok(0)
     }
 
     #[inline]

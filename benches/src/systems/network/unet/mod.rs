@@ -1,17 +1,18 @@
 //! U-Net across a network: the same endpoints and channels as over shared memory, at an address of a
 //! network. Messages may be lost.
 //!
-//! What fits into a slot travels there; of what does not, the first words do, and the rest is a buffer,
-//! whose bytes nobody touches except for `bandwidth`.
+//! One way, messages are posted and sent in bursts, and taken as they come, so that the device is asked
+//! once for many.
 
 mod halves;
+mod letter;
 mod mailboxes;
 #[cfg(test)]
 mod tests;
 
 use unet::{
-    Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
-    ListenOptions, MAX_INLINE,
+    Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
+    NetworkOptions,
 };
 
 use crate::fault::Fault;
@@ -19,7 +20,7 @@ use crate::measure::load::STAMP;
 use crate::network::Place;
 use crate::process::server::{Request, Server};
 use crate::systems::network::{Announce, Network};
-use crate::systems::unet::{Parcel, closed, wait};
+use crate::systems::unet::{closed, wait};
 use crate::systems::{ClientHalf, ServerHalf, System};
 use crate::task::{Bench, Task, Wait};
 
@@ -54,7 +55,7 @@ impl System for Unet {
     }
 
     fn remark(&self, bench: Bench, asked: usize) -> Option<String> {
-        let untouched = bench != Bench::Bandwidth && asked > MAX_INLINE;
+        let untouched = bench == Bench::Rtt && asked > letter::COPIED;
         untouched.then(|| "unet: the bytes of buffers are sent, but not written or read".to_owned())
     }
 
@@ -79,7 +80,7 @@ impl Network for Unet {
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {
         server.ask(&Request::Open(task.clone()), &[])?;
         server.expect_port()?;
-        let mut options = ConnectOptions::default();
+        let mut options = ConnectOptions { network: network(), ..ConnectOptions::default() };
         options.channel.wait = wait(task.wait);
         let address = Address::Network(place.address.clone());
         let channel = Channel::connect(&address, options)
@@ -106,8 +107,9 @@ impl Network for Unet {
         let options = EndpointOptions { wait: wait(task.wait), ..EndpointOptions::default() };
         let mut endpoint =
             Endpoint::new(options).map_err(|error| failed("making an endpoint for", &error))?;
+        let listening = ListenOptions { network: network(), ..ListenOptions::default() };
         endpoint
-            .listen(&Address::Network(place.address.clone()), ListenOptions::default())
+            .listen(&Address::Network(place.address.clone()), listening)
             .map_err(|error| failed("listening at", &error))?;
         announce(place.address.port)?;
         let client = accept(&mut endpoint)?;
@@ -131,19 +133,12 @@ fn accept(endpoint: &mut Endpoint) -> Result<ChannelId, Fault> {
                     .map_err(|error| Fault::Other(format!("accepting failed: {error}")));
             }
             Event::Closed(_, reason) => return Err(closed(reason)),
-            Event::Message(..) => {}
+            _ => {}
         }
     }
 }
 
-/// How messages of the task's size go: what is in the slot beside a buffer counts, too.
-fn parcel(task: &Task) -> Parcel {
-    let beside = if task.payload > MAX_INLINE { WORD } else { 0 };
-    Parcel::new(&Task { payload: (task.payload - beside).max(WORD), ..task.clone() })
-}
-
-/// The first words of a message, where it has them.
-fn words(message: &Delivery) -> Option<&[u8]> {
-    let inline = message.inline();
-    (inline.len() >= WORD).then_some(inline)
+/// All drivers.
+fn network() -> NetworkOptions {
+    NetworkOptions { drivers: drivers::linked(), ..NetworkOptions::default() }
 }

@@ -1,0 +1,160 @@
+//! A bare AF_XDP socket at either end ([`driver_af_xdp::raw`]), on the queue and in the mode that the address
+//! names: what nothing over AF_XDP can be faster than. Frames are written once; of each message only its
+//! number is written and read.
+
+mod frame;
+mod halves;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use driver_af_xdp::options::{Queues, interface_and_queues};
+use driver_af_xdp::{Interface, KernelRoutes, Options, raw};
+use unet::device::{DeviceError, Opening, Routes};
+
+use crate::fault::Fault;
+use crate::network::Place;
+use crate::process::server::{Request, Server};
+use crate::systems::network::{Announce, Network};
+use crate::systems::{ClientHalf, ServerHalf, System};
+use crate::task::{Bench, Task, Wait};
+
+use frame::{Ends, HEADERS, MAX_PAYLOAD};
+use halves::{Client, Mirror};
+
+/// How long the other end's Ethernet address is asked for.
+const RESOLVING: Duration = Duration::from_secs(2);
+
+/// Bare AF_XDP sockets.
+pub struct Raw;
+
+impl System for Raw {
+    fn name(&self) -> &'static str {
+        "xdp/raw"
+    }
+
+    fn transport(&self) -> &'static str {
+        "by address"
+    }
+
+    fn about(&self) -> &'static str {
+        "bare AF_XDP sockets on the address's queue, in its mode"
+    }
+
+    fn payload(&self, _: Bench, asked: usize) -> usize {
+        asked.max(size_of::<u64>())
+    }
+
+    fn refuses(&self, _: Bench, payload: usize, _: Wait) -> Option<String> {
+        (payload > MAX_PAYLOAD).then(|| format!("carries at most {MAX_PAYLOAD} bytes in a frame"))
+    }
+
+    fn remark(&self, _: Bench, _: usize) -> Option<String> {
+        Some("xdp/raw: frames are written once; of a message only its number is".to_owned())
+    }
+
+    fn answers(&self, bench: Bench) -> bool {
+        matches!(bench, Bench::Rtt | Bench::Rate)
+    }
+
+    fn waits(&self) -> Option<&'static [Wait]> {
+        Some(&[Wait::Spin])
+    }
+
+    fn network(&self) -> Option<&dyn Network> {
+        Some(self)
+    }
+}
+
+impl Network for Raw {
+    fn keeps_bounds(&self) -> bool {
+        true
+    }
+
+    fn bare(&self) -> Option<&'static str> {
+        Some("xdp")
+    }
+
+    fn crosses(&self, address: &unet::NetworkAddress) -> bool {
+        address.scheme == "xdp"
+    }
+
+    fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {
+        server.ask(&Request::Open(task.clone()), &[])?;
+        server.expect_port()?;
+        let socket = open(task, place)?;
+        server.expect_done()?;
+        let client = Client::new(socket, HEADERS + task.payload);
+        Ok(match task.bench.one_way() {
+            true => ClientHalf::OneWay(Box::new(client)),
+            false => ClientHalf::Echo(Box::new(client)),
+        })
+    }
+
+    fn serve(
+        &self,
+        task: &Task,
+        place: &Place,
+        announce: Announce<'_>,
+    ) -> Result<ServerHalf, Fault> {
+        if !matches!(task.bench, Bench::Rtt | Bench::Rate) || task.payload > MAX_PAYLOAD {
+            return Err(Fault::Other("xdp/raw has round trips and a rate, of one frame".into()));
+        }
+        let socket = open(task, place)?;
+        announce(place.address.port)?;
+        let server = Mirror::new(socket, HEADERS + task.payload);
+        Ok(match task.bench.one_way() {
+            true => ServerHalf::OneWay(Box::new(server)),
+            false => ServerHalf::Echo(Box::new(server)),
+        })
+    }
+}
+
+/// Opens the queue, with frames to the other end, which is the control connection's.
+fn open(task: &Task, place: &Place) -> Result<raw::Socket, Fault> {
+    let address = &place.address;
+    let failed = |error: &dyn std::fmt::Display| {
+        Fault::Other(format!("opening a bare socket for {address} failed: {error}"))
+    };
+    if !Raw.crosses(address) {
+        return Err(failed(&"it is for xdp:DEVICE@HOST:PORT"));
+    }
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (place.local, place.remote) else {
+        return Err(failed(&"it is for IPv4"));
+    };
+    let opening = Opening {
+        device: &address.device,
+        local: Some(place.local),
+        port: address.port,
+        remote: None,
+        options: &address.options,
+        buffers: 2048,
+    };
+    let options = Options::of(&opening).map_err(|error| failed(&error))?;
+    let (name, queues) = interface_and_queues(&address.device).map_err(|error| failed(&error))?;
+    let Queues::One(queue) = queues else {
+        return Err(Fault::Other("the bare loop has one queue: name it".to_owned()));
+    };
+    let from = Interface::find(name).map_err(|error| failed(&error))?.mac;
+    let to = neighbour(name, place.remote).map_err(|error| failed(&error))?;
+    let mut socket = raw::Socket::open(name, queue, &options).map_err(|error| failed(&error))?;
+    let ends = Ends { from, to, source, destination, port: address.port };
+    socket.prepare(&ends.frame(task.payload));
+    Ok(socket)
+}
+
+/// The Ethernet address of the next hop to a host.
+fn neighbour(interface: &str, host: IpAddr) -> Result<[u8; 6], Box<dyn std::error::Error>> {
+    let mut routes = KernelRoutes::open(interface)?;
+    let begun = Instant::now();
+    loop {
+        match routes.resolve(host) {
+            Ok(way) => return Ok(way.mac),
+            Err(DeviceError::Unresolved) if begun.elapsed() < RESOLVING => {
+                std::thread::sleep(Duration::from_millis(1));
+                _ = routes.maintain()?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the kernel of a host counts, and what is attached there.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs::{File, read_to_string};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A host of the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Where the clients are.
+    A,
+    /// Where the server is.
+    B,
+}
+
+/// What its kernel counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounts {
+    /// Of its interface: frames received, dropped on their way in, sent, dropped on their way out.
+    pub interface: [u64; 4],
+    /// Packets that its IP received, and that it sent.
+    pub ip: [u64; 2],
+    /// UDP datagrams for a port where nobody is, and those that a socket had no room for or that were wrong.
+    pub udp: [u64; 2],
+    /// Ports of its UDP sockets.
+    pub ports: Vec<u16>,
+}
+
+impl Host {
+    pub fn name(self) -> &'static str {
+        match self {
+            Host::A => "lab-a",
+            Host::B => "lab-b",
+        }
+    }
+
+    pub fn interface(self) -> String {
+        format!("{}0", self.name())
+    }
+
+    /// Does something on a thread in this host.
+    fn inside<T: Send>(
+        self,
+        work: impl FnOnce() -> std::io::Result<T> + Send,
+    ) -> std::io::Result<T> {
+        let entered = || {
+            let namespace = File::open(format!("/run/netns/{}", self.name()))?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            work()
+        };
+        thread::scope(|scope| scope.spawn(entered).join()).expect("the thread does not panic")
+    }
+
+    pub fn counts(self) -> std::io::Result<KernelCounts> {
+        let net = |name| read_to_string(format!("/proc/thread-self/net/{name}"));
+        let said = self
+            .inside(|| Ok([net("dev")?, net("snmp")?, net("snmp6")?, net("udp")?, net("udp6")?]));
+        let [dev, snmp, snmp6, udp, udp6] = said?;
+        let (four, six) = (Named::of_pairs(&snmp), Named::of_lines(&snmp6));
+        Ok(KernelCounts {
+            interface: interface(&dev, &self.interface()),
+            ip: [
+                four.get("Ip:InReceives") + six.get("Ip6InReceives"),
+                four.get("Ip:OutRequests") + six.get("Ip6OutRequests"),
+            ],
+            udp: [
+                four.get("Udp:NoPorts") + six.get("Udp6NoPorts"),
+                four.get("Udp:InErrors") + six.get("Udp6InErrors"),
+            ],
+            ports: udp.lines().chain(udp6.lines()).filter_map(port).collect(),
+        })
+    }
+
+    /// `ip` in this host.
+    pub fn ip(self, words: &str) -> Result<String, Box<dyn Error>> {
+        let said = Command::new("ip").args(["-n", self.name()]).args(words.split(' ')).output()?;
+        if !said.status.success() {
+            return Err(format!("ip {words}: {}", String::from_utf8_lossy(&said.stderr)).into());
+        }
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    }
+
+    /// Whether an XDP program is on its interface.
+    pub fn has_program(self) -> Result<bool, Box<dyn Error>> {
+        Ok(self.ip(&format!("link show dev {}", self.interface()))?.contains("xdp"))
+    }
+}
+
+/// Waits until nothing is on its way between the hosts, and answers what they counted.
+pub fn settle() -> std::io::Result<[KernelCounts; 2]> {
+    let both = || Ok::<_, std::io::Error>([Host::A.counts()?, Host::B.counts()?]);
+    let mut before = both()?;
+    loop {
+        thread::sleep(Duration::from_millis(5));
+        let now = both()?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+}
+
+fn interface(dev: &str, name: &str) -> [u64; 4] {
+    let line = dev.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'));
+    let words: Vec<u64> =
+        line.unwrap_or("").split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    [1, 3, 9, 11].map(|place| words.get(place).copied().unwrap_or(0))
+}
+
+fn port(line: &str) -> Option<u16> {
+    let local = line.split_whitespace().nth(1)?;
+    u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()
+}
+
+/// Counts by their names.
+struct Named(HashMap<String, u64>);
+
+impl Named {
+    /// Of a line of names and one of values, both behind the same word.
+    fn of_pairs(text: &str) -> Self {
+        let mut named = HashMap::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.chunks_exact(2) {
+            let (names, values) = (pair[0].split_whitespace(), pair[1].split_whitespace());
+            let group = names.clone().next().unwrap_or("");
+            for (name, value) in names.zip(values).skip(1) {
+                named.insert(format!("{group}{name}"), value.parse().unwrap_or(0));
+            }
+        }
+        Self(named)
+    }
+
+    /// Of lines of a name and a value.
+    fn of_lines(text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        });
+        Self(pairs.collect())
+    }
+
+    fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+}
