@@ -125,6 +125,8 @@ impl<P: Permissions> Service<P> {
         service.hooks = hooks;
         service.counts.adopted = grants.len() as u64;
         service.grants = grants;
+        // The policy may have changed meanwhile.
+        service.judge()?;
         service.let_go()?;
         Ok(service)
     }
@@ -161,14 +163,7 @@ impl<P: Permissions> Service<P> {
     /// [`KeeperGone`].
     pub fn replace(&mut self, permissions: P) -> Result<usize, KeeperGone> {
         self.permissions = permissions;
-        let forbidden =
-            |grant: &Grant| self.permissions.permission(grant.who, &grant.request).is_none();
-        let keys = self.grants.iter().filter(|(_, grant)| forbidden(grant)).map(|(key, _)| *key);
-        let keys: Vec<u64> = keys.collect();
-        for key in &keys {
-            self.release(*key)?;
-            self.counts.revoked += 1;
-        }
+        let revoked = self.judge()?;
         // Those in between were found to be allowed by what was.
         for asking in std::mem::take(&mut self.asking) {
             if asking.wants.is_some() {
@@ -178,6 +173,20 @@ impl<P: Permissions> Service<P> {
             }
         }
         self.let_go()?;
+        Ok(revoked)
+    }
+
+    /// Takes back what is not allowed any more.
+    fn judge(&mut self) -> Result<usize, KeeperGone> {
+        let forbidden = |(key, grant): (&u64, &Grant)| {
+            let allowed = self.permissions.permission(grant.who, &grant.request);
+            allowed.is_none().then_some(*key)
+        };
+        let keys: Vec<u64> = self.grants.iter().filter_map(forbidden).collect();
+        for key in &keys {
+            self.release(*key)?;
+            self.counts.revoked += 1;
+        }
         Ok(keys.len())
     }
 

@@ -31,11 +31,10 @@ fn every_wrong_request_is_refused_for_its_reason_and_the_agent_goes_on() {
     let sparse = memfd_create("sparse", flags).expect("memory");
     rustix::fs::ftruncate(&sparse, BYTES).expect("memory");
     rustix::fs::fcntl_add_seals(&sparse, GOOD_SEALS).expect("none is there");
-    let huge = memfd_create("huge", flags | MemfdFlags::HUGETLB).map(|file| {
+    let huge = memfd_create("huge", flags | MemfdFlags::HUGETLB).inspect(|file| {
         // Whether there are huge pages or not: nothing of it is used.
-        let _ = rustix::fs::ftruncate(&file, 2 << 20);
-        let _ = rustix::fs::fcntl_add_seals(&file, GOOD_SEALS);
-        file
+        let _ = rustix::fs::ftruncate(file, 2 << 20);
+        let _ = rustix::fs::fcntl_add_seals(file, GOOD_SEALS);
     });
     let huge = huge.unwrap_or_else(|_| memory(BYTES, SealFlags::empty()));
     let read_only = good();
