@@ -143,3 +143,39 @@ fn with_keeper_and_worker_dead_all_is_detached_and_clients_are_told() {
     assert_eq!(began(&again).1, 0);
     ask(NAME, "va", Some(0), &options(7000)).expect("it is served");
 }
+
+#[test]
+fn an_agent_killed_at_any_time_while_clients_come_and_go_leaves_nothing_lent_that_nobody_has() {
+    let (_ours, _theirs) = joined(2);
+    let keeper = role::spawn("restarting::role_keeper", &["now"]);
+    let (mut worker, _) = began(&keeper);
+    let stop = AtomicBool::new(false);
+    let served = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let coming_and_going = || {
+            while !stop.load(Ordering::Relaxed) {
+                match ask(NAME, "va", Some(0), &options(7000)) {
+                    Ok(device) => {
+                        assert_eq!((device.binding().queue, device.port()), (0, 7000));
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Its worker died before the answer, or somebody else's answer was lost.
+                    Err(OpenError::Busy(_) | OpenError::AddressInUse) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        };
+        let client = scope.spawn(coming_and_going);
+        for round in 0..7u64 {
+            std::thread::sleep(Duration::from_micros(900 + 11_301 * round));
+            kill(worker);
+            worker = began(&keeper).0;
+        }
+        stop.store(true, Ordering::Relaxed);
+        client.join().expect("nothing else is refused");
+    });
+    assert!(served.into_inner() > 0);
+    let device = ask(NAME, "va", Some(0), &options(7000)).expect("queue and port are free");
+    drop(device);
+    until("the program goes with the last client", || programs().is_empty());
+}
