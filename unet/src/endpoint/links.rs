@@ -61,6 +61,7 @@ impl Endpoint {
         address: &NetworkAddress,
         options: ListenOptions,
     ) -> Result<(), ListenError> {
+        self.drop_failed_links();
         let link = network::listen(address, &options.network)?;
         self.add_link(link, None).map_err(ListenError::Kernel)
     }
@@ -76,9 +77,11 @@ impl Endpoint {
             options: address.options.clone(),
             ipv6: to.is_ipv6(),
         };
+        self.drop_failed_links();
         let (link, number) = network::connect(address, options, |to| {
             let leads = Some(leads(to));
-            self.links.iter().find(|entry| entry.leads == leads).map(|entry| entry.link.clone())
+            let mut links = self.links.iter().filter(|entry| entry.leads == leads);
+            links.find(|entry| !lock(&entry.link).has_failed()).map(|entry| entry.link.clone())
         })?;
         let wait = options.channel.wait;
         let channel = RemoteChannel::new(link.clone(), number, wait);
@@ -87,6 +90,31 @@ impl Endpoint {
             self.add_link(link, Some(leads(&channel.address)))?;
         }
         Ok(channel.into())
+    }
+
+    /// Lets go of devices that are of no more use, once their channels' ends were received: what they held
+    /// can be had anew. The endpoint's counters keep what they counted.
+    fn drop_failed_links(&mut self) {
+        let mut number = 0;
+        while let Some(entry) = self.links.get(number) {
+            let link = entry.link.clone();
+            let mut link = lock(&link);
+            if entry.channels() > 0 || !link.has_failed() {
+                number += 1;
+                continue;
+            }
+            self.readiness.forget(link.device().as_fd());
+            self.counters.absorb(link.counters());
+            self.links.swap_remove(number);
+            // The last one has taken its place.
+            if let Some(moved) = self.links.get(number) {
+                let mut moved = lock(&moved.link);
+                let device = moved.device();
+                self.readiness.forget(device.as_fd());
+                // It was watched a moment ago; at worst the timer has it looked at.
+                _ = self.readiness.watch(device.as_fd(), Source::Device(number as u32));
+            }
+        }
     }
 
     fn add_link(&mut self, link: Shared, leads: Option<Leads>) -> Result<(), Errno> {
