@@ -203,6 +203,16 @@ impl Link {
         self.device.pool()
     }
 
+    /// Whether the device is of no more use.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// What was counted that is of no channel, and the sums of channels that are gone.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// What a supervisor wants to know.
     pub fn status(&mut self) -> LinkStatus {
         let counts = Counter::ALL.map(|(counter, _)| self.counters.get(counter));

@@ -250,3 +250,18 @@ fn an_address_without_a_driver_or_a_host_says_so() {
     let silent = ConnectOptions { timeout: Duration::from_millis(50), ..connect_options(&wires) };
     assert_eq!(Channel::connect(&address(9), silent).err(), Some(ConnectError::TimedOut));
 }
+
+#[test]
+fn what_was_sent_and_received_stands_in_the_page_at_once_for_whoever_asks_after_a_kill() {
+    let wires = Wires::default();
+    let (mut endpoint, id, mut channel) = joined(&wires, 1);
+    for count in 1..=3 {
+        channel.send(b"counted").expect("there is room");
+        let page = unet::Snapshot::read(channel.segment()).expect("a page");
+        assert_eq!(page.get(unet::Counter::Sent), count);
+        assert!(matches!(endpoint.recv_timeout(LONG), Some(Event::Message(..))));
+        let there = endpoint.channel_mut(id).expect("open").segment();
+        let page = unet::Snapshot::read(there).expect("a page");
+        assert_eq!(page.get(unet::Counter::Received), count);
+    }
+}
