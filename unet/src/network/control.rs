@@ -65,7 +65,7 @@ impl Link {
     fn take_peers_word(&mut self, from: SocketAddr, fields: Fields, body: &[u8]) -> bool {
         let counter = match self.state(fields.channel) {
             Some(state) if state.own.0 != fields.incarnation => Counter::WireStale,
-            Some(state) if state.address != from => Counter::WireForeign,
+            Some(state) if !state.is_from(from) => Counter::WireForeign,
             Some(state) => {
                 state.heard = true;
                 return self.take_own_peers_word(fields, body);
@@ -277,7 +277,7 @@ impl Link {
         let Ok(name) = Name::ref_from_bytes(body) else { return false };
         let peer = (name.channel.get(), Incarnation(name.incarnation.get()));
         let is_it = |state: &super::link::State| {
-            state.phase == Phase::Open && state.peer == peer && state.address == from
+            state.phase == Phase::Open && state.peer == peer && state.is_from(from)
         };
         let found = self.channels.iter().position(|s| s.as_ref().is_some_and(is_it));
         match found {

@@ -327,6 +327,13 @@ impl Arrived {
 }
 
 impl State {
+    /// Whether an address is the peer's. Not its zone: a packet's header has none, so that only the kernel's
+    /// sockets tell one.
+    #[inline(always)]
+    pub fn is_from(&self, from: SocketAddr) -> bool {
+        self.address.port() == from.port() && self.address.ip() == from.ip()
+    }
+
     pub fn publish_totals(&self) {
         self.counters.set(Counter::Sent, self.sent);
         self.counters.set(Counter::Received, self.received);

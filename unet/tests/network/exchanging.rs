@@ -247,3 +247,17 @@ fn an_address_without_a_driver_or_a_host_says_so() {
     let silent = ConnectOptions { timeout: Duration::from_millis(50), ..connect_options(&wires) };
     assert_eq!(Channel::connect(&address(9), silent).err(), Some(ConnectError::TimedOut));
 }
+
+#[test]
+fn an_address_may_be_written_in_more_than_one_way() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let mapped: Address = "wires:[::ffff:127.0.0.1]:1".parse().expect("it is valid");
+    let options = ConnectOptions { timeout: Duration::from_secs(1), ..connect_options(&wires) };
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&mapped, options));
+        let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(LONG) else { panic!("none") };
+        endpoint.accept(incoming, b"").expect("accepted");
+        client.join().expect("no panic").expect("connected");
+    });
+}
