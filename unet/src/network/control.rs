@@ -269,7 +269,7 @@ impl Link {
     }
 
     fn close_when_sent(&mut self, to: Destination) {
-        self.outgoing.retain(|outgoing| outgoing.to != to);
+        self.take_back(to);
         self.device.close(to);
     }
 
