@@ -265,3 +265,17 @@ fn what_was_sent_and_received_stands_in_the_page_at_once_for_whoever_asks_after_
         assert_eq!(page.get(unet::Counter::Received), count);
     }
 }
+
+#[test]
+fn an_address_may_be_written_in_more_than_one_way() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let mapped: Address = "wires:[::ffff:127.0.0.1]:1".parse().expect("it is valid");
+    let options = ConnectOptions { timeout: Duration::from_secs(1), ..connect_options(&wires) };
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&mapped, options));
+        let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(LONG) else { panic!("none") };
+        endpoint.accept(incoming, b"").expect("accepted");
+        client.join().expect("no panic").expect("connected");
+    });
+}
