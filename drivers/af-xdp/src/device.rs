@@ -25,6 +25,7 @@ use rustix::net::{RecvFlags, recv};
 use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::held::{Fault, Receiving, Sending};
+use crate::lent::Lease;
 use crate::port::Reservation;
 use crate::program::Program;
 use crate::rings::{CONTINUED, Descriptor, Overrun, Rings};
@@ -63,7 +64,7 @@ pub struct AfXdp {
     pub(crate) sending: Sending,
     pub(crate) pool: Pool,
     /// Tells who lent the queue that it is free again: when all of the above is gone.
-    pub(crate) lease: Option<OwnedFd>,
+    pub(crate) lease: Option<Lease>,
 
     pub(crate) binding: Binding,
     pub(crate) counts: Statistics,

@@ -15,4 +15,5 @@
 mod asking;
 pub mod message;
 
-pub use asking::{ask, lease_ended};
+pub(crate) use asking::Lease;
+pub use asking::ask;

@@ -175,12 +175,13 @@ impl AfXdp {
 /// [`OpenError`].
 pub fn attach(interface: &Interface, queue: u32, options: &Options) -> Result<Program, OpenError> {
     let frags = Shape::of(interface, options)?.pieces > 1;
+    let patience = options.patience;
     let hook = match options.way {
         Way::Generic => Hook::Generic,
         Way::Native | Way::ZeroCopy => Hook::Native,
         Way::Auto if interface.virtual_device && queue == 0 => Hook::Generic,
         Way::Auto if interface.virtual_device => Hook::Native,
-        Way::Auto => match Program::attach(interface, Hook::Native, frags) {
+        Way::Auto => match Program::attach_within(interface, Hook::Native, frags, patience) {
             Ok(program) => return Ok(program),
             Err(error) => match OpenError::from(error) {
                 OpenError::Unsupported(why) => {
@@ -191,7 +192,7 @@ pub fn attach(interface: &Interface, queue: u32, options: &Options) -> Result<Pr
             },
         },
     };
-    Ok(Program::attach(interface, hook, frags)?)
+    Ok(Program::attach_within(interface, hook, frags, patience)?)
 }
 
 /// Binds a socket as the program's hook and the options allow.

@@ -136,6 +136,19 @@ impl Program {
     /// # Cost
     /// Some milliseconds; a tenth of a second where another of ours stays attached.
     pub fn attach(interface: &Interface, hook: Hook, frags: bool) -> Result<Self, AttachError> {
+        Self::attach_within(interface, hook, frags, RELEASE)
+    }
+
+    /// As [`Program::attach`], waiting at most so long for a program of ours that is there.
+    ///
+    /// # Errors
+    /// As [`Program::attach`].
+    pub fn attach_within(
+        interface: &Interface,
+        hook: Hook,
+        frags: bool,
+        patience: Duration,
+    ) -> Result<Self, AttachError> {
         let map = |kind, entries, called| {
             bpf::create_map(kind, entries, called).map_err(|errno| match errno {
                 Errno::PERM => NO_CAPABILITY,
@@ -147,7 +160,7 @@ impl Program {
         let program = steering(ports.as_raw_fd(), sockets.as_raw_fd()).unwrap_or_default();
         let program = bpf::load_xdp(&program, NAME, frags)
             .map_err(|Rejected { errno, log }| AttachError::Rejected { errno, log })?;
-        let deadline = Instant::now() + RELEASE;
+        let deadline = Instant::now() + patience.min(RELEASE);
         let link = loop {
             let refused = match bpf::link_xdp(program.as_fd(), interface.index, hook.flag()) {
                 Ok(link) => break link,

@@ -10,7 +10,7 @@ use crate::AfXdp;
 use crate::device::BURST;
 use crate::held::{Places, Receiving, Sending};
 use crate::interface::{Interface, Interfaces};
-use crate::lent::lease_ended;
+use crate::lent::Lease;
 use crate::open::ETHERNET;
 use crate::rings::Rings;
 use crate::socket::{Binding, MAX_PIECES, RECEIVE_HEADROOM, stock};
@@ -140,7 +140,7 @@ impl Device for AfXdp {
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
         // Who lent the queue takes no packet of it any more: it does not come back.
-        if self.lease.as_ref().is_some_and(lease_ended) {
+        if self.lease.as_ref().is_some_and(Lease::has_ended) {
             self.lease = None;
             self.upkeep.interfaces = None;
             self.upkeep.link = Err(DeviceError::Gone);

@@ -108,7 +108,7 @@ impl Link {
         if fields.incarnation != state.own.0 {
             return self.take_stale(from, fields, first, Counter::WireStale);
         }
-        if from != state.address || state.phase != Phase::Open {
+        if !state.is_from(from) || state.phase != Phase::Open {
             return self.refuse(Counter::WireForeign, first);
         }
         if state.closed.is_some() {

@@ -321,13 +321,6 @@ impl Link {
         }
     }
 
-    /// Drops what waits to be sent to a destination that is to be closed.
-    pub(super) fn forget_outgoing(&mut self, to: Destination) {
-        let waiting = self.outgoing.len();
-        self.outgoing.retain(|outgoing| outgoing.to != to);
-        LinkCount::Unsent.add(&self.counters, waiting - self.outgoing.len());
-    }
-
     /// As [`Link::send_control`], to a channel's peer.
     pub(super) fn send_to_peer(&mut self, channel: u32, kind: wire::Kind, body: &[u8]) {
         let Some(State { to, peer, sent, .. }) = self.state(channel) else { return };

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use driver_af_xdp::lent::message::{Refused, Request};
+use driver_af_xdp::port::Reservation;
 use driver_af_xdp::socket::{RingSizes, Unbound};
 use driver_af_xdp::{Interface, Options, Program, Way, open};
 use segment::control::{Frame, Received, Socket};
@@ -22,8 +23,16 @@ pub(super) struct Asking {
     pub socket: Socket,
     pub who: Credentials,
     pub deadline: Instant,
-    /// What it wants, once it has said so and it was found to be allowed and possible.
-    pub opened: Option<Opened>,
+    /// What it has said it wants.
+    pub wants: Option<Wants>,
+}
+
+/// What somebody wants, and how far that is.
+pub(super) enum Wants {
+    /// Another program of ours is on the interface, which may be one that is just being let go.
+    Program(Request, OwnedFd),
+    /// A socket is open, and is to be bound.
+    Queue(Box<Opened>),
 }
 
 /// What a connection said.
@@ -39,6 +48,8 @@ pub(super) struct Opened {
     pub request: Request,
     pub interface: Interface,
     pub socket: Unbound,
+    /// The port, once it is had.
+    pub reservation: Option<Reservation>,
     pub rings: RingSizes,
     /// The queues that the user may have, of those that were asked for.
     pub queues: Vec<u32>,
@@ -47,7 +58,15 @@ pub(super) struct Opened {
 
 impl Asking {
     pub fn new(socket: Socket, who: Credentials) -> Self {
-        Self { socket, who, deadline: Instant::now() + SILENCE, opened: None }
+        Self { socket, who, deadline: Instant::now() + SILENCE, wants: None }
+    }
+
+    /// What is open for it.
+    pub fn opened(&self) -> Option<&Opened> {
+        match &self.wants {
+            Some(Wants::Queue(opened)) => Some(opened),
+            _ => None,
+        }
     }
 
     /// Takes what it says.
@@ -57,7 +76,7 @@ impl Asking {
             Received::HungUp => Heard::Left,
             Received::OutOfDescriptors => Heard::Refused(Refused::Crowded),
             // It has asked already, and has nothing to say until it is answered.
-            Received::Frame(..) if self.opened.is_some() => Heard::Refused(Refused::Malformed),
+            Received::Frame(..) if self.wants.is_some() => Heard::Refused(Refused::Malformed),
             Received::Frame(frame, descriptors) => Self::request(&frame, descriptors)
                 .map_or(Heard::Refused(Refused::Malformed), |(it, file)| Heard::Request(it, file)),
             Received::Malformed(_) => Heard::Refused(Refused::Malformed),
@@ -69,10 +88,10 @@ impl Asking {
         Some((Request::of(frame)?, file))
     }
 
-    /// It is to be bound now.
-    pub fn opened(&mut self, opened: Opened) {
+    /// What it wants is allowed, and is to be done soon.
+    pub fn wants(&mut self, request: Request, file: OwnedFd) {
         self.deadline = Instant::now() + RELEASE;
-        self.opened = Some(opened);
+        self.wants = Some(Wants::Program(request, file));
     }
 }
 
@@ -89,7 +108,12 @@ impl Opened {
         memory::register(&socket, file.as_fd(), &request)?;
         let rings = RingSizes::of(request.buffers as usize);
         socket.make_rings(rings)?;
-        Ok(Self { request, interface, socket, rings, queues, way })
+        Ok(Self { request, interface, socket, reservation: None, rings, queues, way })
+    }
+
+    /// Why it was not bound in time.
+    pub fn late(&self) -> Refused {
+        if self.reservation.is_none() { Refused::PortTaken } else { Refused::QueueTaken }
     }
 
     /// How many pieces a frame may have.
@@ -97,12 +121,21 @@ impl Opened {
         if self.request.several { driver_af_xdp::socket::MAX_PIECES } else { 1 }
     }
 
-    /// Binds it to the first queue that is free; `None` where none is now.
+    /// Reserves the port, and binds the socket to the first queue that is free; `None` where something is
+    /// not free now that may be soon: the kernel, or the keeper, or a process that is being forked has what
+    /// was given back.
     pub fn bind(
-        &self,
+        &mut self,
         program: &Program,
         is_taken: impl Fn(u32) -> bool,
     ) -> Result<Option<(u32, Mode)>, Refused> {
+        if self.reservation.is_none() {
+            match Reservation::new(self.interface.index, self.request.port) {
+                Ok(reservation) => self.reservation = Some(reservation),
+                Err(OpenError::AddressInUse) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let options = Options { way: self.way, patience: Duration::ZERO, ..Options::default() };
         for queue in self.queues.iter().copied().filter(|queue| !is_taken(*queue)) {
             match open::bind(&self.socket, program, queue, self.pieces(), &options) {

@@ -10,6 +10,7 @@ use driver_af_xdp::lent::message::Refused;
 use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::{BindError, Listener, Received, timespec};
 use unet::Credentials;
+use unet::device::Mode;
 
 use super::asking::{Asking, Heard};
 use super::counts::Counts;
@@ -54,6 +55,13 @@ pub struct Service<P> {
     key: u64,
     deaf_until: Option<Instant>,
     counts: Counts,
+}
+
+/// How far somebody who asks has got.
+enum Outcome {
+    Bound(u32, Mode),
+    /// Something is not free that may be soon; the reason, if it is not in time.
+    Later(Option<Refused>),
 }
 
 /// What is to be looked at.
@@ -163,7 +171,7 @@ impl<P: Permissions> Service<P> {
         }
         // Those in between were found to be allowed by what was.
         for asking in std::mem::take(&mut self.asking) {
-            if asking.opened.is_some() {
+            if asking.wants.is_some() {
                 self.refuse(&asking, Refused::Forbidden);
             } else {
                 self.asking.push(asking);
@@ -208,7 +216,7 @@ impl<P: Permissions> Service<P> {
         self.deaf_until = self.deaf_until.filter(|until| *until > now);
         let mut timeout = timeout;
         for asking in &self.asking {
-            let soon = if asking.opened.is_some() { RETRY } else { timeout };
+            let soon = if asking.wants.is_some() { RETRY } else { timeout };
             timeout = timeout.min(soon).min(asking.deadline.saturating_duration_since(now));
         }
         if let Some(until) = self.deaf_until {
@@ -291,28 +299,26 @@ impl<P: Permissions> Service<P> {
     /// Goes on with somebody who asks; `None` when it is decided.
     fn advance(&mut self, mut asking: Asking, ready: bool) -> Result<Option<Asking>, KeeperGone> {
         let heard = if ready { asking.hear() } else { Heard::Nothing };
-        let outcome = match heard {
-            Heard::Nothing => Ok(()),
+        match heard {
+            Heard::Nothing => {}
             Heard::Left => {
                 self.counts.left += 1;
                 return Ok(None);
             }
-            Heard::Refused(why) => Err(why),
-            Heard::Request(request, file) => {
-                self.open(asking.who, request, &file).map(|opened| asking.opened(opened))
+            Heard::Refused(why) => {
+                self.refuse(&asking, why);
+                return Ok(None);
             }
-        };
-        let bound = match (outcome, &asking.opened) {
-            (Err(why), _) => Err(why),
-            (Ok(()), None) => Ok(None),
-            (Ok(()), Some(opened)) => self.bind(opened),
-        };
-        match bound {
-            Err(why) => self.refuse(&asking, why),
-            Ok(Some(bound)) => return self.grant(asking, bound).map(|()| None),
-            Ok(None) if Instant::now() < asking.deadline => return Ok(Some(asking)),
-            Ok(None) if asking.opened.is_some() => self.refuse(&asking, Refused::QueueTaken),
-            Ok(None) => self.counts.silent += 1,
+            Heard::Request(request, file) => asking.wants(request, file),
+        }
+        let is_late = Instant::now() >= asking.deadline;
+        match self.try_to_give(&mut asking) {
+            Ok(Outcome::Bound(queue, mode)) => {
+                return self.grant(asking, (queue, mode)).map(|()| None);
+            }
+            Ok(Outcome::Later(_)) if !is_late => return Ok(Some(asking)),
+            Ok(Outcome::Later(Some(why))) | Err(why) => self.refuse(&asking, why),
+            Ok(Outcome::Later(None)) => self.counts.silent += 1,
         }
         Ok(None)
     }
@@ -321,9 +327,8 @@ impl<P: Permissions> Service<P> {
     fn let_go(&mut self) -> Result<(), KeeperGone> {
         let (grants, asking) = (&self.grants, &self.asking);
         let in_use = |interface: u32| {
-            let opened = |it: &Asking| {
-                it.opened.as_ref().is_some_and(|opened| opened.interface.index == interface)
-            };
+            let opened =
+                |it: &Asking| it.opened().is_some_and(|opened| opened.interface.index == interface);
             grants.values().any(|grant| grant.interface == interface) || asking.iter().any(opened)
         };
         self.hooks.keep_only(in_use, self.store.as_ref())

@@ -75,7 +75,7 @@ pub fn ask(
     let Answer(binding) = Answer::of(&frame)?;
     let bound = descriptors.pop().filter(|_| descriptors.is_empty()).ok_or(OTHER_VERSION)?;
     let mut device = AfXdp::from_bound(bound, pool, binding)?;
-    device.lease = Some(socket.into());
+    device.lease = Some(Lease(socket));
     Ok(device)
 }
 
@@ -116,13 +116,26 @@ fn answer(
     }
 }
 
-/// Whether who lent a queue has hung up: nothing is steered to it any more.
-///
-/// # Cost
-/// One system call.
-pub fn lease_ended(lease: &impl std::os::fd::AsFd) -> bool {
-    let mut fds = [PollFd::new(lease, PollFlags::RDHUP)];
-    let ended = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
-    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
-        && fds[0].revents().intersects(ended)
+/// The connection to who lent a queue. Dropping it gives the queue back, also where a process that was
+/// forked has it open.
+#[derive(Debug)]
+pub(crate) struct Lease(Socket);
+
+impl Lease {
+    /// Whether who lent it has hung up: nothing is steered to it any more.
+    ///
+    /// # Cost
+    /// One system call.
+    pub fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::RDHUP)];
+        let ended = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+            && fds[0].revents().intersects(ended)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.hang_up();
+    }
 }

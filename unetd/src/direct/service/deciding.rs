@@ -4,7 +4,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use driver_af_xdp::lent::message::{Answer, Refused, Request};
-use driver_af_xdp::port::Reservation;
 use driver_af_xdp::program::MAX_QUEUES;
 use driver_af_xdp::socket::Binding;
 use driver_af_xdp::{Interface, Way};
@@ -12,16 +11,38 @@ use segment::control::Sent;
 use unet::Credentials;
 use unet::device::Mode;
 
-use super::{MAX_GRANTS, Service};
-use crate::direct::asking::{Asking, Opened};
+use super::{MAX_GRANTS, Outcome, Service};
+use crate::direct::asking::{Asking, Opened, Wants};
 use crate::direct::grant::Grant;
 use crate::direct::memory;
 use crate::direct::permission::{Permission, Permissions};
 use crate::direct::store::{KeeperGone, Of};
 
 impl<P: Permissions> Service<P> {
+    /// Does as much of what somebody wants as can be done now.
+    pub(super) fn try_to_give(&mut self, asking: &mut Asking) -> Result<Outcome, Refused> {
+        asking.wants = match asking.wants.take() {
+            Some(Wants::Program(request, file)) => {
+                match self.open(asking.who, request.clone(), &file) {
+                    Ok(opened) => Some(Wants::Queue(Box::new(opened))),
+                    Err(Refused::HookTaken) => {
+                        asking.wants = Some(Wants::Program(request, file));
+                        return Ok(Outcome::Later(Some(Refused::HookTaken)));
+                    }
+                    Err(why) => return Err(why),
+                }
+            }
+            wants => wants,
+        };
+        let Some(Wants::Queue(opened)) = &mut asking.wants else { return Ok(Outcome::Later(None)) };
+        Ok(match self.bind(opened)? {
+            Some((queue, mode)) => Outcome::Bound(queue, mode),
+            None => Outcome::Later(Some(opened.late())),
+        })
+    }
+
     /// Checks all that a client says, and opens a socket over its memory.
-    pub(super) fn open(
+    fn open(
         &mut self,
         who: Credentials,
         request: Request,
@@ -38,6 +59,11 @@ impl<P: Permissions> Service<P> {
         self.check_quota(who, bytes, permission)?;
         if queues.iter().all(|queue| self.is_taken(interface.index, *queue)) {
             return Err(Refused::QueueTaken);
+        }
+        let same_port =
+            |it: &Grant| it.interface == interface.index && it.request.port == request.port;
+        if self.grants.values().any(same_port) {
+            return Err(Refused::PortTaken);
         }
         if interface.mac == [0; 6] {
             return Err(Refused::NoInterface);
@@ -82,7 +108,7 @@ impl<P: Permissions> Service<P> {
         bytes: u64,
         permission: Permission,
     ) -> Result<(), Refused> {
-        let opened = |it: &Asking| memory::bytes(&it.opened.as_ref()?.request).ok();
+        let opened = |it: &Asking| memory::bytes(&it.opened()?.request).ok();
         let asking = self.asking.iter().filter(|it| it.who.uid == who.uid).filter_map(opened);
         let lent = self.grants.values().filter(|it| it.who.uid == who.uid).map(Grant::bytes);
         let all: Vec<u64> = asking.chain(lent).collect();
@@ -97,28 +123,24 @@ impl<P: Permissions> Service<P> {
         self.grants.values().any(|it| it.interface == interface && it.queue == queue)
     }
 
-    /// Binds a socket, if a queue is free now.
-    pub(super) fn bind(&self, opened: &Opened) -> Result<Option<(u32, Mode)>, Refused> {
+    /// Reserves the port and binds the socket, if port and queue are free now.
+    fn bind(&self, opened: &mut Opened) -> Result<Option<(u32, Mode)>, Refused> {
         let interface = opened.interface.index;
         let program = self.hooks.get(interface).ok_or(Refused::NoInterface)?;
         opened.bind(program, |queue| self.is_taken(interface, queue))
     }
 
-    /// Reserves the port, steers packets, and answers.
+    /// Steers packets, and answers.
     pub(super) fn grant(
         &mut self,
         asking: Asking,
         (queue, mode): (u32, Mode),
     ) -> Result<(), KeeperGone> {
-        let Asking { socket, who, opened: Some(opened), .. } = asking else { return Ok(()) };
-        let index = opened.interface.index;
-        let reservation = match Reservation::new(index, opened.request.port) {
-            Ok(reservation) => reservation,
-            Err(error) => {
-                self.refuse(&Asking::new(socket, who), error.into());
-                return Ok(());
-            }
+        let Asking { socket, who, wants: Some(Wants::Queue(opened)), .. } = asking else {
+            return Ok(());
         };
+        let (index, pieces) = (opened.interface.index, opened.pieces());
+        let Some(reservation) = opened.reservation else { return Ok(()) };
         let port = reservation.port();
         let binding = Binding {
             interface: index,
@@ -126,7 +148,7 @@ impl<P: Permissions> Service<P> {
             mac: opened.interface.mac,
             mtu: opened.interface.mtu,
             mode,
-            pieces: opened.pieces(),
+            pieces,
             rings: opened.rings,
             port,
         };
