@@ -316,8 +316,9 @@ impl Link {
         // A device that is down, or full, keeps it no longer than what comes after it.
         while self.outgoing.len() > MAX_WAITING {
             // All of a datagram: what is left of one would be taken for another.
+            let waiting = self.outgoing.len();
             while self.outgoing.pop_front().is_some_and(|outgoing| outgoing.piece.more) {}
-            LinkCount::Unsent.add(&self.counters, 1);
+            LinkCount::Unsent.add(&self.counters, waiting - self.outgoing.len());
         }
     }
 

@@ -196,8 +196,10 @@ fn what_a_farewell_overtakes_is_counted_once() {
     }
     let _ = endpoint.channel_mut(id).map(|channel| channel.try_recv());
     let link = &endpoint.links()[0];
-    let lost = endpoint.channel_mut(id).expect("held").counters().get(Counter::WireLost);
-    assert_eq!((lost, link.get(Counter::WireForeign)), (3, 0));
+    let counters = endpoint.channel_mut(id).expect("held").counters();
+    let of = |counter| counters.get(counter);
+    assert_eq!((of(Counter::WireLost), link.get(Counter::WireForeign)), (0, 0));
+    assert_eq!((of(Counter::Received), of(Counter::LostAtClose)), (3, 3));
 }
 
 #[test]
