@@ -28,4 +28,4 @@ mod policy;
 pub mod report;
 
 pub use agent::{Agent, StartError};
-pub use policy::{Device, Policy, PolicyError, Rule};
+pub use policy::{Device, Direct, Policy, PolicyError, Rule};

@@ -1,8 +1,10 @@
 //! Who may do what: default deny, and the first rule that names a user or one of its groups decides alone.
 
+mod direct;
 mod file;
 mod ranges;
 
+pub use direct::Direct;
 pub use file::PolicyError;
 pub(crate) use ranges::{Ports, Remote};
 
@@ -49,6 +51,9 @@ pub struct Rule {
     devices: Vec<String>,
     listen: Ports,
     connect: Vec<Remote>,
+    direct: Vec<direct::Queue>,
+    /// How many queues of interfaces the user has at most, in direct mode.
+    pub queues: usize,
     /// How many channels and ports the user has at most.
     pub channels: usize,
     /// How many bytes of the agent's memory for them.
@@ -66,6 +71,8 @@ pub struct Policy {
     pub names: Vec<String>,
     /// The devices that may be used.
     pub devices: Vec<Device>,
+    /// Direct mode, where there is one.
+    pub direct: Option<Direct>,
     rules: Vec<Rule>,
 }
 

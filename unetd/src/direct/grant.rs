@@ -44,7 +44,7 @@ impl Grant {
 
     /// What a worker left that died.
     pub fn adopt(record: Record) -> Option<Self> {
-        debug_assert_eq!(Of::of(record.of), Some(Of::Grant));
+        debug_assert_eq!(Of::numbered(record.of), Some(Of::Grant));
         let word = |at: usize| {
             let bytes = record.about.get(4 * at..4 * at + 4)?;
             Some(u32::from_ne_bytes(bytes.try_into().ok()?))

@@ -2,6 +2,7 @@
 //! the last.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use driver_af_xdp::lent::message::Refused;
@@ -46,7 +47,7 @@ impl Hooks {
         key: &mut u64,
         store: Option<&Store>,
     ) -> Result<&Program, Refused> {
-        if !self.attached.contains_key(&interface.index) {
+        if let Entry::Vacant(free) = self.attached.entry(interface.index) {
             // As the last queue wants it: all of them are to be usable.
             let last = interface.queues.saturating_sub(1);
             let options = Options { way, patience: Duration::ZERO, ..Options::default() };
@@ -59,7 +60,7 @@ impl Hooks {
                 let put = store.put(*key, Of::Program, &about, &program.descriptors());
                 put.map_err(|KeeperGone| Refused::Crowded)?;
             }
-            self.attached.insert(interface.index, Attached { key: *key, program });
+            free.insert(Attached { key: *key, program });
         }
         self.get(interface.index).ok_or(Refused::NoInterface)
     }

@@ -50,8 +50,8 @@ struct Worker {
     since: Instant,
 }
 
-/// Starts a worker by the command, and again whenever it dies, until it ends well or the keeper is told to
-/// end. The command's standard input becomes the store ([`super::Store::inherit`]). `told` is asked
+/// Starts a worker by the command, and again whenever it dies or fails, until it ends well, or fails before
+/// anything was kept, or the keeper is told to end. The command's standard input becomes the store ([`super::Store::inherit`]). `told` is asked
 /// some twenty times a second: it says what signals said.
 ///
 /// # Errors
@@ -72,7 +72,8 @@ pub fn keep(
             }
         }
         let Some(status) = status else { return worker.child.wait() };
-        if status.success() {
+        // One that failed and left nothing has never begun: another one would not either.
+        if status.success() || (kept.is_empty() && status.code().is_some()) {
             return Ok(status);
         }
         if worker.since.elapsed() >= LONG_ENOUGH {

@@ -32,7 +32,7 @@ pub(super) fn check(file: BorrowedFd<'_>, bytes: u64) -> Result<(), Refused> {
     if !size_is_sealed || seals.intersects(others) {
         return Err(Refused::Memory);
     }
-    let huge = fstatfs(file).map_or(true, |of| i64::from(of.f_type) == HUGETLB);
+    let huge = fstatfs(file).is_ok_and(|of| of.f_type == HUGETLB);
     let stat = fstat(file).map_err(|_| Refused::Memory)?;
     let (size, blocks) = (stat.st_size.unsigned_abs(), stat.st_blocks.unsigned_abs());
     if huge || size != bytes.next_multiple_of(PAGE) || blocks.saturating_mul(BLOCK) < bytes {

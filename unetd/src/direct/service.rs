@@ -93,7 +93,7 @@ impl<P: Permissions> Service<P> {
         let (mut grants, mut useless) = (BTreeMap::new(), Vec::new());
         for mut record in left {
             let key = record.key;
-            let adopted = match Of::of(record.of) {
+            let adopted = match Of::numbered(record.of) {
                 Some(Of::Listener) if record.about == name.as_bytes() => {
                     listener = record.descriptors.pop().map(Listener::from);
                     listener.as_ref().map(|_| ())

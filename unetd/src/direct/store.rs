@@ -47,7 +47,7 @@ impl Of {
         }
     }
 
-    pub fn of(number: u32) -> Option<Self> {
+    pub fn numbered(number: u32) -> Option<Self> {
         [Self::Listener, Self::Program, Self::Grant].into_iter().find(|it| it.number() == number)
     }
 }

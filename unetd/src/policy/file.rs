@@ -5,6 +5,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use unet::Address;
 
+use super::direct::{Direct, DirectTable, Queue};
 use super::{Device, Policy, Ports, Remote, Rule};
 
 /// What is wrong with a policy's file, and in which line.
@@ -24,6 +25,7 @@ struct File {
     names: Vec<Spanned<String>>,
     #[serde(default)]
     device: Vec<DeviceTable>,
+    direct: Option<Spanned<DirectTable>>,
     #[serde(default)]
     allow: Vec<Spanned<AllowTable>>,
 }
@@ -45,6 +47,10 @@ struct AllowTable {
     everyone: bool,
     #[serde(default)]
     devices: Vec<Spanned<String>>,
+    #[serde(default)]
+    direct: Vec<Spanned<String>>,
+    #[serde(default = "one")]
+    queues: Spanned<u32>,
     #[serde(default)]
     listen: Vec<Spanned<PortText>>,
     #[serde(default)]
@@ -155,7 +161,12 @@ impl Reader<'_> {
         Ok((group.gid.as_raw(), members.collect()))
     }
 
-    fn rule(&self, table: &Spanned<AllowTable>, devices: &[Device]) -> Result<Rule, PolicyError> {
+    fn rule(
+        &self,
+        table: &Spanned<AllowTable>,
+        devices: &[Device],
+        direct: Option<&Direct>,
+    ) -> Result<Rule, PolicyError> {
         let allow = table.get_ref();
         let (mut users, mut groups) = (Vec::new(), Vec::new());
         if let Some(user) = &allow.user {
@@ -203,7 +214,14 @@ impl Reader<'_> {
         if let Some(rate) = allow.messages_per_second.as_ref().filter(|rate| *rate.get_ref() == 0) {
             return Err(self.at(rate, "a rate is at least 1: who may send nothing needs no rule"));
         }
+        let mut queues = Vec::new();
+        for text in &allow.direct {
+            let queue = Queue::parse(text.get_ref(), direct);
+            queues.push(queue.map_err(|what| self.at(text, what))?);
+        }
         Ok(Rule {
+            direct: queues,
+            queues: *allow.queues.get_ref() as usize,
             users,
             groups,
             everyone: allow.everyone,
@@ -258,10 +276,15 @@ impl Policy {
                 return Err(reader.at(&file.device[place].open, "the device is there twice"));
             }
         }
-        let rules = file.allow.iter().map(|table| reader.rule(table, &devices));
+        let direct = file
+            .direct
+            .as_ref()
+            .map(|table| Direct::read(table.get_ref()).map_err(|what| reader.at(table, what)));
+        let direct = direct.transpose()?;
+        let rules = file.allow.iter().map(|table| reader.rule(table, &devices, direct.as_ref()));
         let rules = rules.collect::<Result<_, _>>()?;
         let names = file.names.into_iter().map(Spanned::into_inner).collect();
-        Ok(Self { names, devices, rules })
+        Ok(Self { names, devices, direct, rules })
     }
 }
 

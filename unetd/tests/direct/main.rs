@@ -2,6 +2,7 @@
 //! namespaces of the tests' own: needs root.
 
 mod channels;
+mod daemon;
 mod hostility;
 mod isolation;
 mod killing;
