@@ -152,3 +152,18 @@ fn a_peer_that_moved_to_another_address_is_silent() {
         });
     }
 }
+
+#[test]
+fn an_endpoint_whose_interface_was_deleted_connects_anew_when_it_is_there_again() {
+    for way in [GENERIC, NATIVE] {
+        joined(way, |_, client| {
+            run("ip -n lab-a link del lab-a0");
+            let (reason, _) = end(client, PATIENCE);
+            assert_eq!(reason, CloseReason::DeviceFailed(DeviceError::Gone), "{way:?}");
+            pair::join_hosts();
+            let _echo = Echo::start(&way.0.replace("9000", "9001"));
+            client.reconnect(&way.1.replace("9000", "9001"));
+            client.expect_echo(100);
+        });
+    }
+}

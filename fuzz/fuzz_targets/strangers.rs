@@ -118,6 +118,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
                 Event::Incoming(incoming) => endpoint.refuse(incoming, 1),
                 Event::Closed(..) => assert!(!open, "nobody closed it"),
+                _ => unreachable!("it neither connects nor listens by an agent"),
             }
         }
         assert_eq!(expected, None, "what was sent is not there");

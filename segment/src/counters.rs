@@ -214,10 +214,13 @@ impl Counters {
         self.cells[FIRST_FAULT + fault as usize].load(Ordering::Relaxed)
     }
 
-    /// Adds what a channel has counted that is being closed: its own page goes with it.
+    /// Adds what a channel, or a device, has counted that is being closed: its own page goes with it.
     pub fn absorb(&self, channel: &Counters) {
         for cell in Counter::Sent as usize..CELLS {
             self.bump(cell, channel.cells[cell].load(Ordering::Relaxed));
+        }
+        for (place, cell) in channel.device.iter().flat_map(|cells| cells.iter()).enumerate() {
+            self.add_of_device(place, cell.load(Ordering::Relaxed));
         }
     }
 

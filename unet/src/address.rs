@@ -155,9 +155,18 @@ impl NetworkAddress {
     /// Waits for the resolver, if the host is a name.
     pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok(vec![(address, self.port).into()]);
+            return Ok(vec![canonical((address, self.port).into())]);
         }
-        Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
+        let found = (self.host.as_str(), self.port).to_socket_addrs()?;
+        Ok(found.map(canonical).collect())
+    }
+}
+
+/// An IPv4 address that is written as one of IPv6 is one of IPv4: so its packets say.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(_) => address,
     }
 }
 

@@ -213,7 +213,8 @@ impl Channel {
     }
 
     /// Uses this side's pool: for messages in several buffers, and to secure what is received. Over a
-    /// network it is the device's.
+    /// network it is the device's, which is locked meanwhile: `use_it` touches nothing else of that device,
+    /// and drops no [`crate::Incoming`] of it.
     pub fn with_pool<R>(&mut self, use_it: impl FnOnce(&mut Pool) -> R) -> R {
         by_way!(&mut self.way, local => use_it(local.pool_mut()), remote => remote.with_pool(use_it))
     }

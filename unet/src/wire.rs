@@ -174,6 +174,11 @@ impl Header {
     }
 }
 
+/// Whether a message that was made here is one of the application's.
+pub(crate) fn is_data(message: &[u8]) -> bool {
+    message.get(1).is_some_and(|byte| byte & 15 == Kind::Data as u8)
+}
+
 /// Computes the checksum of a message that lies in one piece, header first, and writes it, as the header's
 /// policy asks.
 ///

@@ -54,8 +54,8 @@ fn what_no_chosen_system_can_measure_is_refused_with_the_reason() {
         ("null-rpc", "udp/spin", &["rtt", "sweep"][..]),
         ("rtt", "pipe", &["pipe", "tcp/spin"]),
         ("rtt", "udp/mmsg", &["udp/mmsg", "udp/spin"]),
-        ("rtt", "udp/io-uring", &["not in this build", "unsafe"]),
-        ("rtt", "xdp/raw", &["AF_XDP"]),
+        ("sweep", "udp/io-uring", &["udp/io-uring", "udp/spin"]),
+        ("bandwidth", "xdp/raw", &["xdp/raw", "udp/spin"]),
         ("sweep", "udp/mmsg", &["udp/mmsg", "udp/spin"]),
     ] {
         refused(&[&[bench], &across[..], &[system]].concat(), words);

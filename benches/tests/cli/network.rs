@@ -77,8 +77,8 @@ fn frame(body: &str) -> Vec<u8> {
 #[test]
 fn the_kernels_systems_answer_over_loopback() {
     for (bench, systems, count) in [
-        ("rtt", "udp/blocking,udp/spin,tcp/blocking,tcp/spin", 4),
-        ("rate", "udp/spin,udp/mmsg,tcp/spin", 3),
+        ("rtt", "udp/blocking,udp/spin,udp/io-uring,tcp/blocking,tcp/spin,tcp/io-uring", 6),
+        ("rate", "udp/spin,udp/io-uring,udp/mmsg,tcp/spin,tcp/io-uring", 5),
         ("bandwidth", "udp/mmsg,tcp/blocking", 2),
     ] {
         let short = ["--duration", "50ms", "--size", "1K", "--transport", ANY_PORT];
@@ -91,6 +91,30 @@ fn the_kernels_systems_answer_over_loopback() {
             let scheme = record["system"].as_str().map(|name| &name[..3]);
             assert_eq!(record["transport"].as_str().map(|name| &name[..3]), scheme);
         }
+    }
+}
+
+#[test]
+fn our_own_channels_answer_over_every_transport_that_needs_no_privilege() {
+    let simulated = format!("sim:bench-{}@127.0.0.1:0", std::process::id());
+    let ring = format!("{ANY_PORT}?path=io-uring");
+    for (transport, label) in [(ANY_PORT, "udp:"), (&ring, "udp:io-uring"), (&simulated, "sim:")] {
+        for bench in ["rtt", "rate", "bandwidth"] {
+            let short = ["--duration", "200ms", "--size", "64,1K", "--system", "unet"];
+            let report = report(&[&[bench, "--transport", transport], &short[..]].concat());
+            assert_eq!(records(&report).len(), 2, "{report}");
+            for record in records(&report) {
+                assert!(number(record, "mean_ns") > 0.0, "{record}");
+                assert!(number(record, "lost") < number(record, "sent"), "{record}");
+                assert_eq!(record["transport"], label);
+            }
+        }
+    }
+    let load = ["sweep", "--transport", ANY_PORT, "--system", "unet", "--duration", "60ms"];
+    let report = report(&[&load[..], &["--from", "20", "--up-to", "40"]].concat());
+    for record in records(&report) {
+        let delivered = number(record, "iterations");
+        assert_eq!(number(record, "sent"), delivered + number(record, "lost"), "{record}");
     }
 }
 
@@ -176,6 +200,7 @@ fn what_cannot_be_reached_is_one_sentence_and_exit_code_1() {
         (&["--transport", "udp:203.0.113.9:0"], "203.0.113.9"),
         (&["--transport", here, "--netns", "no-such-space,-"], "no-such-space"),
         (&["--transport", here, "--netns", "-,no-such-space"], "no-such-space"),
+        (&["--transport", here, "--system", "xdp/raw", "--size", "64"], "xdp:DEVICE@HOST:PORT"),
         (&["--transport", "xdp:no-such0@127.0.0.1:0", "--system", "unet"], "no such device"),
     ] {
         let output = run(&[&["rtt", "--duration", "20ms"], arguments].concat());

@@ -174,6 +174,11 @@ impl Books {
         (self.processes[host as usize].lines().collect(), &self.kernels[host as usize])
     }
 
+    /// What is in no book, both ways.
+    pub fn in_no_book(&self) -> i64 {
+        [0, 1].map(|from| self.direction(from)).iter().map(|it| it.rest + it.in_hand).sum()
+    }
+
     /// From host `from` to the other one.
     pub fn direction(&self, from: usize) -> Direction {
         let (ours, theirs) = (&self.processes[from], &self.processes[1 - from]);

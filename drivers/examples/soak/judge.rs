@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const IN_RING: i64 = 1024;
 const IN_SOCKET: i64 = 2048;
 const BURST: i64 = 64;
+/// How often the books are read when all is quiet.
+const LOOKS: usize = 4;
 /// Places among the counts of a direction.
 const REFUSED: usize = 2;
 const BETWEEN: usize = 3;
@@ -268,18 +270,20 @@ impl Judge {
     /// in the books.
     fn quiet(&mut self, before: &Books, deed: Deed, round: u64) -> Result<Books, Box<dyn Error>> {
         self.tell_clients()?;
-        let begin = Instant::now();
-        let (now, wrong) = loop {
-            // Longer than the counts of devices are old.
-            sleep(Duration::from_millis(250));
-            let now = self.stop()?;
-            let wrong = self.wrong(before, &now, deed);
-            self.go_on()?;
-            // A probe may just be on its way.
-            if wrong.is_empty() || begin.elapsed() > PATIENCE {
-                break (now, wrong);
+        let mut clients = self.processes.iter_mut().filter(|process| process.host == Host::A);
+        clients.try_for_each(Watched::await_pause)?;
+        // Longer than the counts of devices are old.
+        sleep(Duration::from_millis(250));
+        let mut now = self.look()?;
+        for _ in 1..LOOKS {
+            sleep(Duration::from_millis(20));
+            let other = self.look()?;
+            // A probe may just have been on its way, which no book has.
+            if other.in_no_book() <= now.in_no_book() {
+                now = other;
             }
-        };
+        }
+        let wrong = self.wrong(before, &now, deed);
         if !wrong.is_empty() {
             for host in HOSTS {
                 let (then, now) = (before.of(host), now.of(host));
@@ -292,6 +296,13 @@ impl Judge {
         }
         self.tell_clients()?;
         Ok(now)
+    }
+
+    /// Stops every process, reads the books, and lets them go on.
+    fn look(&mut self) -> Result<Books, Box<dyn Error>> {
+        let books = self.stop()?;
+        self.go_on()?;
+        Ok(books)
     }
 
     fn tell_clients(&mut self) -> Result<(), Box<dyn Error>> {

@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::fs::{read_dir, read_link, read_to_string};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::{socket_domain, xdp_statistics};
@@ -33,7 +34,7 @@ impl Watched {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", host.name()));
         command.args(["setpriv", "--pdeathsig", "KILL"]).arg(std::env::current_exe()?).args(&words);
-        let child = command.stdin(Stdio::piped()).spawn()?;
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         Ok(Self { host, child, words, descriptors: None })
     }
 
@@ -44,6 +45,17 @@ impl Watched {
     /// Has a client pause, or go on.
     pub fn tell(&mut self) -> Result<(), Box<dyn Error>> {
         Ok(self.child.stdin.as_mut().ok_or("its input was piped")?.write_all(b".")?)
+    }
+
+    /// Waits until a client says that it pauses and has taken what there was.
+    pub fn await_pause(&mut self) -> Result<(), Box<dyn Error>> {
+        let said = self.child.stdout.as_mut().ok_or("its output was piped")?;
+        let mut fds = [PollFd::new(said, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+        if poll(&mut fds, Some(&patience))? == 0 || said.read(&mut [0])? == 0 {
+            return Err(format!("{} does not pause", self.words.join(" ")).into());
+        }
+        Ok(())
     }
 
     /// Stops it at whatever instruction it is.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -106,7 +106,7 @@ impl Caller {
 }
 
 /// Sends to every address, in all sizes and at all speeds. A byte on the standard input makes it pause, and
-/// another one go on; its end ends the client.
+/// another one go on; its end ends the client. It answers a pause once nothing more comes.
 pub fn call(seed: u64, addresses: &[&str]) -> Result<(), Box<dyn Error>> {
     let mut random = Random(seed);
     let mut endpoint = Endpoint::new(EndpointOptions::default())?;
@@ -115,17 +115,20 @@ pub fn call(seed: u64, addresses: &[&str]) -> Result<(), Box<dyn Error>> {
         let address = address.parse()?;
         callers.push(Caller { address, stream: 0, next: 0, id: None, seen: Seen::default() });
     }
-    let mut paused = false;
+    let (mut paused, mut answered) = (false, false);
     let mut first = true;
     loop {
         if is_told()? {
             paused = !paused;
+            answered = false;
         }
         if paused {
-            for _ in 0..1000 {
-                if !take(&mut endpoint, &mut callers, Duration::from_millis(2)) {
-                    break;
-                }
+            let more = take(&mut endpoint, &mut callers, Duration::from_millis(20));
+            if !more && !answered {
+                // Nothing is left in its sockets.
+                answered = true;
+                std::io::stdout().write_all(b".")?;
+                std::io::stdout().flush()?;
             }
             continue;
         }

@@ -31,6 +31,17 @@ pub fn run(command: &str) {
 
 /// Makes the veth anew, and runs a test on a thread in `lab-a`.
 pub fn in_lab(test: impl FnOnce() + Send) {
+    join_hosts();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            enter("lab-a");
+            test();
+        });
+    });
+}
+
+/// Makes the veth anew.
+pub fn join_hosts() {
     // It is gone with a test before this one, perhaps.
     _ = Command::new("ip").args(["-n", "lab-a", "link", "del", "lab-a0"]).output();
     // One queue: what a kernel's socket sends would go by any of several, and the driver reads one.
@@ -49,12 +60,6 @@ pub fn in_lab(test: impl FnOnce() + Send) {
         run(&format!("nsenter --net=/run/netns/lab-{host} ethtool -K lab-{host}0 tx off"));
         run(&format!("ip -n lab-{host} link set lab-{host}0 up"));
     }
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            enter("lab-a");
-            test();
-        });
-    });
 }
 
 /// Moves this thread into a host, for ever.
@@ -158,11 +163,13 @@ pub struct Client {
 impl Client {
     pub fn connect(address: &str) -> Self {
         let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("memory");
-        let options =
-            ConnectOptions { network: network(), timeout: PATIENCE, ..Default::default() };
-        let id = endpoint.connect(&address.parse().expect("valid"), options);
-        let id = id.unwrap_or_else(|error| panic!("{address}: {error}"));
+        let id = connect(&mut endpoint, address);
         Self { endpoint, id, rounds: 0 }
+    }
+
+    /// Connects the same endpoint once more.
+    pub fn reconnect(&mut self, address: &str) {
+        self.id = connect(&mut self.endpoint, address);
     }
 
     pub fn channel(&mut self) -> &mut Channel {
@@ -209,6 +216,12 @@ impl Client {
             assert!(matches!(event, None | Some(Event::Message(..))), "{event:?}");
         }
     }
+}
+
+fn connect(endpoint: &mut Endpoint, address: &str) -> ChannelId {
+    let options = ConnectOptions { network: network(), timeout: PATIENCE, ..Default::default() };
+    let connected = endpoint.connect(&address.parse().expect("valid"), options);
+    connected.unwrap_or_else(|error| panic!("{address}: {error}"))
 }
 
 fn is_same(echo: &Delivery, bytes: &[u8]) -> bool {

@@ -28,19 +28,19 @@ fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// Sends one datagram.
+/// Sends one datagram; where the socket is connected to, if to nobody else.
 #[inline(always)]
-pub(crate) fn send(socket: &impl AsFd, bytes: &[u8], to: &Name) -> Result<usize, Errno> {
+pub(crate) fn send(socket: &impl AsFd, bytes: &[u8], to: Option<&Name>) -> Result<usize, Errno> {
     let fd = socket.as_fd().as_raw_fd();
-    let name = std::ptr::from_ref(to).cast();
+    let (name, len) = to.map_or((std::ptr::null(), 0), |to| (std::ptr::from_ref(to), to.len()));
     // SAFETY: invariant 1; a name has at least `len` bytes.
-    answer(unsafe { libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), 0, name, to.len()) })
+    answer(unsafe { libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), 0, name.cast(), len) })
 }
 
 /// Sends datagrams, at most [`BURST`]; how many were sent, which is none only if there are none.
 pub(crate) fn send_many<'a>(
     socket: &impl AsFd,
-    datagrams: impl Iterator<Item = (&'a [u8], &'a Name)>,
+    datagrams: impl Iterator<Item = (&'a [u8], Option<&'a Name>)>,
 ) -> Result<usize, Errno> {
     let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; BURST];
     let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BURST];
@@ -51,8 +51,10 @@ pub(crate) fn send_many<'a>(
         let part = parts[count].write(iovec);
         // SAFETY: a C structure for which zero is a value.
         let mut message: libc::mmsghdr = unsafe { zeroed() };
-        message.msg_hdr.msg_name = std::ptr::from_ref(to).cast_mut().cast();
-        message.msg_hdr.msg_namelen = to.len();
+        if let Some(to) = to {
+            message.msg_hdr.msg_name = std::ptr::from_ref(to).cast_mut().cast();
+            message.msg_hdr.msg_namelen = to.len();
+        }
         message.msg_hdr.msg_iov = part;
         message.msg_hdr.msg_iovlen = 1;
         messages[count].write(message);

@@ -57,6 +57,11 @@ impl Destinations {
         }
     }
 
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.entries.len() - self.closed.len()
+    }
+
     /// `None` if it was closed, or never opened.
     #[inline(always)]
     pub fn get(&self, destination: Destination) -> Option<&Entry> {
@@ -94,6 +99,7 @@ mod tests {
         let first = table.open(address, 1).unwrap();
         table.close(first);
         table.close(first);
+        assert_eq!(table.count(), 0);
         let second = table.open(address, 2).unwrap();
         assert!(table.get(first).is_none());
         assert_eq!(table.get(second).unwrap().max_payload, 2);

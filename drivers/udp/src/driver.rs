@@ -33,7 +33,9 @@ impl Driver for Udp {
             |local| local.is_ipv6(),
         );
         let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        open(SocketAddr::new(opening.local.unwrap_or(any), opening.port), options)
+        let client = opening.remote.is_some() && opening.port == 0;
+        let local = SocketAddr::new(opening.local.unwrap_or(any), opening.port);
+        open_as(local, options, client)
     }
 }
 
@@ -45,6 +47,15 @@ impl Driver for Udp {
 /// # Cost
 /// Some ten system calls.
 pub fn open(local: SocketAddr, options: UdpOptions) -> Result<Box<dyn Datagrams>, OpenError> {
+    open_as(local, options, false)
+}
+
+/// A client's plain socket is connected to its server, as long as it has only one.
+fn open_as(
+    local: SocketAddr,
+    options: UdpOptions,
+    client: bool,
+) -> Result<Box<dyn Datagrams>, OpenError> {
     let options = options.checked()?;
     let rings = match options.path {
         Path::Sockets => None,
@@ -63,7 +74,7 @@ pub fn open(local: SocketAddr, options: UdpOptions) -> Result<Box<dyn Datagrams>
             }
         },
     };
-    let port = Port::open(local, &options)?;
+    let port = Port::open(local, &options, client && rings.is_none())?;
     tracing::debug!(local = %port.local, path = if rings.is_some() { "io-uring" } else { "sockets" }, "udp opened");
     Ok(match rings {
         Some(rings) => Box::new(Uring::new(port, rings, options.zero_copy)?),

@@ -31,6 +31,11 @@ pub(crate) struct Port {
     /// The socket had no room for what was last handed over.
     pub blocked: bool,
     destinations: Destinations,
+    /// It is a client's, who has one server as a rule: then only that one's datagrams are wanted, and the
+    /// way there need not be looked up for each of them.
+    client: bool,
+    /// The socket is connected to the only destination.
+    connected: bool,
     probe: Probe,
     /// Where [`Port::maintain`] goes on.
     next_probe: usize,
@@ -44,8 +49,8 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub fn open(local: SocketAddr, options: &UdpOptions) -> Result<Self, OpenError> {
-        let socket = socket::open(local, options)?;
+    pub fn open(local: SocketAddr, options: &UdpOptions, client: bool) -> Result<Self, OpenError> {
+        let socket = socket::open(local, options, client)?;
         let local = socket::local(&socket)?;
         let kernel = |step| move |errno| OpenError::Kernel { step, errno };
         let probe = Probe::open(local).map_err(kernel("open a second socket"))?;
@@ -63,6 +68,8 @@ impl Port {
             counted: Statistics::default(),
             blocked: false,
             destinations: Destinations::default(),
+            client,
+            connected: false,
             probe,
             next_probe: 0,
             trouble: None,
@@ -97,11 +104,36 @@ impl Port {
         mtu: usize,
     ) -> Result<Destination, DeviceError> {
         let max_payload = self.probe.max_payload(to)?.min(mtu);
-        self.destinations.open(to, max_payload)
+        let destination = self.destinations.open(to, max_payload)?;
+        if self.client
+            && let Err(errno) = self.connect(to)
+        {
+            self.destinations.close(destination);
+            return Err(failure(errno));
+        }
+        Ok(destination)
+    }
+
+    /// Connects the socket to a destination if it is the only one, and else to none.
+    fn connect(&mut self, to: SocketAddr) -> Result<(), Errno> {
+        if self.destinations.count() == 1 {
+            rustix::net::connect(&self.socket, &to)?;
+            self.connected = true;
+        } else if self.connected {
+            rustix::net::connect_unspec(&self.socket)?;
+            self.connected = false;
+        }
+        Ok(())
     }
 
     pub fn close_destination(&mut self, destination: Destination) {
         self.destinations.close(destination);
+    }
+
+    /// Whom the kernel must be told, to send there.
+    #[inline(always)]
+    fn name<'a>(&self, entry: &'a Entry) -> Option<&'a Name> {
+        if self.connected { None } else { Some(&entry.name) }
     }
 
     pub fn max_payload(&self, destination: Destination) -> usize {
@@ -155,12 +187,23 @@ impl Port {
         if piece.bytes.len() > entry.max_payload { Err(Count::TooLong) } else { Ok(entry) }
     }
 
+    #[inline(always)]
+    fn send(&self, bytes: &[u8], entry: &Entry) -> Result<usize, Errno> {
+        match calls::send(&self.socket, bytes, self.name(entry)) {
+            // What came back about a datagram that was sent before: this one was not tried yet.
+            Err(errno) if self.connected && errno != Errno::AGAIN => {
+                calls::send(&self.socket, bytes, None)
+            }
+            result => result,
+        }
+    }
+
     /// Sends the first of a queue. Whether the next may be tried.
     #[inline(always)]
     pub fn send_first(&mut self, queue: &mut VecDeque<Outgoing>) -> bool {
         let Some(first) = queue.front() else { return false };
         match self.check(first) {
-            Ok(entry) => match calls::send(&self.socket, &first.piece.bytes, &entry.name) {
+            Ok(entry) => match self.send(&first.piece.bytes, entry) {
                 Ok(_) => {
                     self.counted.add(Count::Kicks, 1);
                     self.sent(queue);
@@ -176,7 +219,7 @@ impl Port {
     pub fn send_many(&mut self, queue: &mut VecDeque<Outgoing>) -> bool {
         let good = queue.iter().map_while(|datagram| {
             let entry = self.check(datagram).ok()?;
-            Some((&datagram.piece.bytes[..], &entry.name))
+            Some((&datagram.piece.bytes[..], self.name(entry)))
         });
         match calls::send_many(&self.socket, good) {
             // The first one is not to be sent.
@@ -186,6 +229,8 @@ impl Port {
                 (0..sent).for_each(|_| self.sent(queue));
                 true
             }
+            // It is about the first one, or about one that was sent before.
+            Err(_) if self.connected => self.send_first(queue),
             Err(errno) => self.refused_first(queue, errno),
         }
     }

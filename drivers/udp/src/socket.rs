@@ -13,8 +13,31 @@ use crate::options::UdpOptions;
 /// The kernel's queues where nothing else was asked for.
 const QUEUE_BYTES: usize = 1 << 20;
 
+/// How often a port that was free is tried, until it is not taken before it is bound to.
+const ATTEMPTS: u32 = 16;
+
+/// Opens a socket and binds it; so that it keeps its port when it is connected and disconnected, if asked.
+pub(crate) fn open(
+    local: SocketAddr,
+    options: &UdpOptions,
+    keeps_port: bool,
+) -> Result<OwnedFd, OpenError> {
+    if !keeps_port || local.port() != 0 {
+        return open_at(local, options);
+    }
+    // The kernel takes back a port of its own choice with the connection; one that was asked for it leaves.
+    for _ in 1..ATTEMPTS {
+        let chosen = self::local(&open_at(local, options)?)?.port();
+        match open_at(SocketAddr::new(local.ip(), chosen), options) {
+            Err(OpenError::AddressInUse) => {}
+            result => return result,
+        }
+    }
+    Err(OpenError::AddressInUse)
+}
+
 /// Opens a socket and binds it. IPv6 ones carry IPv6 only.
-pub(crate) fn open(local: SocketAddr, options: &UdpOptions) -> Result<OwnedFd, OpenError> {
+fn open_at(local: SocketAddr, options: &UdpOptions) -> Result<OwnedFd, OpenError> {
     let family = if local.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)

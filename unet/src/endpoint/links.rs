@@ -58,7 +58,7 @@ impl LinkEntry {
     }
 
     fn has_failed(&self) -> bool {
-        lock(&self.link).failed.is_some()
+        lock(&self.link).has_failed()
     }
 }
 
@@ -145,13 +145,15 @@ impl Endpoint {
     }
 
     /// What a failed device held, such as its port, is free again before another one is opened. One with
-    /// channels stays until their ends were told.
+    /// channels stays until their ends were told. The endpoint's counters keep what was counted.
     fn let_go_of_failed_links(&mut self) {
-        let readiness = &self.readiness;
+        let (readiness, counters) = (&self.readiness, &self.counters);
         self.links.retain(|entry| {
             let stays = !entry.has_failed() || entry.channels() > 0;
             if !stays {
-                readiness.forget(lock(&entry.link).device().as_fd());
+                let mut link = lock(&entry.link);
+                readiness.forget(link.device().as_fd());
+                counters.absorb(link.counters());
             }
             stays
         });

@@ -39,6 +39,15 @@ pub enum LinkCount {
 }
 
 impl LinkCount {
+    /// Every count and its name, in order.
+    pub const ALL: [(LinkCount, &'static str); 5] = [
+        (LinkCount::Handed, "handed"),
+        (LinkCount::Taken, "taken"),
+        (LinkCount::ControlSent, "control-sent"),
+        (LinkCount::ControlTaken, "control-taken"),
+        (LinkCount::Unsent, "unsent"),
+    ];
+
     #[inline(always)]
     pub(super) fn add(self, counters: &Counters, count: usize) {
         counters.add_of_device(self as usize, count as u64);
@@ -74,5 +83,41 @@ impl<'a> LinkAccount<'a> {
             statistics.add(count, self.0.of_device(DEVICE + count as usize));
         }
         statistics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_device_are_as_the_book_says() {
+        let book = include_str!("../../../docs/src/segment-layout.md");
+        for (place, (count, name)) in LinkCount::ALL.iter().enumerate() {
+            assert_eq!(*count as usize, place);
+            assert!(book.contains(&format!("\n| {place} | {name} | datagrams ")), "{name}");
+        }
+        assert!(book.contains(&format!("\n| {DEVICE} | {} | the device's", Count::ALL[0].1)));
+    }
+
+    #[test]
+    fn what_a_device_counted_is_read_from_the_page_as_it_was_published() {
+        let counters = Counters::of_endpoint().expect("memory");
+        let mut statistics = Statistics::default();
+        for (place, (count, _)) in Count::ALL.iter().enumerate() {
+            statistics.add(*count, 100 + place as u64);
+        }
+        publish(&counters, &statistics);
+        LinkCount::Taken.add(&counters, 7);
+        LinkCount::Taken.add(&counters, 5);
+        let page = Snapshot::read(counters.page().expect("its own")).expect("a page");
+        assert_eq!(LinkAccount::of(&page).statistics(), statistics);
+        assert_eq!(LinkAccount::of(&page).get(LinkCount::Taken), 12);
+        // And they are not lost with it.
+        let sums = Counters::of_endpoint().expect("memory");
+        sums.absorb(&counters);
+        sums.absorb(&counters);
+        let page = Snapshot::read(sums.page().expect("its own")).expect("a page");
+        assert_eq!(LinkAccount::of(&page).get(LinkCount::Taken), 24);
     }
 }

@@ -75,7 +75,7 @@ impl Link {
     ) -> Result<(), Counter> {
         let counter = match self.state(fields.channel) {
             Some(state) if state.own.0 != fields.incarnation => Counter::WireStale,
-            Some(state) if state.address != from => Counter::WireForeign,
+            Some(state) if !state.is_from(from) => Counter::WireForeign,
             Some(state) => {
                 state.heard = true;
                 return self.take_own_peers_word(fields, body);
@@ -282,7 +282,7 @@ impl Link {
     }
 
     fn close_when_sent(&mut self, to: Destination) {
-        self.forget_outgoing(to);
+        self.take_back(to);
         self.device.close(to);
     }
 
@@ -290,7 +290,7 @@ impl Link {
         let name = Name::ref_from_bytes(body).map_err(|_| Counter::WireMalformed)?;
         let peer = (name.channel.get(), Incarnation(name.incarnation.get()));
         let is_it = |state: &super::link::State| {
-            state.phase == Phase::Open && state.peer == peer && state.address == from
+            state.phase == Phase::Open && state.peer == peer && state.is_from(from)
         };
         let found = self.channels.iter().position(|s| s.as_ref().is_some_and(is_it));
         let channel = found.ok_or(Counter::WireStale)?;

@@ -13,12 +13,13 @@ use segment::{Fault, Incarnation};
 use super::NetworkOptions;
 use super::maintenance::{PERIOD, STRANGERS};
 use super::sequence::Window;
+use crate::LinkCount;
 use crate::channel::CloseReason;
 use crate::device::{
     Capabilities, Datagrams, Destination, DeviceError, Outgoing, Received, Statistics,
 };
 use crate::handshake::Refusal;
-use crate::wire::{Header, Kind};
+use crate::wire::{self, Header, Kind};
 
 /// A link, shared by its channels and its endpoint.
 pub(crate) type Shared = Arc<Mutex<Link>>;
@@ -203,6 +204,16 @@ impl Link {
         self.device.pool()
     }
 
+    /// Whether the device is of no more use.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// What was counted that is of no channel, and the sums of channels that are gone.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// What a supervisor wants to know.
     pub fn status(&mut self) -> LinkStatus {
         let counts = Counter::ALL.map(|(counter, _)| self.counters.get(counter));
@@ -264,13 +275,11 @@ impl Link {
         let before = self.ready.len();
         self.waiting -= state.queued;
         self.ready.retain(|arrived| arrived.channel != channel);
-        let lost = (before - self.ready.len()) as u64;
+        let lost = (before - self.ready.len()) as u64 + self.take_back(state.to);
         self.happened
             .retain(|happened| !matches!(happened, Happened::Closed(c, _) if *c == channel));
         self.counters.absorb(&state.counters);
         self.counters.add(Counter::LostAtClose, lost);
-        // Its place may be another's soon.
-        self.forget_outgoing(state.to);
         self.device.close(state.to);
         if let Some(asking) = state.asking {
             self.accepted.remove(&asking);
@@ -278,6 +287,25 @@ impl Link {
             self.remember_refused(asking, Refusal::Application(0));
         }
         self.vacant.push(channel);
+    }
+
+    /// Takes what waits for a destination out of the queue, for its place may be another's soon: how many
+    /// messages of the application's that was.
+    pub(super) fn take_back(&mut self, to: Destination) -> u64 {
+        let (mut messages, mut goes_on) = (0, false);
+        let waiting = self.outgoing.len();
+        self.outgoing.retain(|outgoing| {
+            if outgoing.to != to {
+                return true;
+            }
+            // Nothing but data has several pieces.
+            let is_data = goes_on || wire::is_data(&outgoing.piece.bytes);
+            goes_on = outgoing.piece.more;
+            messages += u64::from(is_data && !goes_on);
+            false
+        });
+        LinkCount::Unsent.add(&self.counters, waiting - self.outgoing.len());
+        messages
     }
 
     /// Ends a channel, once.
@@ -322,5 +350,14 @@ impl Arrived {
     #[inline(always)]
     pub fn buffers(&self) -> usize {
         1 + self.rest.len()
+    }
+}
+
+impl State {
+    /// Whether an address is the peer's. Not its zone: a packet's header has none, so that only the kernel's
+    /// sockets tell one.
+    #[inline(always)]
+    pub fn is_from(&self, from: SocketAddr) -> bool {
+        self.address.port() == from.port() && self.address.ip() == from.ip()
     }
 }

@@ -65,8 +65,20 @@ impl Link {
     pub fn prepare_to_sleep(&mut self) -> bool {
         self.flush();
         let idle = self.ready.is_empty() && self.happened.is_empty();
-        // A device that is down does not wake: the timer does.
-        idle && self.device.arm().unwrap_or(true)
+        // A device that is down, or has no buffer, does not wake: the timer does.
+        idle && (self.device.arm().unwrap_or(true) || self.is_starved())
+    }
+
+    /// Whether nothing can be received because the application holds every buffer: there is nothing to wait
+    /// for but time then, since one that comes back wakes nobody.
+    #[cold]
+    pub(super) fn is_starved(&mut self) -> bool {
+        let before = self.ready.len();
+        self.outgoing.is_empty()
+            && self.device.pool().free() == 0
+            && self.poll().is_ok()
+            && self.ready.len() == before
+            && self.happened.is_empty()
     }
 
     /// Takes what happened beside messages: a client that asks, whatever comes on the channels that there

@@ -192,9 +192,9 @@ impl Link {
         let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
         match self.device.arm() {
             Ok(true) => {}
-            Ok(false) => return,
-            // It is down: nothing tells when it is up again but looking.
-            Err(_) => return std::thread::sleep(timeout.min(PAUSE)),
+            Ok(false) if !self.is_starved() => return,
+            // It is down, or has no buffer: nothing tells when that is over but looking.
+            _ => return std::thread::sleep(timeout.min(PAUSE)),
         }
         let device = self.device.as_fd();
         let other = other.unwrap_or(device);

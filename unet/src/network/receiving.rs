@@ -108,7 +108,7 @@ impl Link {
         if fields.incarnation != state.own.0 {
             return self.take_stale(from, fields, first, Counter::WireStale);
         }
-        if from != state.address || state.phase != Phase::Open {
+        if !state.is_from(from) || state.phase != Phase::Open {
             return self.refuse(Counter::WireForeign, first);
         }
         if state.closed.is_some() {
@@ -136,16 +136,18 @@ impl Link {
         self.ready.push_back(Arrived { channel, tag, inline, first, rest });
     }
 
-    /// A message for a channel that has ended is lost, and counted so: where the farewell overtook it, that
-    /// is done already.
+    /// A message for a channel that has ended, such as one that its farewell overtook: it came, and nobody
+    /// takes it any more.
     #[cold]
     fn take_too_late(&mut self, fields: Fields, bytes: FbufMut) {
         if let Some(state) = self.state(fields.channel) {
             match state.window.see(fields.sequence) {
-                Seen::Ahead(skipped) => state.lost(skipped.saturating_add(1)),
-                Seen::Late => {}
+                Seen::Ahead(skipped) => state.lost(skipped),
+                Seen::Late => state.found(),
                 Seen::Replayed => return self.refuse(Counter::WireReplayed, bytes),
             }
+            state.counters.add(Counter::Received, 1);
+            state.counters.add(Counter::LostAtClose, 1);
         }
         self.recycle(bytes);
     }

@@ -236,7 +236,8 @@ impl Link {
     pub fn flush(&mut self) {
         let waiting = self.outgoing.len();
         let outcome = self.device.transmit(&mut self.outgoing);
-        LinkCount::Handed.add(&self.counters, waiting - self.outgoing.len());
+        // A device may give back what it took before: then there are more.
+        LinkCount::Handed.add(&self.counters, waiting.wrapping_sub(self.outgoing.len()));
         match outcome {
             Err(error) if !error.is_passing() => self.fail(error),
             _ => {}
@@ -316,16 +317,10 @@ impl Link {
         // A device that is down, or full, keeps it no longer than what comes after it.
         while self.outgoing.len() > MAX_WAITING {
             // All of a datagram: what is left of one would be taken for another.
+            let waiting = self.outgoing.len();
             while self.outgoing.pop_front().is_some_and(|outgoing| outgoing.piece.more) {}
-            LinkCount::Unsent.add(&self.counters, 1);
+            LinkCount::Unsent.add(&self.counters, waiting - self.outgoing.len());
         }
-    }
-
-    /// Drops what waits to be sent to a destination that is to be closed.
-    pub(super) fn forget_outgoing(&mut self, to: Destination) {
-        let waiting = self.outgoing.len();
-        self.outgoing.retain(|outgoing| outgoing.to != to);
-        LinkCount::Unsent.add(&self.counters, waiting - self.outgoing.len());
     }
 
     /// As [`Link::send_control`], to a channel's peer.

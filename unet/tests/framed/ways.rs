@@ -121,3 +121,33 @@ fn an_interface_that_is_gone_is_reported_by_everything_that_sends() {
     assert_eq!(device.transmit(&mut out), Err(DeviceError::Gone));
     assert_eq!(out.len(), 1);
 }
+
+#[test]
+fn an_address_that_the_host_has_lost_is_not_used_until_it_is_back() {
+    let mut device = device(FramedOptions { local: Some(ip(V4)), ..options() });
+    let to = device.open(at(THEIRS4)).expect("there is a way");
+    device.routes().local = vec![ip(V6)];
+    device.routes().changed = true;
+    device.maintain().expect("the device is up");
+    assert!(send(&mut device, to, b"x").is_empty());
+    assert!(receive(&mut device, &[frame(THEIRS4, b"x")]).is_empty());
+    assert_eq!(counted(&mut device), [("unresolved", 1), ("foreign", 1)]);
+    assert_eq!(device.open(at(THEIRS4)), Err(DeviceError::Unreachable));
+    device.routes().local = vec![ip(V4)];
+    device.routes().changed = true;
+    device.maintain().expect("the device is up");
+    send(&mut device, to, b"x");
+    assert_eq!(sent(&mut device)[26..30], [192, 0, 2, 1]);
+    assert_eq!(receive(&mut device, &[frame(THEIRS4, b"x")]).len(), 1);
+}
+
+#[test]
+fn an_address_that_the_host_never_had_is_its_owners_affair() {
+    let other = ip("192.0.2.77");
+    let mut device = device(FramedOptions { local: Some(other), ..options() });
+    device.routes().changed = true;
+    device.maintain().expect("the device is up");
+    let to = device.open(at(THEIRS4)).expect("there is a way");
+    send(&mut device, to, b"x");
+    assert_eq!(sent(&mut device)[26..30], [192, 0, 2, 77]);
+}

@@ -196,8 +196,10 @@ fn what_a_farewell_overtakes_is_counted_once() {
     }
     let _ = endpoint.channel_mut(id).map(|channel| channel.try_recv());
     let link = &endpoint.links()[0];
-    let lost = endpoint.channel_mut(id).expect("held").counters().get(Counter::WireLost);
-    assert_eq!((lost, link.get(Counter::WireForeign)), (3, 0));
+    let counters = endpoint.channel_mut(id).expect("held").counters();
+    let of = |counter| counters.get(counter);
+    assert_eq!((of(Counter::WireLost), link.get(Counter::WireForeign)), (0, 0));
+    assert_eq!((of(Counter::Received), of(Counter::LostAtClose)), (3, 3));
 }
 
 #[test]
@@ -246,4 +248,19 @@ fn a_patience_of_many_years_is_not_one_of_none() {
     let _channel = channel.expect("connected");
     let other = endpoint.recv_timeout(Duration::from_millis(700));
     assert!(other.is_none(), "{other:?}");
+}
+
+#[test]
+fn what_the_device_did_not_take_before_the_channel_closed_is_counted() {
+    let wires = Wires::default();
+    let (mut endpoint, id, _channel) = joined(&wires, 1);
+    let near = endpoint.channel_mut(id).expect("it is open");
+    near.send(b"this goes out").expect("there is room");
+    wires.set_down(true);
+    for _ in 0..5 {
+        near.send(b"and these do not").expect("they may wait");
+    }
+    endpoint.close(id);
+    let link = &endpoint.links()[0];
+    assert_eq!((link.get(Counter::Sent), link.get(Counter::LostAtClose)), (6, 5));
 }

@@ -250,3 +250,32 @@ fn an_address_without_a_driver_or_a_host_says_so() {
     let silent = ConnectOptions { timeout: Duration::from_millis(50), ..connect_options(&wires) };
     assert_eq!(Channel::connect(&address(9), silent).err(), Some(ConnectError::TimedOut));
 }
+
+#[test]
+fn what_was_sent_and_received_stands_in_the_page_at_once_for_whoever_asks_after_a_kill() {
+    let wires = Wires::default();
+    let (mut endpoint, id, mut channel) = joined(&wires, 1);
+    for count in 1..=3 {
+        channel.send(b"counted").expect("there is room");
+        let page = unet::Snapshot::read(channel.segment()).expect("a page");
+        assert_eq!(page.get(unet::Counter::Sent), count);
+        assert!(matches!(endpoint.recv_timeout(LONG), Some(Event::Message(..))));
+        let there = endpoint.channel_mut(id).expect("open").segment();
+        let page = unet::Snapshot::read(there).expect("a page");
+        assert_eq!(page.get(unet::Counter::Received), count);
+    }
+}
+
+#[test]
+fn an_address_may_be_written_in_more_than_one_way() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Adaptive);
+    let mapped: Address = "wires:[::ffff:127.0.0.1]:1".parse().expect("it is valid");
+    let options = ConnectOptions { timeout: Duration::from_secs(1), ..connect_options(&wires) };
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&mapped, options));
+        let Some(Event::Incoming(incoming)) = endpoint.recv_timeout(LONG) else { panic!("none") };
+        endpoint.accept(incoming, b"").expect("accepted");
+        client.join().expect("no panic").expect("connected");
+    });
+}

@@ -192,7 +192,8 @@ impl Datagrams for Port {
     }
 
     fn open(&mut self, to: SocketAddr) -> Result<Destination, DeviceError> {
-        self.peers.push(Some(to));
+        // As devices of frames do, which know no zones.
+        self.peers.push(Some(SocketAddr::new(to.ip().to_canonical(), to.port())));
         Ok(Destination(self.peers.len() as u32 - 1))
     }
 

@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn what_the_kernel_cannot_have_written_is_a_fault() {
         let options = UdpOptions { buffers: 8, buffer_bytes: 256, ..UdpOptions::default() };
-        let mut port = Port::open("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let mut port = Port::open("127.0.0.1:0".parse().unwrap(), &options, false).unwrap();
         let mut provided = Provided::new(4).unwrap();
         let mut faults = 0;
         let cases = [
