@@ -23,7 +23,7 @@ pub(crate) use roles::{Asked, Client, Port, Role, Roles};
 
 use crate::modes::mediated::Pending;
 use crate::policy::{Device, Policy, Rule};
-use crate::report::PoisonedRow;
+use crate::report::{Lent, PoisonedRow};
 
 /// How many clients of one user may be between connecting and their first word.
 const UNDECIDED_PER_USER: usize = 8;
@@ -66,6 +66,8 @@ pub struct Agent {
     /// Messages from the network in this round.
     brought: usize,
     delivery: Delivery,
+    /// What direct mode beside it has lent, to be told.
+    lent: Lent,
     begun: Instant,
 }
 
@@ -120,8 +122,14 @@ impl Agent {
             ring: std::collections::VecDeque::new(),
             brought: 0,
             delivery: Delivery::default(),
+            lent: Lent::default(),
             begun: Instant::now(),
         })
+    }
+
+    /// Tells it what direct mode, which runs beside it, has lent: for who asks how things are.
+    pub fn set_lent(&mut self, lent: Lent) {
+        self.lent = lent;
     }
 
     /// Does what there is to do, and waits at most so long for it. Waits for nobody in particular.

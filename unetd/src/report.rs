@@ -33,6 +33,33 @@ pub struct Status {
     pub pending: usize,
     /// Its devices, as far as they are open. For root only.
     pub devices: Vec<DeviceRow>,
+    /// Queues that are lent, in direct mode.
+    #[serde(default)]
+    pub lent: Lent,
+}
+
+/// What direct mode has lent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lent {
+    /// Who has which queue.
+    pub queues: Vec<QueueRow>,
+    /// What was counted that is not zero. For root only.
+    pub counts: Vec<(String, u64)>,
+}
+
+/// A queue that is lent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueRow {
+    /// The process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// The interface.
+    pub interface: String,
+    /// The queue.
+    pub queue: u32,
+    /// The UDP port whose packets go there.
+    pub port: u16,
 }
 
 /// A device that is open.

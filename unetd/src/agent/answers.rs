@@ -3,7 +3,9 @@
 use unet::{ChannelId, Counter, Credentials, Delivery};
 
 use super::{Agent, Role};
-use crate::report::{ChannelRow, DROPS, DeviceRow, Drops, LIST, List, MAX_ROWS, STATUS, Status};
+use crate::report::{
+    ChannelRow, DROPS, DeviceRow, Drops, LIST, Lent, List, MAX_ROWS, QueueRow, STATUS, Status,
+};
 
 /// The longest question.
 const MAX_QUESTION: usize = 32;
@@ -53,7 +55,15 @@ impl Agent {
             ports,
             pending: self.pending.values().filter(|pending| mine(pending.who().uid)).count(),
             devices,
+            lent: self.lent_to(only),
         }
+    }
+
+    fn lent_to(&self, only: Option<u32>) -> Lent {
+        let mine = |row: &&QueueRow| only.is_none_or(|only| only == row.uid);
+        let queues = self.lent.queues.iter().filter(mine).take(MAX_ROWS).cloned().collect();
+        let counts = if only.is_none() { self.lent.counts.clone() } else { Vec::new() };
+        Lent { queues, counts }
     }
 
     fn devices(&self) -> Vec<DeviceRow> {

@@ -114,6 +114,15 @@ fn status(arguments: &Arguments) -> Result<(), AskError> {
             println!("           {name} {count}");
         }
     }
+    for row in &status.lent.queues {
+        println!(
+            "queue      {}/{} with port {}: lent to process {} (uid {})",
+            row.interface, row.queue, row.port, row.pid, row.uid
+        );
+    }
+    for (name, count) in &status.lent.counts {
+        println!("lending    {name} {count}");
+    }
     Ok(())
 }
 

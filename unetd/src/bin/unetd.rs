@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use unetd::direct::keeper::{self, Told};
 use unetd::direct::{Service, Store};
+use unetd::report::Lent;
 use unetd::{Agent, Policy};
 
 /// Lends network devices to processes that distrust each other, by a policy.
@@ -119,6 +120,8 @@ fn flags() -> std::io::Result<(Arc<AtomicBool>, Arc<AtomicBool>)> {
 /// Direct mode, in a thread of its own: registering memory takes its time.
 struct Lender {
     policies: Sender<Policy>,
+    /// What it has lent, whenever that has changed.
+    lent: Receiver<Lent>,
     thread: JoinHandle<()>,
 }
 
@@ -129,8 +132,16 @@ impl Lender {
         let adopted = service.counts().adopted;
         tracing::info!(name, adopted, "queues are lent");
         let (policies, new) = channel();
+        // What nobody has taken yet is as good as what is new: one waits at most.
+        let (tell, lent) = sync_channel(1);
         let thread = std::thread::Builder::new().name("direct".into()).spawn(move || {
+            let mut told = None;
             loop {
+                if told.as_ref() != Some(service.counts())
+                    && tell.try_send(service.report()).is_ok()
+                {
+                    told = Some(service.counts().clone());
+                }
                 let changed = match new.try_recv() {
                     Ok(policy) => service.replace(policy).map(|_| ()),
                     Err(TryRecvError::Empty) => Ok(()),
@@ -141,7 +152,7 @@ impl Lender {
                 }
             }
         })?;
-        Ok(Self { policies, thread })
+        Ok(Self { policies, lent, thread })
     }
 }
 
@@ -174,6 +185,9 @@ fn run(arguments: &Arguments, policy: Policy) -> Result<ExitCode, Box<dyn std::e
             }
         }
         agent.turn(TURN);
+        if let Some(lent) = lender.as_ref().and_then(|lender| lender.lent.try_recv().ok()) {
+            agent.set_lent(lent);
+        }
         if lender.as_ref().is_some_and(|lender| lender.thread.is_finished()) {
             return Err("direct mode has ended".into());
         }

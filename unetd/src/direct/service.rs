@@ -12,6 +12,8 @@ use segment::control::{BindError, Listener, Received, timespec};
 use unet::Credentials;
 use unet::device::Mode;
 
+use crate::report::{Lent, QueueRow};
+
 use super::asking::{Asking, Heard};
 use super::counts::Counts;
 use super::grant::Grant;
@@ -155,6 +157,31 @@ impl<P: Permissions> Service<P> {
         self.grants.values().map(|grant| {
             (grant.who, grant.request.interface.as_str(), grant.queue, grant.request.port)
         })
+    }
+
+    /// What it has lent and counted, to be told.
+    pub fn report(&self) -> Lent {
+        let counts = &self.counts;
+        let named = [
+            ("connected", counts.connected),
+            ("granted", counts.granted),
+            ("adopted", counts.adopted),
+            ("released", counts.released),
+            ("revoked", counts.revoked),
+            ("spoke", counts.spoke),
+            ("left", counts.left),
+            ("silent", counts.silent),
+        ];
+        let named = named.into_iter().map(|(name, count)| (name.to_owned(), count));
+        let refused = counts.refusals().map(|(name, count)| (format!("refused-{name}"), count));
+        let queues = self.lent().map(|(who, interface, queue, port)| {
+            let (pid, uid) = (who.pid, who.uid);
+            QueueRow { pid, uid, interface: interface.to_owned(), queue, port }
+        });
+        Lent {
+            queues: queues.collect(),
+            counts: named.chain(refused).filter(|(_, count)| *count > 0).collect(),
+        }
     }
 
     /// Puts other permissions in the place of these, and takes back what they do not allow: how many queues.
