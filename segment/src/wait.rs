@@ -105,7 +105,8 @@ impl Waiter {
     }
 
     /// Waits a moment, and says what to do next. While it polls it asks `ready`, up to `looks` times,
-    /// before it lets the caller look at everything else.
+    /// before it lets the caller look at everything else; not at all, and without a pause, where that is 0:
+    /// for who looks at a device, which takes longer than the pause would.
     ///
     /// # Cost
     /// Polling: a `pause` for each look; a look at the clock now and then. Yielding: one system call.
@@ -127,7 +128,7 @@ impl Waiter {
                 false
             }
         };
-        self.looks = self.looks.wrapping_add(looks);
+        self.looks = self.looks.wrapping_add(looks.max(1));
         if yields || self.looks >= LOOKS_PER_CLOCK { self.consult_clock() } else { Step::Again }
     }
 

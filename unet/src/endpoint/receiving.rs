@@ -214,7 +214,7 @@ impl Endpoint {
             };
             let step = match hot {
                 Some(channel) => waiter.step(looks, || channel.is_ready()),
-                None => waiter.step(1, || false),
+                None => waiter.step(u32::from(self.links.is_empty()), || false),
             };
             match step {
                 Step::Again => {}

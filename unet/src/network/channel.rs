@@ -274,7 +274,7 @@ impl RemoteChannel {
     ) -> Result<bool, CloseReason> {
         let mut waiter = Waiter::new(self.wait, false, timeout);
         loop {
-            match waiter.step(1, || false) {
+            match waiter.step(0, || false) {
                 Step::Again => {}
                 Step::Park => self.park(waiter.remaining(), None),
                 Step::TimedOut => {

@@ -47,7 +47,6 @@ impl Client {
                     if self.channel.try_recv_into(&mut self.message).map_err(closed)? {
                         return Ok(true);
                     }
-                    std::hint::spin_loop();
                 }
                 if begun.get_or_insert_with(Instant::now).elapsed() > RETRY {
                     return Ok(false);
