@@ -50,6 +50,10 @@ pub fn check(workspace: &Workspace) -> Result<String> {
             &root,
         ));
     }
+    let examples = workspace.crates.iter().flat_map(|krate| {
+        examples(&workspace.root.join(&krate.folder)).into_iter().map(|name| (name, &krate.folder))
+    });
+    wrong.extend(doubled(examples.map(|(name, folder)| (name, folder.as_str()))));
     for (file, lines) in long_files(workspace) {
         println!("warning: {file} has {lines} lines; past {LONG_FILE} a file wants to be two");
     }
@@ -145,6 +149,24 @@ fn wrong_lints(krate: &Crate, manifest: &Table, root: &Table) -> Vec<String> {
         wrong.push(format!(
             "{name} does not forbid `unsafe_code`: set `lints.workspace = true` in its manifest"
         ));
+    }
+    wrong
+}
+
+/// Names of a crate's examples.
+fn examples(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("examples")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned())).collect()
+}
+
+/// Examples of one name: both are built as the same file, and the one that comes last is run for either.
+fn doubled<'a>(examples: impl Iterator<Item = (String, &'a str)>) -> Vec<String> {
+    let mut first: BTreeMap<String, &str> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (name, folder) in examples {
+        if let Some(other) = first.insert(name.clone(), folder) {
+            wrong.push(format!("{other}/ and {folder}/ both have an example {name}: rename one"));
+        }
     }
     wrong
 }

@@ -18,7 +18,7 @@
 //! itself; io_uring's look is at memory, but what it sees first is that the kernel has work to do, and the
 //! call that does it does more. io_uring's looks leave the processor and the socket's lock alone, its
 //! descriptors wake as well, and large payloads can be sent without a copy: that is what it is for. The
-//! example `ping_pong` measures both.
+//! example `udp_ping_pong` measures both.
 //!
 //! # What is counted
 //! A datagram that the kernel drops because the socket's queue is full is counted by the kernel, and here

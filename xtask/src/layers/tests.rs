@@ -92,3 +92,15 @@ fn this_workspace_is_in_order() {
         panic!("{error}");
     }
 }
+
+#[test]
+fn two_examples_of_one_name_are_refused() {
+    let named = |names: [(&str, &'static str); 2]| {
+        doubled(names.into_iter().map(|(name, folder)| (name.to_owned(), folder)))
+    };
+    assert!(named([("echo", "unet"), ("tokio", "unet")]).is_empty());
+    assert_eq!(
+        named([("echo", "unet"), ("echo", "drivers")]),
+        ["unet/ and drivers/ both have an example echo: rename one"]
+    );
+}

@@ -2,8 +2,8 @@
 //! bare loop of the same kind (`--raw`), to compare.
 //!
 //! ```text
-//! taskset -c 1 ping_pong serve 127.0.0.1:7001 127.0.0.1:7002 sockets 100000 &
-//! taskset -c 0 ping_pong ask   127.0.0.1:7002 127.0.0.1:7001 sockets 100000 [--raw]
+//! taskset -c 1 udp_ping_pong serve 127.0.0.1:7001 127.0.0.1:7002 sockets 100000 &
+//! taskset -c 0 udp_ping_pong ask   127.0.0.1:7002 127.0.0.1:7001 sockets 100000 [--raw]
 //! ```
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use driver_udp::{Path, UdpOptions, raw};
 use unet::device::{Datagrams, Destination, Outgoing, Piece, Received};
 
 const BYTES: usize = 64;
-const USAGE: &str = "ping_pong serve|ask LOCAL REMOTE sockets|io-uring COUNT [--raw]";
+const USAGE: &str = "udp_ping_pong serve|ask LOCAL REMOTE sockets|io-uring COUNT [--raw]";
 
 /// One end of a round trip.
 trait End {

@@ -1,8 +1,8 @@
 //! A message and its echo over whatever the address says: this host, or a network.
 //!
 //! ```sh
-//! cargo run --release --example echo -p drivers -- serve udp:127.0.0.1:9000
-//! cargo run --release --example echo -p drivers -- call udp:127.0.0.1:9000
+//! cargo run --release --example network_echo -p drivers -- serve udp:127.0.0.1:9000
+//! cargo run --release --example network_echo -p drivers -- call udp:127.0.0.1:9000
 //! ```
 //!
 //! With `shm:echo` in place of the address the same program speaks through shared memory.

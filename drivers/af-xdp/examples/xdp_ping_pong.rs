@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! unshare --net sh -c 'for p in r o; do ip link add ${p}a type veth peer name ${p}b && \
-//!     ip link set ${p}a up && ip link set ${p}b up; done; ping_pong ra rb oa ob generic'
+//!     ip link set ${p}a up && ip link set ${p}b up; done; xdp_ping_pong ra rb oa ob generic'
 //! ```
 
 use std::collections::VecDeque;
@@ -215,7 +215,7 @@ fn compare(what: &str, raw: &[f64], ours: &[f64]) {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().collect();
     let [_, raw_near, raw_far, our_near, our_far, way] = &words[..] else {
-        return Err("ping_pong RAW-NEAR RAW-FAR OUR-NEAR OUR-FAR generic|native".into());
+        return Err("xdp_ping_pong RAW-NEAR RAW-FAR OUR-NEAR OUR-FAR generic|native".into());
     };
     let way = match way.as_str() {
         "generic" => Way::Generic,
