@@ -74,6 +74,15 @@ impl Datagrams for Uring {
     }
 
     fn transmit(&mut self, datagrams: &mut VecDeque<Outgoing>) -> Result<(), DeviceError> {
+        if self.sends.has_unanswered() {
+            // In order: a datagram that the kernel has put off goes first.
+            self.submit()?;
+            self.reap();
+            if self.sends.has_unanswered() {
+                self.port.blocked = true;
+                return Ok(());
+            }
+        }
         if datagrams.len() == 1 && !self.zero_copy {
             self.port.send_first(datagrams);
             return Ok(());

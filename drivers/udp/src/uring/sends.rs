@@ -43,6 +43,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Sends {
     slots: Box<[Slot]>,
     free: Vec<u16>,
+    /// How many the kernel has not answered.
+    unanswered: usize,
 }
 
 impl Sends {
@@ -56,7 +58,7 @@ impl Sends {
             watched: false,
         };
         let slots = (0..SENDS).map(slot).collect();
-        Self { slots, free: (0..SENDS as u16).rev().collect() }
+        Self { slots, free: (0..SENDS as u16).rev().collect(), unanswered: 0 }
     }
 
     /// How many may be handed over.
@@ -68,6 +70,12 @@ impl Sends {
         SENDS - self.free.len()
     }
 
+    /// Whether the kernel has not answered some: what is sent now may overtake them.
+    #[inline(always)]
+    pub fn has_unanswered(&self) -> bool {
+        self.unanswered > 0
+    }
+
     /// Makes a request of a datagram. `None`, and it is dropped, without room.
     pub fn request(
         &mut self,
@@ -76,6 +84,7 @@ impl Sends {
         zero_copy: bool,
     ) -> Option<(u16, squeue::Entry)> {
         let place = self.free.pop()?;
+        self.unanswered += 1;
         let slot = &mut self.slots[usize::from(place)];
         *slot = Slot { name, to, fbuf: None, answer: None, read: true, watched: true };
         let (fd, bytes, len) = (types::Fd(socket), fbuf.as_ptr(), fbuf.len() as u32);
@@ -110,6 +119,7 @@ impl Sends {
             return Err(());
         } else {
             slot.answer = Some(result);
+            self.unanswered -= 1;
             slot.read = cqueue::more(flags);
             if !slot.watched {
                 return Ok(self.outcome(place));
@@ -187,6 +197,7 @@ mod tests {
         assert_eq!((outcome.answer, outcome.bytes, outcome.to), (10, 10, Destination(7)));
         assert!(outcome.fbuf.is_none());
         assert_eq!((sends.under_way(), pool.free()), (1, all - 1));
+        assert!(!sends.has_unanswered(), "it was answered, though it is still read");
         assert!(matches!(sends.completed(place.into(), 0, NOTIFICATION), Ok(None)));
         assert_eq!((sends.under_way(), pool.free()), (0, all));
     }
