@@ -337,10 +337,10 @@ impl Port {
 
     /// Takes note of an error that receiving gave: `Err` where it will not pass.
     #[cold]
-    pub fn receive_failed(&mut self, errno: Errno) -> Result<(), DeviceError> {
+    pub fn receive_failed(&self, errno: Errno) -> Result<(), DeviceError> {
         match errno {
             Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM | Errno::CANCELED => Ok(()),
-            // What came back about a datagram that was sent before.
+            // What came back about a datagram that was sent before, and counted as sent.
             Errno::CONNREFUSED
             | Errno::HOSTUNREACH
             | Errno::NETUNREACH
@@ -348,10 +348,7 @@ impl Port {
             | Errno::NETDOWN
             | Errno::MSGSIZE
             | Errno::PROTO
-            | Errno::NOPROTOOPT => {
-                self.counted.add(Count::Failed, 1);
-                Ok(())
-            }
+            | Errno::NOPROTOOPT => Ok(()),
             errno => Err(DeviceError::Kernel(errno)),
         }
     }

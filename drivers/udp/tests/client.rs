@@ -121,3 +121,16 @@ fn what_came_back_about_an_earlier_datagram_costs_no_later_one() {
         assert_eq!(&bytes[..len], expected);
     }
 }
+
+#[test]
+fn what_comes_back_about_a_datagram_does_not_count_it_twice() {
+    let gone = at(&socket());
+    let mut device = open(gone);
+    let to = device.open(gone).expect("a destination");
+    for _ in 0..5 {
+        send(&mut *device, to, &[b"lost"]);
+        assert_eq!(receive(&mut *device, 1), []);
+    }
+    let counted: Vec<_> = device.statistics().iter().filter(|(name, _)| *name != "kicks").collect();
+    assert_eq!(counted, [("sent", 5), ("sent-bytes", 20)]);
+}
