@@ -15,13 +15,12 @@ fuzz_target!(|bytes: &[u8]| {
         wire::seal(&mut honest);
     }
     for datagram in [bytes, &honest[..]] {
-        let mut opened = datagram.to_vec();
-        match wire::open(&mut opened) {
+        match wire::open(datagram) {
             Ok((fields, body)) => {
                 assert_eq!(body, HEADER_BYTES..datagram.len());
                 assert!(usize::from(fields.inline) <= body.len().min(unet::MAX_INLINE));
                 let header = fields.to_header(body.len());
-                let mut again = [header.as_bytes(), &opened[body]].concat();
+                let mut again = [header.as_bytes(), &datagram[body]].concat();
                 wire::seal(&mut again);
                 assert_eq!(again[..28], datagram[..28]);
                 assert_eq!(again[HEADER_BYTES..], datagram[HEADER_BYTES..]);
@@ -33,9 +32,9 @@ fuzz_target!(|bytes: &[u8]| {
         // In two pieces it is what it is in one.
         if datagram.len() >= HEADER_BYTES {
             let at = HEADER_BYTES + datagram.len() % (datagram.len() - HEADER_BYTES + 1);
-            let (mut first, rest) = (datagram[..at].to_vec(), &datagram[at..]);
-            let pieces = wire::open_pieces(&mut first, datagram.len(), [rest].into_iter());
-            let whole = wire::open(&mut datagram.to_vec()).map(|(fields, _)| fields);
+            let (first, rest) = datagram.split_at(at);
+            let pieces = wire::open_pieces(first, datagram.len(), [rest].into_iter());
+            let whole = wire::open(datagram).map(|(fields, _)| fields);
             assert_eq!(pieces, whole);
         }
     }

@@ -199,7 +199,6 @@ pub fn seal_pieces<'a>(first: &mut [u8], rest: impl Iterator<Item = &'a [u8]>) {
 }
 
 /// Checks a message that lies in one piece, and takes its header off: what it says, where its body lies.
-/// The place of the checksum is overwritten.
 ///
 /// # Errors
 /// [`WireError`] names the first check that failed.
@@ -207,7 +206,7 @@ pub fn seal_pieces<'a>(first: &mut [u8], rest: impl Iterator<Item = &'a [u8]>) {
 /// # Cost
 /// As [`seal`].
 #[inline(always)]
-pub fn open(message: &mut [u8]) -> Result<(Fields, std::ops::Range<usize>), WireError> {
+pub fn open(message: &[u8]) -> Result<(Fields, std::ops::Range<usize>), WireError> {
     let len = message.len();
     let fields = open_pieces(message, len, std::iter::empty())?;
     Ok((fields, HEADER_BYTES..len))
@@ -222,7 +221,7 @@ pub fn open(message: &mut [u8]) -> Result<(Fields, std::ops::Range<usize>), Wire
 /// As [`open`].
 #[inline(always)]
 pub fn open_pieces<'a>(
-    first: &mut [u8],
+    first: &[u8],
     len: usize,
     rest: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Fields, WireError> {
@@ -253,8 +252,11 @@ pub fn open_pieces<'a>(
         return Err(WireError::Checksum);
     }
     if checksum == Checksum::Crc32c {
-        first[CHECKSUM_AT].fill(0);
-        let sum = rest.fold(crc32c::crc32c(first), crc32c::crc32c_append);
+        // Summed as it was without its checksum; what was received stays as it is.
+        let unsealed = Header { checksum: U32::ZERO, ..header };
+        let sum =
+            crc32c::crc32c_append(crc32c::crc32c(unsealed.as_bytes()), &first[HEADER_BYTES..]);
+        let sum = rest.fold(sum, crc32c::crc32c_append);
         if sum != header.checksum.get() {
             return Err(WireError::Checksum);
         }

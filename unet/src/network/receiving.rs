@@ -48,8 +48,8 @@ impl Link {
         if piece.more || !self.pieces.is_empty() {
             return self.take_piece(from, piece.bytes, piece.more);
         }
-        let mut bytes = piece.bytes;
-        match wire::open(&mut bytes) {
+        let bytes = piece.bytes;
+        match wire::open(&bytes) {
             Ok((fields, _)) => self.take_message(from, fields, bytes, Vec::new()),
             Err(error) => self.drop_malformed(error, bytes),
         }
@@ -64,10 +64,10 @@ impl Link {
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces).into_iter();
-        let Some(mut first) = pieces.next() else { return };
+        let Some(first) = pieces.next() else { return };
         let rest: Vec<FbufMut> = pieces.collect();
         let len = first.len() + rest.iter().map(|piece| piece.len()).sum::<usize>();
-        match wire::open_pieces(&mut first, len, rest.iter().map(|piece| &piece[..])) {
+        match wire::open_pieces(&first, len, rest.iter().map(|piece| &piece[..])) {
             Ok(fields) => self.take_message(from, fields, first, rest),
             Err(error) => self.drop_malformed(error, first),
         }

@@ -74,9 +74,9 @@ fn the_vectors_of_the_page_are_what_is_sent_and_what_is_understood() {
             let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
             digits.chunks(2).map(|pair| byte(pair).expect("hexadecimal")).collect()
         };
-        let (body, mut bytes) = (hex(&body), hex(&bytes));
+        let (body, bytes) = (hex(&body), hex(&bytes));
         assert_eq!(message(fields, &body), bytes, "{row:?}");
-        let (read, range) = open(&mut bytes).expect("it is valid");
+        let (read, range) = open(&bytes).expect("it is valid");
         assert_eq!((read, &bytes[range]), (fields, &body[..]));
     }
 }
@@ -87,7 +87,7 @@ fn each_thing_that_is_wrong_has_its_name() {
     let spoilt = |at: usize, value: u8| {
         let mut bytes = good.clone();
         bytes[at] = value;
-        open(&mut bytes).unwrap_err()
+        open(&bytes).unwrap_err()
     };
     assert_eq!(spoilt(0, 0x56), WireError::Magic);
     assert_eq!(spoilt(1, 0x21), WireError::Version(2));
@@ -105,13 +105,13 @@ fn each_thing_that_is_wrong_has_its_name() {
     }
     let mut longer = good.clone();
     longer.push(0);
-    assert_eq!(open(&mut longer), Err(WireError::Length));
+    assert_eq!(open(&longer), Err(WireError::Length));
     for len in 0..good.len() {
         let expected = if len < HEADER_BYTES { WireError::Short } else { WireError::Length };
-        assert_eq!(open(&mut good[..len].to_vec()), Err(expected));
+        assert_eq!(open(&good[..len]), Err(expected));
     }
-    let mut many = message(Fields { inline: 57, ..data() }, &[0; 100]);
-    assert_eq!(open(&mut many), Err(WireError::Inline));
+    let many = message(Fields { inline: 57, ..data() }, &[0; 100]);
+    assert_eq!(open(&many), Err(WireError::Inline));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_body_in_pieces_has_the_checksum_of_the_whole() {
     let rest = [&whole[36..40], &whole[40..]];
     seal_pieces(&mut first, rest.into_iter());
     assert_eq!(first, whole[..36]);
-    assert_eq!(open_pieces(&mut first, whole.len(), rest.into_iter()), Ok(data()));
+    assert_eq!(open_pieces(&first, whole.len(), rest.into_iter()), Ok(data()));
 }
 
 proptest! {
@@ -138,7 +138,7 @@ proptest! {
             bytes[24..26].copy_from_slice(&(body as u16).to_le_bytes());
         }
         let before = bytes.clone();
-        if let Ok((fields, body)) = open(&mut bytes) {
+        if let Ok((fields, body)) = open(&bytes) {
             let again = message(fields, &bytes[body]);
             prop_assert_eq!(&again[..28], &before[..28]);
             prop_assert_eq!(&again[HEADER_BYTES..], &before[HEADER_BYTES..]);
