@@ -4,7 +4,10 @@ mod pair;
 
 use std::time::{Duration, Instant};
 
-use pair::{Client, Echo, GENERIC, NATIVE, PATIENCE, SILENCE, UDP, WAYS, Way, in_lab, run};
+use pair::{
+    Client, Echo, GENERIC, NATIVE, PATIENCE, SILENCE, UDP, WAYS, Way, in_host, in_lab,
+    join_hosts_by_switch, run,
+};
 use unet::device::DeviceError;
 use unet::{CloseReason, Event, Offer, SendError};
 
@@ -99,6 +102,25 @@ fn a_peer_without_a_carrier_is_silent() {
             let (reason, took) = end(client, PATIENCE);
             assert_eq!(reason, CloseReason::PeerSilent, "{way:?}");
             assert!((SILENCE / 2..SILENCE * 2).contains(&took), "{way:?} {took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_peer_whose_host_is_gone_is_silent() {
+    for way in WAYS {
+        join_hosts_by_switch();
+        in_host(|| {
+            let echo = Echo::start(way.0);
+            let mut client = Client::connect(way.1);
+            client.expect_echo(100);
+            run("ip -n lab-b link del lab-b0");
+            let (reason, took) = end(&mut client, PATIENCE);
+            assert_eq!(reason, CloseReason::PeerSilent, "{way:?}");
+            assert!((SILENCE / 2..SILENCE * 2).contains(&took), "{way:?} {took:?}");
+            let at = client.link();
+            assert_eq!((at.failed, at.channels), (None, 0), "its own device is as it was");
+            drop(echo);
         });
     }
 }

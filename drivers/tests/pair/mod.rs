@@ -32,6 +32,11 @@ pub fn run(command: &str) {
 /// Makes the veth anew, and runs a test on a thread in `lab-a`.
 pub fn in_lab(test: impl FnOnce() + Send) {
     join_hosts();
+    in_host(test);
+}
+
+/// Runs a test on a thread in `lab-a`.
+pub fn in_host(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             enter("lab-a");
@@ -42,14 +47,41 @@ pub fn in_lab(test: impl FnOnce() + Send) {
 
 /// Makes the veth anew.
 pub fn join_hosts() {
-    // It is gone with a test before this one, perhaps.
-    _ = Command::new("ip").args(["-n", "lab-a", "link", "del", "lab-a0"]).output();
-    // One queue: what a kernel's socket sends would go by any of several, and the driver reads one.
-    let end = |host: &str, last: u8| {
-        format!("address 02:00:00:4d:00:0{last} numtxqueues 1 numrxqueues 1 netns lab-{host}")
-    };
+    separate_hosts();
     let (near, far) = (end("a", 1), end("b", 2));
     run(&format!("ip -n lab-a link add lab-a0 {near} type veth peer name lab-b0 {far}"));
+    bring_up();
+}
+
+/// Joins the hosts by a switch, so that either keeps its carrier whatever becomes of the other.
+pub fn join_hosts_by_switch() {
+    separate_hosts();
+    run("ip -n lab-a link add switch0 type bridge");
+    for (host, last) in [("a", 1), ("b", 2)] {
+        let end = end(host, last);
+        let port = format!("port-{host}");
+        run(&format!("ip -n lab-a link add {port} type veth peer name lab-{host}0 {end}"));
+        run(&format!("ip -n lab-a link set {port} master switch0 up"));
+    }
+    run("ip -n lab-a link set switch0 up");
+    bring_up();
+}
+
+/// What a test before this one left is gone.
+fn separate_hosts() {
+    for link in ["lab-a0", "port-b", "switch0"] {
+        _ = Command::new("ip").args(["-n", "lab-a", "link", "del", link]).output();
+    }
+}
+
+/// A host's end of a veth. One queue: what a kernel's socket sends would go by any of several, and the driver
+/// reads one.
+fn end(host: &str, last: u8) -> String {
+    format!("address 02:00:00:4d:00:0{last} numtxqueues 1 numrxqueues 1 netns lab-{host}")
+}
+
+/// Gives both hosts their addresses.
+fn bring_up() {
     for (host, last) in [("a", 1), ("b", 2)] {
         run(&format!("ip -n lab-{host} link set lab-{host}0 addrgenmode none"));
         run(&format!("ip -n lab-{host} address add 10.77.0.{last}/24 dev lab-{host}0"));
