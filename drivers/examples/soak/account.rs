@@ -189,7 +189,7 @@ impl Books {
             ("refused by the interface or the kernel", ours[Line::Failed]),
             (
                 "lost between the kernels: no carrier, no room",
-                here.ip[1] - there.ip[0].min(here.ip[1]),
+                here.datagrams[1].saturating_sub(there.datagrams[0]),
             ),
             ("dropped by the queue: no buffer, no room", theirs[Line::QueueDrops]),
             ("dropped by the device: headers, checksums", theirs[Line::Bad]),

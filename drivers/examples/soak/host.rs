@@ -25,8 +25,9 @@ pub enum Host {
 pub struct KernelCounts {
     /// Of its interface: frames received, dropped on their way in, sent, dropped on their way out.
     pub interface: [u64; 4],
-    /// Packets that its IP received, and that it sent.
-    pub ip: [u64; 2],
+    /// UDP datagrams that its IP received, whatever became of them, and that its UDP sent, which leaves out those
+    /// that something below refused.
+    pub datagrams: [u64; 2],
     /// UDP datagrams for a port where nobody is, and those that a socket had no room for or that were wrong.
     pub udp: [u64; 2],
     /// Ports of its UDP sockets.
@@ -65,7 +66,11 @@ impl Host {
         let four = Named::of_pairs(&snmp);
         Ok(KernelCounts {
             interface: interface(&dev, &self.interface()),
-            ip: [four.get("Ip:InReceives"), four.get("Ip:OutRequests")],
+            // Beside them there are but ICMP's messages, its own to itself among them.
+            datagrams: [
+                four.get("Ip:InReceives").saturating_sub(four.get("Icmp:InMsgs")),
+                four.get("Udp:OutDatagrams"),
+            ],
             udp: [four.get("Udp:NoPorts"), four.get("Udp:InErrors")],
             ports: udp.lines().filter_map(port).collect(),
         })
