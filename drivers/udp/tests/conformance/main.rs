@@ -14,6 +14,7 @@ by_both_paths!(every_behaviour_is_shown);
 struct Loopback {
     path: Path,
     at: &'static str,
+    packets: u64,
 }
 
 impl Bench for Loopback {
@@ -27,12 +28,29 @@ impl Bench for Loopback {
         };
         Ok((OverDatagrams::new(one()?), OverDatagrams::new(one()?)))
     }
+
+    fn packets(&self) -> u64 {
+        self.packets
+    }
+}
+
+fn conforms(path: Path, at: &'static str, packets: u64) {
+    let report = conformance::datagrams(&mut Loopback { path, at, packets });
+    println!("{report}");
+    assert!(report.is_ok());
 }
 
 fn every_behaviour_is_shown(path: Path) {
     for at in [V4, V6] {
-        let report = conformance::datagrams(&mut Loopback { path, at });
-        println!("{report}");
-        assert!(report.is_ok());
+        conforms(path, at, 20_000);
+    }
+}
+
+/// The full run: `cargo test --release -p driver-udp --test conformance -- --ignored`.
+#[test]
+#[ignore = "takes minutes, in a release build"]
+fn over_ten_million_packets() {
+    for path in [Path::Sockets, Path::IoUring] {
+        conforms(path, V4, 10_000_000);
     }
 }
