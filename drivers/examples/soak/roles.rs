@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use unet::{
-    Address, Arrival, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
-    ListenOptions, NetworkOptions, Offer,
+    Address, Arrival, ChannelId, ConnectError, ConnectOptions, Delivery, Endpoint, EndpointOptions,
+    Event, ListenOptions, NetworkOptions, Offer,
 };
 
 use crate::traffic::{Random, SHORTEST, Seen, write};
@@ -18,6 +18,7 @@ const CHANNELS: usize = 2;
 /// How long the queue and the port of one that was killed may still be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Made once in a process, for queues of one interface share a program if one driver has opened them.
 fn network() -> NetworkOptions {
     let silence = Duration::from_secs(2);
     NetworkOptions { drivers: drivers::linked(), silence, ..NetworkOptions::default() }
@@ -79,10 +80,15 @@ struct Caller {
 }
 
 impl Caller {
-    fn connect(&mut self, endpoint: &mut Endpoint, stream: u64, timeout: Duration) {
-        let options = ConnectOptions { network: network(), timeout, ..ConnectOptions::default() };
-        self.id = endpoint.connect(&self.address, options).ok();
+    fn connect(
+        &mut self,
+        endpoint: &mut Endpoint,
+        stream: u64,
+        options: ConnectOptions,
+    ) -> Result<(), ConnectError> {
         (self.stream, self.next, self.seen) = (stream, 0, Seen::default());
+        self.id = Some(endpoint.connect(&self.address, options)?);
+        Ok(())
     }
 
     /// Sends as many, until there is no room.
@@ -110,6 +116,7 @@ impl Caller {
 pub fn call(seed: u64, addresses: &[&str]) -> Result<(), Box<dyn Error>> {
     let mut random = Random(seed);
     let mut endpoint = Endpoint::new(EndpointOptions::default())?;
+    let network = network();
     let mut callers = Vec::new();
     for address in addresses.iter().flat_map(|address| [address; CHANNELS]) {
         let address = address.parse()?;
@@ -136,7 +143,13 @@ pub fn call(seed: u64, addresses: &[&str]) -> Result<(), Box<dyn Error>> {
             if caller.id.is_none() {
                 // What a link that was given up had sent would be in nobody's books.
                 let timeout = Duration::from_millis(if first { 3_600_000 } else { 300 });
-                caller.connect(&mut endpoint, random.below(u64::MAX), timeout);
+                let network = network.clone();
+                let options = ConnectOptions { network, timeout, ..ConnectOptions::default() };
+                let connected = caller.connect(&mut endpoint, random.below(u64::MAX), options);
+                // Later its server may just have been killed.
+                if first && let Err(error) = connected {
+                    return Err(format!("{:?}: {error}", caller.address).into());
+                }
             }
         }
         first = callers.iter().any(|caller| caller.id.is_none()) && first;
