@@ -164,6 +164,8 @@ pub struct Direction {
     pub rest: i64,
     /// Taken and not counted as anything.
     pub in_hand: i64,
+    /// What the sender's kernel had no room for: how much of it is in no book, it does not say.
+    pub no_room: i64,
     /// What the sender's interface dropped, of others too.
     pub interface_drops: i64,
 }
@@ -205,6 +207,7 @@ impl Books {
             went,
             rest,
             in_hand: theirs.in_hand(),
+            no_room: here.no_room as i64,
             interface_drops: here.interface[3] as i64,
         }
     }

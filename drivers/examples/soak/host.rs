@@ -28,6 +28,9 @@ pub struct KernelCounts {
     /// UDP datagrams that its IP received, whatever became of them, and that its UDP sent, which leaves out those
     /// that something below refused.
     pub datagrams: [u64; 2],
+    /// UDP datagrams that had no room below, as an interface without a carrier has none: some of them the kernel
+    /// refused, and of the others it told the sender that they were sent.
+    pub no_room: u64,
     /// UDP datagrams for a port where nobody is, and those that a socket had no room for or that were wrong.
     pub udp: [u64; 2],
     /// Ports of its UDP sockets.
@@ -71,6 +74,7 @@ impl Host {
                 four.get("Ip:InReceives").saturating_sub(four.get("Icmp:InMsgs")),
                 four.get("Udp:OutDatagrams"),
             ],
+            no_room: four.get("Udp:SndbufErrors"),
             udp: [four.get("Udp:NoPorts"), four.get("Udp:InErrors")],
             ports: udp.lines().filter_map(port).collect(),
         })

@@ -322,7 +322,7 @@ impl Judge {
             let killed = is_victim(Host::A) + is_victim(Host::B);
             // What its device had not told of refusals when it was killed, the interface counted.
             let untold = (dropped - since(REFUSED)).max(0) * is_victim(HOSTS[from]);
-            let most = killed * self.transport.bound() + untold;
+            let most = killed * self.transport.bound() + untold + now.no_room - then.no_room;
             let burst = is_victim(HOSTS[1 - from]) * BURST;
             let to = HOSTS[1 - from].name();
             if !(0..=most).contains(&rest) {
