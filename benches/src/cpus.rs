@@ -61,6 +61,12 @@ impl Cpus {
         self.client == self.server
     }
 
+    /// The core of an agent between the two: one of its own where there is one, else the client's.
+    pub fn of_agent(self, server_is_here: bool) -> Result<usize, Fault> {
+        let taken = |cpu| cpu == self.client || (server_is_here && cpu == self.server);
+        Ok(usable()?.into_iter().find(|cpu| !taken(*cpu)).unwrap_or(self.client))
+    }
+
     /// The core of one of several domains that hand messages on: the first half of them runs on the
     /// client's core, the other on the server's.
     pub fn of_domain(self, position: usize, domains: usize) -> usize {
