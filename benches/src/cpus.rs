@@ -153,6 +153,16 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_has_a_core_of_its_own_where_there_is_one_and_else_the_clients() {
+        let usable = usable().unwrap();
+        let cpus = Cpus::choose(None).unwrap();
+        let third = usable.get(2).copied().unwrap_or(cpus.client);
+        assert_eq!(cpus.of_agent(true).unwrap(), third);
+        // A server on another host leaves its core free here.
+        assert_eq!(cpus.of_agent(false).unwrap(), cpus.server);
+    }
+
+    #[test]
     fn one_core_twice_is_same_core_mode_with_a_remark() {
         let asked = Asked { client: 0, server: 0 };
         let cpus = Cpus { client: 0, server: 0 };
