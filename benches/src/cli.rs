@@ -162,6 +162,16 @@ pub enum Command {
         #[arg(long, value_parser = address::network)]
         at: Option<NetworkAddress>,
     },
+    /// An agent between the ends; started by the client, over a control socket on standard input.
+    #[command(hide = true)]
+    AgentProcess {
+        /// The core to run on.
+        cpu: usize,
+        /// The name at which it is asked.
+        name: String,
+        /// The device that it lends, as a policy names it.
+        device: String,
+    },
 }
 
 /// How the result is shown.

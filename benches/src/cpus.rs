@@ -61,6 +61,12 @@ impl Cpus {
         self.client == self.server
     }
 
+    /// The core of an agent between the two: one of its own where there is one, else the client's.
+    pub fn of_agent(self, server_is_here: bool) -> Result<usize, Fault> {
+        let taken = |cpu| cpu == self.client || (server_is_here && cpu == self.server);
+        Ok(usable()?.into_iter().find(|cpu| !taken(*cpu)).unwrap_or(self.client))
+    }
+
     /// The core of one of several domains that hand messages on: the first half of them runs on the
     /// client's core, the other on the server's.
     pub fn of_domain(self, position: usize, domains: usize) -> usize {
@@ -144,6 +150,16 @@ mod tests {
         for text in ["", "1", "1,2,3", "a,b", "1,-1"] {
             assert!(text.parse::<Asked>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_agent_has_a_core_of_its_own_where_there_is_one_and_else_the_clients() {
+        let usable = usable().unwrap();
+        let cpus = Cpus::choose(None).unwrap();
+        let third = usable.get(2).copied().unwrap_or(cpus.client);
+        assert_eq!(cpus.of_agent(true).unwrap(), third);
+        // A server on another host leaves its core free here.
+        assert_eq!(cpus.of_agent(false).unwrap(), cpus.server);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use limits::Floors;
 use measure::{Lab, Ran};
 use network::{netns, way::Way};
 use plan::{Measurement, Plan};
-use process::{ending, listen, serve, session};
+use process::{agent, ending, listen, serve, session};
 use report::Report;
 use systems::System;
 use task::Bench;
@@ -59,6 +59,12 @@ fn main() {
             };
             // The client has been told, and tells the user.
             served.or_else(|_| std::process::exit(1))
+        }
+        Some(Command::AgentProcess { cpu, name, device }) => {
+            // As above.
+            match agent::run(cpu, &name, &device) {
+                Err(_) => std::process::exit(1),
+            }
         }
         Some(Command::Serve { uri, time, leashed }) => {
             serve_clients(uri, time, leashed, &cli.options)

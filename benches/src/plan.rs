@@ -6,7 +6,7 @@ use crate::cli::{Command, Options};
 use crate::cpus::Cpus;
 use crate::fault::Failure;
 use crate::network::way::Way;
-use crate::systems::{self, System};
+use crate::systems::{self, System, network::Network};
 use crate::task::{Bench, Wait};
 
 /// One measurement to be made.
@@ -115,7 +115,8 @@ impl Plan {
                 Command::Limits
                 | Command::Systems
                 | Command::Serve { .. }
-                | Command::ServerProcess { .. },
+                | Command::ServerProcess { .. }
+                | Command::AgentProcess { .. },
             ) => return Ok(plan),
         }
         plan.finish(options)
@@ -177,9 +178,12 @@ impl Plan {
             sizes.retain(|size| *size <= largest);
             sizes.dedup();
         }
-        let shared = cpus.same_core() && way.is_within_host();
+        let ends_share = cpus.same_core() && way.is_within_host();
+        let agent_shares = cpus.of_agent(way.is_within_host())? == cpus.client;
         for &asked in &sizes {
             for &system in &systems {
+                let has_agent = system.network().is_some_and(Network::has_agent);
+                let shared = ends_share || (agent_shares && has_agent);
                 let own = system.waits();
                 let usual = own.unwrap_or(if shared { &[Wait::Adaptive] } else { &[Wait::Spin] });
                 let mut waits =
@@ -189,8 +193,7 @@ impl Plan {
                     let (idle_bindings, domains) = (0, 2);
                     let what = Measurement { bench, system, wait, asked, idle_bindings, domains };
                     let stuck = shared && wait == Wait::Spin;
-                    let stuck =
-                        stuck.then(|| "cannot spin where both ends share a core".to_owned());
+                    let stuck = stuck.then(|| "cannot spin where a core is shared".to_owned());
                     match stuck.or_else(|| system.refuses(bench, what.payload(), wait)) {
                         _ if self.measurements.iter().any(|known| known.is_same(&what)) => {}
                         None => self.measurements.push(what),

@@ -104,6 +104,9 @@ pub struct Task {
     /// Across a network: the client's port, where it has one before the server has.
     #[serde(default)]
     pub port: u16,
+    /// Across a network: the core of an agent at the client's end, where the system has one.
+    #[serde(default)]
+    pub agent_cpu: usize,
 }
 
 /// The largest message that can be asked for: the limit of one U-Net message.

@@ -132,7 +132,8 @@ fn measure(set: &Set, programs: &Programs, how: &How) -> Result<()> {
         }
         rounds.push(round);
     }
-    let missed = table(set, &rounds);
+    let cores = std::thread::available_parallelism().context("the cores cannot be counted")?;
+    let missed = table(set, &rounds, cores.get());
     if how.check && !missed.is_empty() {
         bail!(
             "{} of {} rows miss what they must reach: {}",
@@ -145,7 +146,7 @@ fn measure(set: &Set, programs: &Programs, how: &How) -> Result<()> {
 }
 
 /// Prints the table and returns the rows that miss, or lack a figure, which is no better.
-fn table(set: &Set, rounds: &[Round]) -> Vec<&'static str> {
+fn table(set: &Set, rounds: &[Round], cores: usize) -> Vec<&'static str> {
     let mut missed = Vec::new();
     let heads: String =
         (1..=rounds.len()).map(|round| format!("{:>8}", format!("run {round}"))).collect();
@@ -154,7 +155,7 @@ fn table(set: &Set, rounds: &[Round]) -> Vec<&'static str> {
         let figures: Result<Vec<f64>> = rounds.iter().map(|round| row.figure.read(round)).collect();
         let met = match figures {
             Ok(figures) => {
-                let (line, met) = judge(row, &figures);
+                let (line, met) = judge(row, &figures, cores);
                 println!("{line}");
                 met
             }
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn rows_without_records_count_as_missed() {
         for set in [HOST, NETWORK] {
-            assert_eq!(table(&set, &[Round::new()]).len(), set.rows.len());
+            assert_eq!(table(&set, &[Round::new()], 2).len(), set.rows.len());
         }
     }
 }

@@ -87,6 +87,8 @@ pub enum Figure {
 pub enum Bound {
     AtMost(f64),
     AtLeast(f64),
+    /// As [`Bound::AtMost`] where there are so many cores; with fewer the figure is reported as it is.
+    AtMostWithCores(f64, usize),
     /// The row's other half has it.
     Open,
     /// Nothing fails: it has to be explained where the aim is missed.
@@ -94,11 +96,20 @@ pub enum Bound {
 }
 
 impl Bound {
-    fn met(self, figure: f64) -> bool {
+    fn met(self, figure: f64, cores: usize) -> bool {
         match self {
-            Bound::AtMost(limit) => figure <= limit,
+            Bound::AtMostWithCores(..) if self.lacks_cores(cores).is_some() => true,
+            Bound::AtMost(limit) | Bound::AtMostWithCores(limit, _) => figure <= limit,
             Bound::AtLeast(limit) => figure >= limit,
             Bound::Open | Bound::Explain => true,
+        }
+    }
+
+    /// How many cores it takes, where that is more than there are.
+    fn lacks_cores(self, cores: usize) -> Option<usize> {
+        match self {
+            Bound::AtMostWithCores(_, needed) if needed > cores => Some(needed),
+            _ => None,
         }
     }
 }
@@ -106,7 +117,7 @@ impl Bound {
 impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Bound::AtMost(limit) => write!(f, "≤ {limit}"),
+            Bound::AtMost(limit) | Bound::AtMostWithCores(limit, _) => write!(f, "≤ {limit}"),
             Bound::AtLeast(limit) => write!(f, "≥ {limit}"),
             Bound::Open => f.write_str("–"),
             Bound::Explain => f.write_str("explain"),
@@ -223,17 +234,18 @@ fn number(record: &Value, field: &str) -> Result<f64> {
     }
 }
 
-/// The rounds' figures of a row in one line, and whether the row meets what it must: by the median,
-/// since one round in a slow phase of the host says nothing about the code.
-pub fn judge(row: &Row, figures: &[f64]) -> (String, bool) {
+/// The rounds' figures of a row in one line, and whether the row meets what it must on so many cores: by
+/// the median, since one round in a slow phase of the host says nothing about the code.
+pub fn judge(row: &Row, figures: &[f64], cores: usize) -> (String, bool) {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let median = sorted[sorted.len() / 2];
-    let met = row.must.met(median);
-    let verdict = match (met, row.aim.met(median)) {
-        (true, true) => "aim met",
-        (true, false) => "met, aim missed",
-        (false, _) => "MISSED",
+    let met = row.must.met(median, cores);
+    let verdict = match (met, row.aim.met(median, cores), row.must.lacks_cores(cores)) {
+        (_, _, Some(needed)) => format!("not judged: {needed} cores are needed, here are {cores}"),
+        (true, true, None) => "aim met".to_owned(),
+        (true, false, None) => "met, aim missed".to_owned(),
+        (false, _, None) => "MISSED".to_owned(),
     };
     let shown: Vec<String> = figures.iter().map(|figure| format!("{figure:>8.2}")).collect();
     let (aim, must) = (row.aim.to_string(), row.must.to_string());
@@ -298,12 +310,31 @@ mod tests {
     #[test]
     fn judges_by_the_median_of_the_rounds() {
         let row = &ROWS[0];
-        let (line, met) = judge(row, &[1.6, 9.0, 1.5]);
+        let (line, met) = judge(row, &[1.6, 9.0, 1.5], 2);
         assert!(met && line.ends_with("aim met"), "{line}");
-        let (line, met) = judge(row, &[2.0, 2.0, 2.0]);
+        let (line, met) = judge(row, &[2.0, 2.0, 2.0], 2);
         assert!(met && line.ends_with("met, aim missed"), "{line}");
-        let (line, met) = judge(row, &[1.6, 9.0, 9.0]);
+        let (line, met) = judge(row, &[1.6, 9.0, 9.0], 2);
         assert!(!met && line.ends_with("MISSED"), "{line}");
+    }
+
+    #[test]
+    fn a_row_that_needs_more_cores_is_reported_and_not_judged() {
+        let bound = Bound::AtMostWithCores(1.4, 3);
+        let row = Row {
+            what: "mediated",
+            figure: Figure::Tail(small()),
+            unit: "× direct",
+            aim: bound,
+            must: bound,
+        };
+        let (line, met) = judge(&row, &[2.5], 2);
+        assert!(met && line.contains("2.50"), "{line}");
+        assert!(line.ends_with("not judged: 3 cores are needed, here are 2"), "{line}");
+        let (line, met) = judge(&row, &[2.5], 3);
+        assert!(!met && line.ends_with("MISSED"), "{line}");
+        let (line, met) = judge(&row, &[1.3], 4);
+        assert!(met && line.ends_with("aim met"), "{line}");
     }
 
     #[test]

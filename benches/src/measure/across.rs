@@ -22,14 +22,15 @@ pub fn run(lab: &Lab<'_>, way: &Way, what: &Measurement) -> Result<Ran, Failure>
     let mut records =
         measure(lab, way, what, half, &server).map_err(|fault| server.explain(fault))?;
     for record in &mut records {
-        describe(record, way, what);
+        describe(record, lab, way, what)?;
     }
     Ok(Ran::Records(records))
 }
 
-/// Only within a host both ends can share a core.
-fn shared(task: Task, way: &Way) -> Task {
-    Task { same_core: task.same_core && way.is_within_host(), ..task }
+/// Only within a host both ends can share a core, or keep an agent from one of its own.
+fn shared(task: Task, lab: &Lab<'_>, way: &Way) -> Result<Task, Fault> {
+    let agent_cpu = lab.cpus.of_agent(way.is_within_host())?;
+    Ok(Task { same_core: task.same_core && way.is_within_host(), agent_cpu, ..task })
 }
 
 fn connect(
@@ -41,7 +42,7 @@ fn connect(
     let (Some(system), Some(place)) = (what.system.network(), server.place()) else {
         return Err(Fault::Other(format!("{} does not cross a network", what.system.name())));
     };
-    system.connect(&shared(task(lab, what), way), place, server)
+    system.connect(&shared(task(lab, what), lab, way)?, place, server)
 }
 
 fn measure(
@@ -89,10 +90,22 @@ fn enter(what: &Measurement, outcome: &Outcome) -> Record {
 }
 
 /// Enters what the way has to do with it.
-fn describe(record: &mut Record, way: &Way, what: &Measurement) {
-    record.bare = what.system.network().and_then(Network::bare);
+fn describe(
+    record: &mut Record,
+    lab: &Lab<'_>,
+    way: &Way,
+    what: &Measurement,
+) -> Result<(), Fault> {
+    let system = what.system.network();
+    record.bare = system.and_then(Network::bare);
+    if system.is_some_and(Network::has_agent)
+        && lab.cpus.of_agent(way.is_within_host())? == lab.cpus.client
+    {
+        record.remarks.push("the agent shares the client's core".to_owned());
+    }
     if record.bare.is_none_or(|scheme| scheme == "xdp") {
         record.transport = way.label();
     }
     record.write_note();
+    Ok(())
 }

@@ -139,6 +139,7 @@ fn task(lab: &Lab<'_>, what: &Measurement) -> Task {
         position: 0,
         rendezvous: rendezvous(),
         port: 0,
+        agent_cpu: 0,
     }
 }
 

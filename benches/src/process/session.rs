@@ -141,6 +141,7 @@ mod tests {
             position: 0,
             rendezvous: String::new(),
             port: 1,
+            agent_cpu: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::support::{alive, gone_within, program, run, server_of, text};
+use crate::support::{alive, child_as, gone_within, program, run, server_of, text};
 use serde_json::Value;
 
 const ANY_PORT: &str = "udp:127.0.0.1:0";
@@ -119,6 +119,43 @@ fn our_own_channels_answer_over_every_transport_that_needs_no_privilege() {
 }
 
 #[test]
+fn messages_by_way_of_an_agent_are_measured_beside_direct_ones() {
+    for (bench, path) in [("rtt", "sockets"), ("rate", "sockets"), ("rtt", "io-uring")] {
+        let transport = format!("{ANY_PORT}?path={path}");
+        let short = ["--duration", "200ms", "--size", "64", "--wait", "adaptive"];
+        let systems = ["--system", "unet,mediated", "--transport", &transport];
+        let report = report(&[&[bench], &short[..], &systems[..]].concat());
+        let names: Vec<_> = records(&report).iter().map(|record| &record["system"]).collect();
+        assert_eq!(names, ["unet", "mediated"], "{report}");
+        for record in records(&report) {
+            assert!(number(record, "mean_ns") > 0.0, "{record}");
+            assert!(number(record, "lost") < number(record, "sent"), "{record}");
+            assert_eq!(record["transport"], format!("udp:{path}"));
+        }
+        let note = records(&report)[1]["note"].as_str().unwrap_or_default().to_owned();
+        let cores = std::thread::available_parallelism().expect("the cores can be counted");
+        assert_eq!(note.contains("the agent shares the client's core"), cores.get() < 3, "{note}");
+    }
+}
+
+#[test]
+fn an_agent_ends_with_the_client_that_started_it() {
+    let long = ["rtt", "--transport", ANY_PORT, "--system", "mediated", "--duration", "60s"];
+    let mut client = program(&long).spawn().expect("the program starts");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let agent = loop {
+        if let Some(agent) = child_as(client.id(), "agent-process") {
+            break agent;
+        }
+        assert!(Instant::now() < deadline, "no agent is started");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    client.kill().expect("it is ours");
+    client.wait().expect("it ends");
+    assert!(gone_within(agent, Duration::from_secs(2)), "the agent outlives the client");
+}
+
+#[test]
 fn what_a_receiver_did_not_get_is_counted_as_lost() {
     let report =
         report(&["rate", "--transport", ANY_PORT, "--system", "udp/mmsg", "--duration", "100ms"]);
@@ -202,6 +239,8 @@ fn what_cannot_be_reached_is_one_sentence_and_exit_code_1() {
         (&["--transport", here, "--netns", "-,no-such-space"], "no-such-space"),
         (&["--transport", here, "--system", "xdp/raw", "--size", "64"], "xdp:DEVICE@HOST:PORT"),
         (&["--transport", "xdp:no-such0@127.0.0.1:0", "--system", "unet"], "no such device"),
+        (&["--transport", "sim:x@127.0.0.1:0", "--system", "mediated"], "before udp: and xdp:"),
+        (&["--transport", "udp:127.0.0.1:0?via=x", "--system", "mediated"], "names none"),
     ] {
         let output = run(&[&["rtt", "--duration", "20ms"], arguments].concat());
         let error = text(&output.stderr);

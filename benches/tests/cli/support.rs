@@ -38,6 +38,14 @@ pub fn server_of(pid: u32) -> u32 {
     panic!("no server process lasted")
 }
 
+/// The child of a process that was started as a hidden subcommand.
+pub fn child_as(pid: u32, subcommand: &str) -> Option<u32> {
+    children(pid).into_iter().find(|child| {
+        let said = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        said.split('\0').nth(1) == Some(subcommand)
+    })
+}
+
 /// The children of all threads of a process.
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };

@@ -227,6 +227,7 @@ mod tests {
             position: 0,
             rendezvous: String::new(),
             port: 0,
+            agent_cpu: 0,
         };
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut from = Stream::new(ours.into(), &task).unwrap();

@@ -29,6 +29,10 @@ pub trait Network: System {
     fn crosses(&self, _: &NetworkAddress) -> bool {
         true
     }
+    /// Whether an agent runs at the client's end, on a core of its own or on the client's.
+    fn has_agent(&self) -> bool {
+        false
+    }
     /// Connects to the server's half, which the server has been asked for on its control connection.
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault>;
     /// At the server: makes its half and announces the port that the client is to meet it at.
@@ -49,7 +53,7 @@ pub fn all() -> Vec<&'static dyn System> {
 }
 
 fn networks() -> Vec<&'static dyn Network> {
-    let mut all: Vec<&'static dyn Network> = vec![&unet::Unet];
+    let mut all: Vec<&'static dyn Network> = vec![&unet::Unet, &unet::Mediated];
     all.extend(kernel::ALL.iter().map(|system| system as &dyn Network));
     all.extend(uring::ALL.iter().map(|system| system as &dyn Network));
     all.push(&mmsg::Bursts);

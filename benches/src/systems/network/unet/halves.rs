@@ -10,6 +10,7 @@ use unet::{Arrival as Incoming, Channel, ChannelId, Delivery, Endpoint, Event};
 use super::letter::{BURST, Letter, Said, send_end};
 use crate::fault::Fault;
 use crate::measure::halves::{Arrival, Echo, EchoServer, Losses, Receiver, Sender};
+use crate::process::agent::Agent;
 use crate::systems::kernel::RETRY;
 use crate::systems::unet::closed;
 use crate::task::{Bench, Task, Wait};
@@ -27,6 +28,8 @@ pub struct Client {
     sequence: u64,
     spins: bool,
     losses: Losses,
+    /// Behind the channel, which ends first.
+    _agent: Option<Agent>,
 }
 
 impl Client {
@@ -34,7 +37,13 @@ impl Client {
     pub fn new(channel: Channel, task: &Task) -> Self {
         let (letter, message) = (Letter::new(task), Delivery::default());
         let spins = task.wait == Wait::Spin;
-        Self { channel, letter, message, sequence: 0, spins, losses: Losses::default() }
+        let losses = Losses::default();
+        Self { channel, letter, message, sequence: 0, spins, losses, _agent: None }
+    }
+
+    /// Keeps the agent that the channel leads through.
+    pub fn by(self, agent: Agent) -> Self {
+        Self { _agent: Some(agent), ..self }
     }
 
     /// Receives what comes within the time of an answer.

@@ -5,7 +5,7 @@ use unet::{AllocError, Channel, Delivery, Offer};
 
 use crate::fault::Fault;
 use crate::systems::unet::{END, unsent};
-use crate::task::{Bench, Task};
+use crate::task::{Bench, Task, Wait};
 
 /// Messages up to this size are copied in, as who has few bytes to send does it; all that go one way are.
 pub const COPIED: usize = 256;
@@ -21,6 +21,8 @@ pub struct Letter {
     /// The size of a buffer beside the bytes, or zero.
     buffer: usize,
     posted: u32,
+    /// Whether it gives its core away while there is no room.
+    yields: bool,
 }
 
 impl Letter {
@@ -28,7 +30,12 @@ impl Letter {
     pub fn new(task: &Task) -> Self {
         let in_buffers = task.bench == Bench::Rtt && task.payload > COPIED;
         let copied = if in_buffers { WORD } else { task.payload };
-        Self { bytes: vec![1; copied], buffer: task.payload - copied, posted: 0 }
+        Self {
+            bytes: vec![1; copied],
+            buffer: task.payload - copied,
+            posted: 0,
+            yields: task.wait != Wait::Spin,
+        }
     }
 
     /// The bytes of the next message.
@@ -68,7 +75,8 @@ impl Letter {
         self.number(sequence);
         while !self.try_post(channel)? {
             channel.flush();
-            std::hint::spin_loop();
+            // Who makes room may be on this core.
+            if self.yields { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         Ok(())
     }

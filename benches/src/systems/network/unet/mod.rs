@@ -7,12 +7,13 @@
 mod halves;
 mod letter;
 mod mailboxes;
+mod mediated;
 #[cfg(test)]
 mod tests;
 
 use unet::{
     Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
-    NetworkOptions,
+    NetworkAddress, NetworkOptions,
 };
 
 use crate::fault::Fault;
@@ -26,6 +27,7 @@ use crate::task::{Bench, Task, Wait};
 
 use halves::{Client, Mirror};
 use mailboxes::{AtChannel, AtEndpoint};
+pub use mediated::Mediated;
 
 /// Our own endpoints and channels, across a network.
 pub struct Unet;
@@ -80,11 +82,7 @@ impl Network for Unet {
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {
         server.ask(&Request::Open(task.clone()), &[])?;
         server.expect_port()?;
-        let mut options = ConnectOptions { network: network(), ..ConnectOptions::default() };
-        options.channel.wait = wait(task.wait);
-        let address = Address::Network(place.address.clone());
-        let channel = Channel::connect(&address, options)
-            .map_err(|error| Fault::Other(format!("connecting to {address} failed: {error}")))?;
+        let channel = open(task, place.address.clone())?;
         server.expect_done()?;
         Ok(match task.bench {
             Bench::Sweep => ClientHalf::Load(Box::new(AtChannel::new(channel, task))),
@@ -121,6 +119,15 @@ impl Network for Unet {
             _ => ServerHalf::Echo(Box::new(Mirror::new(endpoint, task))),
         })
     }
+}
+
+/// Connects to an address, whose server listens.
+fn open(task: &Task, address: NetworkAddress) -> Result<Channel, Fault> {
+    let mut options = ConnectOptions { network: network(), ..ConnectOptions::default() };
+    options.channel.wait = wait(task.wait);
+    let address = Address::Network(address);
+    Channel::connect(&address, options)
+        .map_err(|error| Fault::Other(format!("connecting to {address} failed: {error}")))
 }
 
 /// The session ends with the client's control connection, so that this does not wait for ever.

@@ -16,6 +16,7 @@ fn task(bench: Bench, payload: usize) -> Task {
         position: 0,
         rendezvous: String::new(),
         port: 0,
+        agent_cpu: 0,
     }
 }
 
