@@ -73,6 +73,8 @@ pub struct AfXdp {
     pub(crate) poll_driver: bool,
     /// How many buffers the kernel is to have to receive into.
     pub(crate) stock: usize,
+    /// How many descriptors cannot wait until nothing arrives: what is done then is off the way of a packet.
+    much: usize,
     pub(crate) buffer_bytes: usize,
     /// The most bytes of a frame, now.
     pub(crate) longest: usize,
@@ -114,6 +116,7 @@ impl AfXdp {
             upkeep,
             poll_driver: false,
             stock,
+            much: stock.min(4 * BURST) / 4,
             buffer_bytes,
             longest: 0,
             unsent: false,
@@ -122,13 +125,6 @@ impl AfXdp {
             partial: Vec::new(),
             skipping: false,
         }
-    }
-
-    /// Whether so much has come back, or gone out, that it cannot wait until nothing arrives: what is
-    /// done then is off the way of a packet.
-    #[inline(always)]
-    fn is_much(&self, descriptors: usize) -> bool {
-        descriptors >= self.stock.min(4 * BURST) / 4
     }
 
     /// Gives the kernel buffers to receive into, as many as it should have, while the pool has some.
@@ -179,7 +175,8 @@ impl AfXdp {
             Ok(fbuf) if !more && !self.skipping && self.partial.is_empty() => {
                 self.counts.add(Count::Received, 1);
                 self.counts.add(Count::ReceivedBytes, u64::from(of.len));
-                into.push(Piece::whole(fbuf));
+                // Room first, so that it is written where it stays.
+                into.extend(std::iter::once_with(|| Piece::whole(fbuf)));
                 true
             }
             taken => self.accept_piece(taken, more, into),
@@ -240,22 +237,16 @@ impl Frames for AfXdp {
         if self.trouble().is_err() {
             self.try_again()?;
         }
-        if frames.is_empty() || self.is_much(self.sending.count()) {
+        if frames.is_empty() || self.sending.count() >= self.much {
             self.reap();
         }
         let mut put = false;
-        while let Some(first) = frames.front() {
+        while let Some(Piece { bytes, more }) = frames.pop_front() {
             put = true;
-            if first.more {
-                if !self.put_pieces(frames) {
-                    break;
-                }
-            } else {
-                if self.rings.transmit.room(1) == 0 {
-                    break;
-                }
-                let Some(piece) = frames.pop_front() else { break };
-                self.put(piece.bytes);
+            if !more && self.rings.transmit.room(1) > 0 {
+                self.put(bytes);
+            } else if !self.put_pieces(Piece { bytes, more }, frames) {
+                break;
             }
         }
         self.cramped = !frames.is_empty();
@@ -284,7 +275,7 @@ impl Frames for AfXdp {
             }
         }
         self.rings.receive.release();
-        if self.is_much(self.stock - self.receiving.count().min(self.stock)) {
+        if self.receiving.count() + self.much <= self.stock {
             self.reap();
             self.restock();
         }

@@ -254,6 +254,9 @@ impl<E: Entry> Consumer<E> {
         // PAIRS: the kernel's release of the producer index: the entries, and the packets' bytes.
         let produced = self.shared.word(self.shared.producer).load(Ordering::Acquire);
         let ahead = produced.wrapping_sub(self.next);
+        if ahead == 0 {
+            return Ok(0);
+        }
         if ahead > self.shared.size() {
             return Err(Overrun);
         }

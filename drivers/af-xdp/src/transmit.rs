@@ -60,9 +60,15 @@ impl AfXdp {
         range.start < range.end && range.end <= self.buffer_bytes && self.sending.has(fbuf)
     }
 
-    /// Puts a frame of several pieces into the ring, or drops it: `false` if there is no room.
+    /// Puts a frame into the ring, of which this is the first piece, or drops it: `false` if there is no
+    /// room, and all of it is in `frames`.
     #[cold]
-    pub(crate) fn put_pieces(&mut self, frames: &mut VecDeque<Piece<Fbuf>>) -> bool {
+    pub(crate) fn put_pieces(
+        &mut self,
+        first: Piece<Fbuf>,
+        frames: &mut VecDeque<Piece<Fbuf>>,
+    ) -> bool {
+        frames.push_front(first);
         let more = frames.iter().take_while(|piece| piece.more).count();
         // A last piece that says that there is more belongs to a frame without an end.
         let (pieces, whole) = (frames.len().min(more + 1), more < frames.len());
@@ -105,18 +111,34 @@ impl AfXdp {
         if !self.rings.transmit.needs_wakeup() {
             return;
         }
+        match self.wake() {
+            Ok(()) => self.kicked_well(),
+            Err(errno) => self.kick_again(errno),
+        }
+    }
+
+    #[inline(always)]
+    fn wake(&mut self) -> Result<(), Errno> {
+        self.counts.add(Count::Kicks, 1);
+        send(&self.socket, &[], SendFlags::DONTWAIT).map(|_| ())
+    }
+
+    #[inline(always)]
+    fn kicked_well(&mut self) {
+        self.kicked = Ok(());
+        self.unsent = self.binding.mode != Mode::ZeroCopy && self.rings.transmit.waiting() > 0;
+    }
+
+    /// Goes on where a kick came back with an error.
+    #[cold]
+    fn kick_again(&mut self, errno: Errno) {
         let copies = self.binding.mode != Mode::ZeroCopy;
         let mut before = u32::MAX;
+        let mut known = Some(Err(errno));
         // Each round takes something out of the ring, or is the last.
         for _ in 0..=self.binding.rings.transmit {
-            self.counts.add(Count::Kicks, 1);
-            let result = send(&self.socket, &[], SendFlags::DONTWAIT);
-            let waits = match result {
-                Ok(_) => {
-                    self.kicked = Ok(());
-                    self.unsent = copies && self.rings.transmit.waiting() > 0;
-                    return;
-                }
+            let waits = match known.take().unwrap_or_else(|| self.wake()) {
+                Ok(()) => return self.kicked_well(),
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => self.rings.transmit.waiting(),
                 // Where the kernel copies: it took one frame out, and the interface dropped it.
                 Err(Errno::BUSY) if copies => {

@@ -1,52 +1,76 @@
 //! Datagrams in: headers taken off, or a count of why not.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use fbufs::FbufMut;
 
 use super::Framed;
 use super::checksum::Sum;
-use super::parse::{Headers, parse_headers};
+use super::parse::{Headers, Plain, parse_headers, plain};
 use crate::device::{Count, DeviceError, Frames, Piece, Received, Routes};
 
 impl<F: Frames, R: Routes> Framed<F, R> {
     #[inline(always)]
     pub(super) fn take_in(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
         let received = self.device.receive(&mut self.arrived);
-        // Taken out meanwhile, for its memory to be kept.
-        let mut arrived = std::mem::take(&mut self.arrived);
-        let mut pieces = arrived.drain(..);
-        while let Some(piece) = pieces.next() {
+        // Most looks are in vain.
+        if self.arrived.is_empty() {
+            return received;
+        }
+        // Taken from the end, which is the shortest way out of a vector.
+        self.arrived.reverse();
+        while let Some(piece) = self.arrived.pop() {
             if piece.more {
-                self.take_pieces(piece.bytes, &mut pieces, into);
+                self.take_pieces(piece.bytes, into);
             } else {
                 self.take_whole(piece.bytes, into);
             }
         }
-        drop(pieces);
-        self.arrived = arrived;
         received
     }
 
     #[inline(always)]
-    fn take_whole(&mut self, mut frame: FbufMut, into: &mut Vec<Received>) {
-        let headers = match parse_headers(&frame, frame.len(), &self.filter) {
+    fn take_whole(&mut self, frame: FbufMut, into: &mut Vec<Received>) {
+        // Each to its end by itself: where they meet, the sender's address would be put together anew.
+        match plain(&frame, &self.filter) {
+            Plain::V4(headers) => self.finish(frame, headers, into),
+            Plain::V6(headers) => self.finish(frame, headers, into),
+            Plain::Not => self.take_other(frame, into),
+        }
+    }
+
+    #[cold]
+    fn take_other(&mut self, frame: FbufMut, into: &mut Vec<Received>) {
+        let headers = parse_headers(&frame, frame.len(), &self.filter);
+        let headers = headers.and_then(|headers| headers.verified(&frame));
+        self.finish(frame, headers, into);
+    }
+
+    /// Hands on what is right, and whose headers were taken off.
+    #[inline(always)]
+    fn finish(
+        &mut self,
+        mut frame: FbufMut,
+        headers: Result<Headers<impl Into<SocketAddr>>, Count>,
+        into: &mut Vec<Received>,
+    ) {
+        let headers = match headers {
             Ok(headers) => headers,
             Err(count) => return self.refuse(frame, count),
         };
-        let Headers { from, start, end, unverified } = headers;
-        if let Some(sum) = unverified
-            && !sum.and(Sum::of(&frame[headers.summed_from()..end])).is_right()
-        {
-            return self.refuse(frame, Count::BadChecksum);
-        }
+        let Headers { from, start, end, .. } = headers;
         let place = frame.headroom();
         if !frame.set_range(place + start..place + end) {
             return self.refuse(frame, Count::BadHeader);
         }
         self.counts.add(Count::Received, 1);
         self.counts.add(Count::ReceivedBytes, (end - start) as u64);
-        into.push(Received { from, piece: Piece::whole(frame) });
+        // Room first, so that it is written where it stays.
+        into.extend(std::iter::once_with(|| Received {
+            from: from.into(),
+            piece: Piece::whole(frame),
+        }));
     }
 
     #[cold]
@@ -62,16 +86,11 @@ impl<F: Frames, R: Routes> Framed<F, R> {
 
     /// Takes a frame in several pieces, of which this is the first.
     #[cold]
-    fn take_pieces(
-        &mut self,
-        first: FbufMut,
-        rest: &mut impl Iterator<Item = Piece<FbufMut>>,
-        into: &mut Vec<Received>,
-    ) {
+    fn take_pieces(&mut self, first: FbufMut, into: &mut Vec<Received>) {
         let mut pieces = std::mem::take(&mut self.pieces_in);
         pieces.push(first);
         let mut is_whole = false;
-        while !is_whole && let Some(piece) = rest.next() {
+        while !is_whole && let Some(piece) = self.arrived.pop() {
             is_whole = !piece.more;
             if pieces.len() <= self.capabilities.pieces {
                 pieces.push(piece.bytes);

@@ -27,7 +27,7 @@ pub(super) struct Handed {
 
 /// What stands before a datagram: the way's headers, and what is set in them.
 struct Form<'a> {
-    template: &'a Template,
+    template: &'a mut Template,
     /// Bytes of payload.
     len: usize,
     sum: Sum,
@@ -39,37 +39,27 @@ impl Form<'_> {
         ETHERNET + self.template.over_ethernet()
     }
 
-    /// Writes the headers before a piece, in place.
-    ///
-    /// # Errors
-    /// The piece, where others share its buffer or there is no room.
+    /// Writes the headers before the first piece, in place. `false`, and nothing written, where others
+    /// share its buffer or there is no room for them and the device's.
     #[inline(always)]
-    fn push(&self, fbuf: Fbuf, headroom: usize) -> Result<Fbuf, Fbuf> {
-        let mut unique = fbuf.try_into_mut()?;
-        let (start, end) = (unique.headroom(), unique.headroom() + unique.len());
-        let headers = self.bytes();
-        if start < headers + headroom
-            || !unique.set_range(start - headers..end)
-            || !self.template.write(&mut unique, self.len, self.sum)
-        {
-            return Err(unique.freeze());
-        }
-        Ok(unique.freeze())
+    fn push(&mut self, first: &mut Fbuf, headroom: usize) -> bool {
+        first.range().start >= self.bytes() + headroom
+            && self.template.push(first, self.len, self.sum)
     }
 }
 
 /// The headers of a datagram, or as what it is to be counted.
 #[inline(always)]
 fn form<'a>(
-    table: &'a Table,
+    table: &'a mut Table,
     limit: usize,
     to: Destination,
     pieces: &[Fbuf],
 ) -> Result<Form<'a>, Count> {
-    let way = table.get(to).and_then(|entry| entry.way.as_ref());
+    let way = table.get_mut(to).and_then(|entry| entry.way.as_mut());
     let Some(Way { template, mtu }) = way else { return Err(Count::Unresolved) };
     let len = match pieces {
-        [one] => one.len(),
+        [one] => one.range().len(),
         many => many.iter().map(|piece| piece.len()).sum(),
     };
     if len + template.over_ethernet() > limit.min(*mtu) {
@@ -89,13 +79,13 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         loop {
             let mut count = 0;
             while count < most
-                && let Some(outgoing) = datagrams.pop_front()
+                && let Some(Outgoing { to, piece: Piece { bytes, more } }) = datagrams.pop_front()
             {
                 count += 1;
-                if outgoing.piece.more {
-                    self.prepare_pieces(outgoing, datagrams);
+                if more {
+                    self.prepare_pieces(to, bytes, datagrams);
                 } else {
-                    self.prepare(outgoing);
+                    self.prepare(to, bytes);
                 }
             }
             let sent = self.device.transmit(&mut self.frames);
@@ -115,35 +105,51 @@ impl<F: Frames, R: Routes> Framed<F, R> {
 
     /// Makes a frame of a datagram in one piece.
     #[inline(always)]
-    fn prepare(&mut self, outgoing: Outgoing) {
-        let Outgoing { to, piece: Piece { bytes: fbuf, .. } } = outgoing;
-        let form = match form(&self.table, self.limit, to, std::slice::from_ref(&fbuf)) {
-            Ok(form) => form,
-            Err(count) => return self.drop_piece(fbuf, count),
-        };
-        let headers = form.bytes();
-        match form.push(fbuf, self.capabilities.headroom) {
-            Ok(frame) => self.hand(to, Piece::whole(frame), headers, false),
-            Err(fbuf) => self.prepare_copy(to, fbuf),
+    fn prepare(&mut self, to: Destination, payload: Fbuf) {
+        // Moved once: it gets its headers where it stays.
+        self.frames.push_back(Piece::whole(payload));
+        let Some(Piece { bytes: fbuf, .. }) = self.frames.back_mut() else { return };
+        match form(&mut self.table, self.limit, to, std::slice::from_ref(fbuf)) {
+            Ok(mut form) => {
+                let headers = form.bytes();
+                if form.push(fbuf, self.capabilities.headroom) {
+                    self.remember(to, headers, false);
+                } else {
+                    self.prepare_copy(to);
+                }
+            }
+            Err(count) => self.drop_last(count),
         }
     }
 
+    /// Remembers what the piece is that was put last.
     #[inline(always)]
-    fn hand(&mut self, to: Destination, piece: Piece<Fbuf>, headers: usize, is_extra: bool) {
+    fn remember(&mut self, to: Destination, headers: usize, is_extra: bool) {
         self.header_bytes += headers as u64;
         self.handed.push(Handed { to, headers: headers as u8, is_extra });
+    }
+
+    fn hand(&mut self, to: Destination, piece: Piece<Fbuf>, headers: usize, is_extra: bool) {
         self.frames.push_back(piece);
+        self.remember(to, headers, is_extra);
     }
 
     #[cold]
+    fn drop_last(&mut self, count: Count) {
+        if let Some(piece) = self.frames.pop_back() {
+            self.drop_piece(piece.bytes, count);
+        }
+    }
+
     fn drop_piece(&mut self, fbuf: Fbuf, count: Count) {
         self.counts.add(count, 1);
         self.device.pool().recycle(fbuf);
     }
 
-    /// Copies a datagram whose buffer others share, or that has no room for headers.
+    /// Copies the datagram that was put last, whose buffer others share, or that has no room for headers.
     #[cold]
-    fn prepare_copy(&mut self, to: Destination, fbuf: Fbuf) {
+    fn prepare_copy(&mut self, to: Destination) {
+        let Some(Piece { bytes: fbuf, .. }) = self.frames.pop_back() else { return };
         match self.copy(to, std::slice::from_ref(&fbuf), fbuf.len()) {
             Ok((copy, headers)) => {
                 self.device.pool().recycle(fbuf);
@@ -161,22 +167,22 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         pieces: &[Fbuf],
         bytes: usize,
     ) -> Result<(Fbuf, usize), Count> {
-        let headers = form(&self.table, self.limit, to, pieces)?.bytes();
-        let mut copy = self.buffer(headers + bytes).ok_or(Count::Failed)?;
-        let form = form(&self.table, self.limit, to, pieces)?;
-        let (front, back) = copy.split_at_mut(headers);
-        if !form.template.write(front, form.len, form.sum) {
+        let headers = form(&mut self.table, self.limit, to, pieces)?.bytes();
+        let mut copy = self.buffer(headers, bytes).ok_or(Count::Failed)?;
+        copy.copy_from_slice(pieces[0].get(..bytes).ok_or(Count::Malformed)?);
+        let mut copy = copy.freeze();
+        let mut form = form(&mut self.table, self.limit, to, pieces)?;
+        if !form.push(&mut copy, self.capabilities.headroom) {
             return Err(Count::Malformed);
         }
-        back.copy_from_slice(pieces[0].get(..bytes).ok_or(Count::Malformed)?);
         self.copies += 1;
         self.device.pool().count_copy(bytes);
-        Ok((copy.freeze(), headers))
+        Ok((copy, headers))
     }
 
-    /// A free buffer; the device lets go of what it has sent if none is left.
-    fn buffer(&mut self, len: usize) -> Option<FbufMut> {
-        let headroom = self.capabilities.headroom;
+    /// A free buffer with room for headers; the device lets go of what it has sent if none is left.
+    fn buffer(&mut self, headers: usize, len: usize) -> Option<FbufMut> {
+        let headroom = self.capabilities.headroom + headers;
         if let Ok(fbuf) = self.device.pool().alloc_with_headroom(headroom, len) {
             return Some(fbuf);
         }
@@ -187,10 +193,9 @@ impl<F: Frames, R: Routes> Framed<F, R> {
     /// Makes a frame of a datagram in several pieces, of which this is the first. One that is not ended,
     /// or goes on to somebody else, is malformed.
     #[cold]
-    fn prepare_pieces(&mut self, first: Outgoing, datagrams: &mut VecDeque<Outgoing>) {
-        let to = first.to;
+    fn prepare_pieces(&mut self, to: Destination, first: Fbuf, datagrams: &mut VecDeque<Outgoing>) {
         let mut pieces = std::mem::take(&mut self.pieces_out);
-        pieces.push(first.piece.bytes);
+        pieces.push(first);
         let mut is_whole = false;
         while !is_whole
             && datagrams.front().is_some_and(|next| next.to == to)
@@ -216,15 +221,10 @@ impl<F: Frames, R: Routes> Framed<F, R> {
 
     /// Puts headers before pieces and hands them over; they stay if that fails.
     fn join(&mut self, to: Destination, pieces: &mut Vec<Fbuf>) -> Result<(), Count> {
-        let form = form(&self.table, self.limit, to, pieces)?;
+        let mut form = form(&mut self.table, self.limit, to, pieces)?;
         let mut headers = form.bytes();
         let last = pieces.len() - 1;
-        let first = pieces.swap_remove(0);
-        let pushed = form.push(first, self.capabilities.headroom);
-        let is_pushed = pushed.is_ok();
-        // The last one had taken its place.
-        pieces.push(pushed.unwrap_or_else(|first| first));
-        pieces.swap(0, last);
+        let is_pushed = form.push(&mut pieces[0], self.capabilities.headroom);
         if !is_pushed && pieces.len() < self.capabilities.pieces {
             let (extra, _) = self.copy(to, pieces, 0)?;
             self.hand(to, Piece { bytes: extra, more: true }, headers, true);

@@ -77,6 +77,11 @@ impl Table {
         self.entries.get(destination.0 as usize)?.as_ref()
     }
 
+    #[inline(always)]
+    pub fn get_mut(&mut self, destination: Destination) -> Option<&mut Entry> {
+        self.entries.get_mut(destination.0 as usize)?.as_mut()
+    }
+
     /// How many places there are, taken or free.
     pub fn places(&self) -> usize {
         self.entries.len()

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use fbufs::Fbuf;
+
 use super::checksum::Sum;
 
 /// Bytes of an Ethernet header.
@@ -38,6 +40,8 @@ pub struct Template4 {
     header: Sum,
     /// Of the pseudo-header and the ports, without the lengths. `None`: no checksum.
     ports: Option<Sum>,
+    /// Bytes of the packet whose lengths and header checksum stand there: mostly the next is as long.
+    total: u16,
 }
 
 /// Ethernet, IPv6 and UDP.
@@ -92,22 +96,15 @@ impl Template {
     }
 
     /// Writes the headers of a payload of `len` bytes, which with those of IP and UDP are no more than
-    /// 65,535, where they have room. `false`, and nothing
-    /// written, if there is too little.
+    /// 65,535, before the first piece of it. `false`, and nothing written, where others share its buffer or
+    /// there is no room.
     #[inline(always)]
     #[must_use]
-    pub fn write(&self, room: &mut [u8], len: usize, payload: Sum) -> bool {
+    pub fn push(&mut self, first: &mut Fbuf, len: usize, payload: Sum) -> bool {
         match self {
-            Self::V4(template) => {
-                let Some(room) = room.first_chunk_mut() else { return false };
-                template.write(room, len, payload);
-            }
-            Self::V6(template) => {
-                let Some(room) = room.first_chunk_mut() else { return false };
-                template.write(room, len, payload);
-            }
+            Self::V4(template) => first.push(template.headers(len, payload)),
+            Self::V6(template) => first.push(template.headers(len, payload)),
         }
-        true
     }
 }
 
@@ -137,20 +134,24 @@ impl Template4 {
         ports(&mut ip[20..], ends);
         let header = Sum::of(&ip[..20]);
         let ports = Sum::of(&ip[12..24]).number(u16::from(UDP));
-        Self { bytes, header, ports: (!omit).then_some(ports) }
+        Self { bytes, header, ports: (!omit).then_some(ports), total: 0 }
     }
 
-    /// Writes the headers before a payload of `len` bytes, which with them are no more than 65,535.
+    /// The headers of a payload of `len` bytes, which with them are no more than 65,535.
     #[inline(always)]
-    pub fn write(&self, room: &mut [u8; ETHERNET + V4], len: usize, payload: Sum) {
+    fn headers(&mut self, len: usize, payload: Sum) -> &[u8; ETHERNET + V4] {
         let (total, udp) = ((len + V4) as u16, (len + 8) as u16);
-        *room = self.bytes;
-        room[16..18].copy_from_slice(&total.to_be_bytes());
-        room[24..26].copy_from_slice(&self.header.number(total).checksum());
-        room[38..40].copy_from_slice(&udp.to_be_bytes());
-        if let Some(ports) = self.ports {
-            room[40..42].copy_from_slice(&never_zero(ports.number(udp).number(udp).and(payload)));
+        if total != self.total {
+            self.total = total;
+            self.bytes[16..18].copy_from_slice(&total.to_be_bytes());
+            self.bytes[24..26].copy_from_slice(&self.header.number(total).checksum());
+            self.bytes[38..40].copy_from_slice(&udp.to_be_bytes());
         }
+        if let Some(ports) = self.ports {
+            let checksum = never_zero(ports.number(udp).number(udp).and(payload));
+            self.bytes[40..42].copy_from_slice(&checksum);
+        }
+        &self.bytes
     }
 }
 
@@ -169,14 +170,15 @@ impl Template6 {
         Self { bytes, ports }
     }
 
-    /// Writes the headers before a payload of `len` bytes, which with UDP's are no more than 65,535.
+    /// The headers of a payload of `len` bytes, which with UDP's are no more than 65,535.
     #[inline(always)]
-    pub fn write(&self, room: &mut [u8; ETHERNET + V6], len: usize, payload: Sum) {
+    fn headers(&mut self, len: usize, payload: Sum) -> &[u8; ETHERNET + V6] {
         let udp = (len + 8) as u16;
-        *room = self.bytes;
-        room[18..20].copy_from_slice(&udp.to_be_bytes());
-        room[58..60].copy_from_slice(&udp.to_be_bytes());
-        room[60..62].copy_from_slice(&never_zero(self.ports.number(udp).number(udp).and(payload)));
+        let checksum = never_zero(self.ports.number(udp).number(udp).and(payload));
+        self.bytes[18..20].copy_from_slice(&udp.to_be_bytes());
+        self.bytes[58..60].copy_from_slice(&udp.to_be_bytes());
+        self.bytes[60..62].copy_from_slice(&checksum);
+        &self.bytes
     }
 }
 
