@@ -49,6 +49,8 @@ pub struct Template4 {
 pub struct Template6 {
     bytes: [u8; ETHERNET + V6],
     ports: Sum,
+    /// Bytes of UDP's header and the payload whose lengths stand there.
+    udp: u16,
 }
 
 /// Who sends to whom. Both addresses are of one family.
@@ -96,14 +98,14 @@ impl Template {
     }
 
     /// Writes the headers of a payload of `len` bytes, which with those of IP and UDP are no more than
-    /// 65,535, before the first piece of it. `false`, and nothing written, where others share its buffer or
-    /// there is no room.
+    /// 65,535, before the first piece of it, where there is room for them. `false`, and nothing written, where
+    /// others share its buffer.
     #[inline(always)]
     #[must_use]
     pub fn push(&mut self, first: &mut Fbuf, len: usize, payload: Sum) -> bool {
         match self {
-            Self::V4(template) => first.push(template.headers(len, payload)),
-            Self::V6(template) => first.push(template.headers(len, payload)),
+            Self::V4(template) => template.push(first, len, payload),
+            Self::V6(template) => template.push(first, len, payload),
         }
     }
 }
@@ -137,9 +139,10 @@ impl Template4 {
         Self { bytes, header, ports: (!omit).then_some(ports), total: 0 }
     }
 
-    /// The headers of a payload of `len` bytes, which with them are no more than 65,535.
+    /// As [`Template::push`]. What stays is not written here for each packet: it would have to be waited
+    /// for, to be read again at once.
     #[inline(always)]
-    fn headers(&mut self, len: usize, payload: Sum) -> &[u8; ETHERNET + V4] {
+    fn push(&mut self, first: &mut Fbuf, len: usize, payload: Sum) -> bool {
         let (total, udp) = ((len + V4) as u16, (len + 8) as u16);
         if total != self.total {
             self.total = total;
@@ -147,11 +150,9 @@ impl Template4 {
             self.bytes[24..26].copy_from_slice(&self.header.number(total).checksum());
             self.bytes[38..40].copy_from_slice(&udp.to_be_bytes());
         }
-        if let Some(ports) = self.ports {
-            let checksum = never_zero(ports.number(udp).number(udp).and(payload));
-            self.bytes[40..42].copy_from_slice(&checksum);
-        }
-        &self.bytes
+        let Some(ports) = self.ports else { return first.push(&self.bytes) };
+        let checksum = never_zero(ports.number(udp).number(udp).and(payload));
+        first.push(&checksum) && first.push(&self.bytes[..40])
     }
 }
 
@@ -167,18 +168,20 @@ impl Template6 {
         ip[24..40].copy_from_slice(&to.octets());
         ports(&mut ip[40..], ends);
         let ports = Sum::of(&ip[8..44]).number(u16::from(UDP));
-        Self { bytes, ports }
+        Self { bytes, ports, udp: 0 }
     }
 
-    /// The headers of a payload of `len` bytes, which with UDP's are no more than 65,535.
+    /// As [`Template4::push`].
     #[inline(always)]
-    fn headers(&mut self, len: usize, payload: Sum) -> &[u8; ETHERNET + V6] {
+    fn push(&mut self, first: &mut Fbuf, len: usize, payload: Sum) -> bool {
         let udp = (len + 8) as u16;
+        if udp != self.udp {
+            self.udp = udp;
+            self.bytes[18..20].copy_from_slice(&udp.to_be_bytes());
+            self.bytes[58..60].copy_from_slice(&udp.to_be_bytes());
+        }
         let checksum = never_zero(self.ports.number(udp).number(udp).and(payload));
-        self.bytes[18..20].copy_from_slice(&udp.to_be_bytes());
-        self.bytes[58..60].copy_from_slice(&udp.to_be_bytes());
-        self.bytes[60..62].copy_from_slice(&checksum);
-        &self.bytes
+        first.push(&checksum) && first.push(&self.bytes[..60])
     }
 }
 
