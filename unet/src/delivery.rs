@@ -156,6 +156,11 @@ impl Delivery {
     }
 
     #[inline(always)]
+    pub(crate) fn take_last_part(&mut self) -> Option<Part> {
+        self.message.pop_last_part()
+    }
+
+    #[inline(always)]
     pub(crate) fn take_last_fbuf(&mut self) -> Option<PeerFbuf> {
         match self.message.pop_last_part() {
             Some(Part::Peer(fbuf)) => Some(fbuf),

@@ -213,23 +213,16 @@ impl Endpoint {
                 self.happened(happened);
                 return Some(Arrival::Other);
             }
-            let number = match link.pop(None, message) {
-                Some(number) => Some(number),
-                None => {
-                    // Its failure ends the channels, which is what happened then.
-                    let _ = link.poll();
-                    if std::mem::take(&mut link.answered) {
-                        drop(link);
-                        // Before what came on a channel that is known only then.
-                        self.attend_attempts();
-                        if !self.events.is_empty() {
-                            return Some(Arrival::Other);
-                        }
-                        continue;
-                    }
-                    link.pop(None, message)
+            let number = link.next(None, message);
+            if number.is_none() && std::mem::take(&mut link.answered) {
+                drop(link);
+                // Before what came on a channel that is known only then.
+                self.attend_attempts();
+                if !self.events.is_empty() {
+                    return Some(Arrival::Other);
                 }
-            };
+                continue;
+            }
             if let Some(number) = number {
                 self.since_asked += 1;
                 let index = entry.entries.get(number as usize).copied().flatten();

@@ -226,18 +226,11 @@ impl RemoteChannel {
     #[inline(never)]
     pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
         let mut link = lock(&self.link);
-        if message.has_fbufs() {
-            link.give_back(message.take_message());
-        }
-        if link.pop(Some(self.number), message).is_some() {
-            return Ok(true);
-        }
+        link.give_back(message);
         if self.pulse.tick() {
             link.attend();
         }
-        // Its failure ends the channel, which is what is looked at next.
-        let _ = link.poll();
-        if link.pop(Some(self.number), message).is_some() {
+        if link.next(Some(self.number), message).is_some() {
             return Ok(true);
         }
         match link.state(self.number) {
@@ -248,7 +241,7 @@ impl RemoteChannel {
 
     #[inline(never)]
     pub fn give_back_all(&mut self, message: &mut Delivery) {
-        lock(&self.link).give_back(message.take_message());
+        lock(&self.link).give_back(message);
     }
 
     #[inline(never)]

@@ -120,10 +120,10 @@ pub(crate) struct Arrived {
     pub channel: u32,
     pub tag: u16,
     pub inline: u8,
-    /// The first piece, without the header.
+    /// The first piece, with the header.
     pub first: FbufMut,
     /// What follows it.
-    pub rest: Vec<FbufMut>,
+    pub rest: Option<Vec<FbufMut>>,
 }
 
 /// How far a channel's connection is.
@@ -349,7 +349,7 @@ impl Arrived {
     /// How many buffers it has.
     #[inline(always)]
     pub fn buffers(&self) -> usize {
-        1 + self.rest.len()
+        1 + self.rest.as_ref().map_or(0, Vec::len)
     }
 }
 
