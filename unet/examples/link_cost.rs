@@ -32,6 +32,8 @@ type Done = Result<(), Box<dyn Error>>;
 const PAYLOAD: usize = 64;
 /// Datagrams that wait at most for somebody to receive them.
 const DEPTH: usize = 64;
+/// Bytes of the headers before a datagram.
+const HEADERS: usize = 42;
 /// Where the listener is.
 const PORT: u16 = 7000;
 /// How often a spinning receiver looks in vain, beside those that find something.
@@ -212,7 +214,7 @@ impl End {
             return self.wire.vain.store(vain - 1, Ordering::Relaxed);
         }
         let Some(bytes) = self.wire.way(self.end).pop_front() else { return };
-        if let Ok(mut fbuf) = self.pool.alloc(bytes.len()) {
+        if let Ok(mut fbuf) = self.pool.alloc_with_headroom(HEADERS, bytes.len()) {
             fbuf.copy_from_slice(&bytes);
             into.push(Received { from: address_of(1 - self.end), piece: Piece::whole(fbuf) });
         }
@@ -228,7 +230,7 @@ impl AsFd for End {
 impl Device for End {
     fn capabilities(&self) -> Capabilities {
         let (mode, mtu) = (Mode::Simulated, 1472);
-        let (headroom, piece_bytes, pieces) = (64, 2048, 1);
+        let (headroom, piece_bytes, pieces) = (HEADERS, 2048, 1);
         Capabilities { mode, mtu, headroom, piece_bytes, pieces, burst: 16, stock: 0 }
     }
 

@@ -20,6 +20,8 @@ pub const HEADER_BYTES: usize = size_of::<Header>();
 pub const NO_CHANNEL: u32 = u32::MAX;
 /// Where the checksum stands: the last bytes of the header.
 const CHECKSUM_AT: std::ops::Range<usize> = 28..32;
+/// The most bytes of a message that is copied to be summed.
+const SHORT: usize = 128;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +200,21 @@ pub fn seal_pieces<'a>(first: &mut [u8], rest: impl Iterator<Item = &'a [u8]>) {
     }
 }
 
+/// The sum of what was received as it was without its checksum. It stays as it is.
+#[inline(always)]
+fn sum_unsealed(message: &[u8], header: Header) -> u32 {
+    // A short message is copied to where it lies aligned and can be summed at once, eight bytes an
+    // instruction: where the device puts it, what it begins and ends with is summed byte by byte.
+    let mut words = [0u64; SHORT / 8];
+    if let Some(copy) = words.as_mut_bytes().get_mut(..message.len()) {
+        copy.copy_from_slice(message);
+        words[CHECKSUM_AT.start / 8] &= u64::from_ne_bytes([255, 255, 255, 255, 0, 0, 0, 0]);
+        return crc32c::crc32c(&words.as_bytes()[..message.len()]);
+    }
+    let unsealed = Header { checksum: U32::ZERO, ..header };
+    crc32c::crc32c_append(crc32c::crc32c(unsealed.as_bytes()), &message[HEADER_BYTES..])
+}
+
 /// Checks a message that lies in one piece, and takes its header off: what it says, where its body lies.
 ///
 /// # Errors
@@ -252,11 +269,7 @@ pub fn open_pieces<'a>(
         return Err(WireError::Checksum);
     }
     if checksum == Checksum::Crc32c {
-        // Summed as it was without its checksum; what was received stays as it is.
-        let unsealed = Header { checksum: U32::ZERO, ..header };
-        let sum =
-            crc32c::crc32c_append(crc32c::crc32c(unsealed.as_bytes()), &first[HEADER_BYTES..]);
-        let sum = rest.fold(sum, crc32c::crc32c_append);
+        let sum = rest.fold(sum_unsealed(first, header), crc32c::crc32c_append);
         if sum != header.checksum.get() {
             return Err(WireError::Checksum);
         }

@@ -40,7 +40,8 @@ const CROWD: usize = 2;
 /// A device and the channels over it.
 pub(crate) struct Link {
     pub(super) device: Box<dyn Datagrams>,
-    /// As they were when it was opened: only the MTU changes, which is asked for with each destination.
+    /// As they were when it was opened: only the MTU changes, which is asked for with each destination. The
+    /// headroom is rounded up.
     pub(super) capabilities: Capabilities,
     pub(super) channels: Vec<Option<State>>,
     pub(super) vacant: Vec<u32>,
@@ -168,7 +169,9 @@ impl Link {
         listens: bool,
         options: NetworkOptions,
     ) -> Result<Self, CreateError> {
-        let capabilities = device.capabilities();
+        let mut capabilities = device.capabilities();
+        // A message lies aligned, so that it is summed eight bytes an instruction.
+        capabilities.headroom = capabilities.headroom.next_multiple_of(8);
         let buffers = device.pool().total();
         Ok(Self {
             waiting: 0,
