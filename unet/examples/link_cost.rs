@@ -49,10 +49,12 @@ fn main() -> Done {
         "send" => measured(count, || pair.send()),
         "endpoint" => measured(count, || pair.send().and_then(|()| pair.receive())),
         "round-trip" => measured(count, || pair.round_trip()),
-        "vain-channel" => measured(count, || match pair.channel.try_recv_into(&mut pair.answer)? {
-            false => Ok(()),
-            true => Err("something came".into()),
-        }),
+        "vain-channel" => {
+            measured(count, || match pair.channel.try_recv_into(&mut pair.answer)? {
+                false => Ok(()),
+                true => Err("something came".into()),
+            })
+        }
         "vain-endpoint" => measured(count, || match pair.endpoint.try_recv_into(&mut pair.asked) {
             None => Ok(()),
             Some(_) => Err("something came".into()),

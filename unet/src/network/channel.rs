@@ -10,7 +10,7 @@ use segment::Incarnation;
 use segment::counters::Counters;
 use segment::wait::{Pulse, Step, Wait, Waiter};
 
-use super::link::{Shared, lock};
+use super::sharing::{Shared, Spin, lock};
 use crate::channel::{CloseReason, Offer, SendError};
 use crate::{Delivery, MAX_INLINE};
 
@@ -225,15 +225,26 @@ impl RemoteChannel {
     /// Takes the next message, if there is one: of a channel that stands alone, or is waited on alone.
     #[inline(never)]
     pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
-        let mut link = lock(&self.link);
+        Self::look(&self.link, self.number, &mut self.pulse, message, || false)
+    }
+
+    #[inline(always)]
+    fn look(
+        link: &Shared,
+        number: u32,
+        pulse: &mut Pulse,
+        message: &mut Delivery,
+        again: impl FnMut() -> bool,
+    ) -> Result<bool, CloseReason> {
+        let mut link = lock(link);
         link.give_back(message);
-        if self.pulse.tick() {
+        if pulse.tick() {
             link.attend();
         }
-        if link.next(Some(self.number), message).is_some() {
+        if link.next(Some(number), message, again).is_some() {
             return Ok(true);
         }
-        match link.state(self.number) {
+        match link.state(number) {
             Some(state) => state.closed.map_or(Ok(false), Err),
             None => Err(CloseReason::PeerClosed),
         }
@@ -267,16 +278,18 @@ impl RemoteChannel {
     ) -> Result<bool, CloseReason> {
         let mut waiter = Waiter::new(self.wait, false, timeout);
         loop {
-            match waiter.step(0, || false) {
+            let mut spin = Spin::new(&mut waiter);
+            let again = || spin.again(&self.link);
+            if Self::look(&self.link, self.number, &mut self.pulse, message, again)? {
+                return Ok(true);
+            }
+            match spin.end(Some(&self.link)) {
                 Step::Again => {}
                 Step::Park => self.park(waiter.remaining(), None),
                 Step::TimedOut => {
                     lock(&self.link).attend();
                     return self.try_recv_into(message);
                 }
-            }
-            if self.try_recv_into(message)? {
-                return Ok(true);
             }
         }
     }

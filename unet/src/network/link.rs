@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fbufs::{FbufMut, Pool};
@@ -20,15 +20,6 @@ use crate::device::{
 };
 use crate::handshake::Refusal;
 use crate::wire::{self, Header, Kind};
-
-/// A link, shared by its channels and its endpoint.
-pub(crate) type Shared = Arc<Mutex<Link>>;
-
-/// Takes the lock. What a thread that panicked left is whole: nothing is changed in two steps.
-#[inline(always)]
-pub(crate) fn lock(link: &Shared) -> MutexGuard<'_, Link> {
-    link.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The part of a device's receive buffers that one channel may fill with what nobody has taken: a peer that
 /// floods starves itself, and not the others.

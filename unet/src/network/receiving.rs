@@ -25,30 +25,46 @@ impl Link {
     /// A look at the device; for each message two checks of the header, and the checksum.
     #[inline]
     pub fn poll(&mut self) -> Result<(), DeviceError> {
-        self.look_at_device(&mut Taker::nobody()).map(|_| ())
+        self.look_at_device(&mut Taker::nobody(), || false).map(|_| ())
     }
 
-    /// Takes the next message of one channel or of any into `delivery`, which is empty; looks at the device
-    /// if none waits. For which channel it was.
+    /// Takes the next message of one channel or of any into `delivery`, which is empty. If none waits, looks
+    /// at the device, and `again` as long as nothing came. For which channel it was.
     ///
     /// # Cost
     /// As [`Link::poll`]. A message that nobody waits before is not queued.
     #[inline(always)]
-    pub fn next(&mut self, only: Option<u32>, delivery: &mut Delivery) -> Option<u32> {
+    pub fn next(
+        &mut self,
+        only: Option<u32>,
+        delivery: &mut Delivery,
+        again: impl FnMut() -> bool,
+    ) -> Option<u32> {
         match self.pop(only, delivery) {
             Some(channel) => Some(channel),
             // Its failure ends the channels, which is what is looked at next.
-            None => self.look_at_device(&mut Taker { only, delivery: Some(delivery) }).ok()?,
+            None => {
+                self.look_at_device(&mut Taker { only, delivery: Some(delivery) }, again).ok()?
+            }
         }
     }
 
     /// Takes what the device has received; the first message for the taker, for whom none waits, goes to it.
     #[inline(always)]
-    fn look_at_device(&mut self, taker: &mut Taker<'_>) -> Result<Option<u32>, DeviceError> {
-        let outcome = self.device.receive(&mut self.received);
-        if self.received.is_empty() && outcome.is_ok() {
-            return Ok(None);
-        }
+    fn look_at_device(
+        &mut self,
+        taker: &mut Taker<'_>,
+        mut again: impl FnMut() -> bool,
+    ) -> Result<Option<u32>, DeviceError> {
+        let outcome = loop {
+            let outcome = self.device.receive(&mut self.received);
+            if !self.received.is_empty() || outcome.is_err() {
+                break outcome;
+            }
+            if !again() {
+                return Ok(None);
+            }
+        };
         LinkCount::Taken.add(&self.counters, self.received.len());
         let mut delivered = None;
         // As a rule there is one.
@@ -241,16 +257,16 @@ impl Link {
             return self.recycle(first);
         }
         delivery.begin_message(Part::Own(first.freeze()));
-        for piece in rest.into_iter().flatten() {
-            delivery.append_to_message(Part::Own(piece.freeze()));
+        if let Some(rest) = rest {
+            delivery.append_to_message(rest);
         }
     }
 
     /// Gives back what came with an earlier message.
-    #[inline(always)]
+    #[inline]
     pub fn give_back(&mut self, delivery: &mut Delivery) {
-        while let Some(part) = delivery.take_last_part() {
-            if let Part::Own(fbuf) = part {
+        while delivery.has_fbufs() {
+            if let Some(Part::Own(fbuf)) = delivery.take_last_part() {
                 self.device.pool().recycle(fbuf);
             }
         }
