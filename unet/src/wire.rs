@@ -8,7 +8,7 @@
 //! incarnation after the literature on remote calls (a restarted peer is another peer).
 
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
 /// The first byte of every message: `U`.
 pub const MAGIC: u8 = 0x55;
@@ -166,13 +166,13 @@ impl Header {
     /// has patched for each.
     #[inline(always)]
     pub fn patched(&self, sequence: u64, tag: u16, length: usize, inline: usize) -> Self {
-        Self {
-            sequence: sequence.into(),
-            tag: tag.into(),
-            length: (length as u16).into(),
-            inline: inline as u8,
-            ..*self
-        }
+        // By words, as they are copied into the buffer: what is written in small pieces and read in large
+        // ones waits for the cache.
+        let [first, incarnation, _, last]: [U64; 4] = transmute!(*self);
+        let first = first.get() & !(0xffff << 16) | u64::from(tag) << 16;
+        let last =
+            last.get() & !0xff_ffff | (length as u64 & 0xffff) | (inline as u64 & 0xff) << 16;
+        transmute!([first.into(), incarnation, U64::new(sequence), U64::new(last)])
     }
 }
 
@@ -208,7 +208,8 @@ fn sum_unsealed(message: &[u8], header: Header) -> u32 {
     let mut words = [0u64; SHORT / 8];
     if let Some(copy) = words.as_mut_bytes().get_mut(..message.len()) {
         copy.copy_from_slice(message);
-        words[CHECKSUM_AT.start / 8] &= u64::from_ne_bytes([255, 255, 255, 255, 0, 0, 0, 0]);
+        let last: [U64; 4] = transmute!(header);
+        words[3] = (last[3].get() & 0xffff_ffff).to_le();
         return crc32c::crc32c(&words.as_bytes()[..message.len()]);
     }
     let unsealed = Header { checksum: U32::ZERO, ..header };

@@ -271,6 +271,7 @@ impl RemoteChannel {
         Ok(taken.then_some(message))
     }
 
+    #[inline(never)]
     fn recv_waiting(
         &mut self,
         message: &mut Delivery,

@@ -263,10 +263,17 @@ impl Link {
     }
 
     /// Gives back what came with an earlier message.
-    #[inline]
+    #[inline(always)]
     pub fn give_back(&mut self, delivery: &mut Delivery) {
-        while delivery.has_fbufs() {
-            if let Some(Part::Own(fbuf)) = delivery.take_last_part() {
+        if delivery.has_fbufs() {
+            self.give_back_parts(delivery);
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_parts(&mut self, delivery: &mut Delivery) {
+        while let Some(part) = delivery.take_last_part() {
+            if let Part::Own(fbuf) = part {
                 self.device.pool().recycle(fbuf);
             }
         }
