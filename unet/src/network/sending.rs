@@ -2,7 +2,7 @@
 
 use fbufs::{AllocError, Fbuf, FbufMut, Message, Part};
 use segment::counters::Counter;
-use zerocopy::IntoBytes;
+use zerocopy::{IntoBytes, transmute};
 
 use super::account::LinkCount;
 use super::link::{Link, Phase, State};
@@ -361,7 +361,11 @@ fn fill(mut fbuf: FbufMut, header: wire::Header, inline: &[u8], body: &[u8]) -> 
     let bytes = &mut fbuf[..];
     let (head, rest) = bytes.split_at_mut(HEADER_BYTES);
     let (beside, rest) = rest.split_at_mut(inline.len());
-    head.copy_from_slice(header.as_bytes());
+    // By words, from where they are.
+    let words: [[u8; 8]; HEADER_BYTES / 8] = transmute!(header);
+    for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word;
+    }
     beside.copy_from_slice(inline);
     rest.copy_from_slice(body);
     wire::seal(bytes);
