@@ -1,6 +1,6 @@
 //! What is received.
 
-use fbufs::{Descriptor, Holdings, MAX_PARTS, Message, Part, PeerFbuf, ReadError};
+use fbufs::{Descriptor, FbufMut, Holdings, MAX_PARTS, Message, Part, PeerFbuf, ReadError};
 use segment::Fault;
 use segment::geometry::MAX_BUFFER_BYTES;
 use segment::ring::{Cell, SLOT_PAYLOAD};
@@ -97,8 +97,10 @@ impl Delivery {
     }
 
     #[cold]
-    pub(crate) fn append_to_message(&mut self, part: Part) {
-        self.message.append_part(part);
+    pub(crate) fn append_to_message(&mut self, pieces: Vec<FbufMut>) {
+        for piece in pieces {
+            self.message.append_part(Part::Own(piece.freeze()));
+        }
     }
 
     #[inline(always)]
@@ -153,6 +155,11 @@ impl Delivery {
     #[inline(always)]
     pub(crate) fn has_fbufs(&self) -> bool {
         !self.message.parts().is_empty()
+    }
+
+    #[inline(always)]
+    pub(crate) fn take_last_part(&mut self) -> Option<Part> {
+        self.message.pop_last_part()
     }
 
     #[inline(always)]

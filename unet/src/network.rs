@@ -25,13 +25,15 @@ mod opening;
 mod receiving;
 mod sending;
 mod sequence;
+mod sharing;
 
 pub use account::{LinkAccount, LinkCount};
 pub(crate) use channel::RemoteChannel;
 pub(crate) use greeting::Greeting;
 pub use link::LinkStatus;
-pub(crate) use link::{Asking, Happened, Link, Shared, lock};
+pub(crate) use link::{Asking, Happened, Link};
 pub(crate) use opening::{connect, greet, listen};
+pub(crate) use sharing::{Shared, Spin, lock};
 
 use std::time::Duration;
 

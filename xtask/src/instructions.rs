@@ -33,6 +33,18 @@ const ROWS: &[(&str, &str, Option<&str>)] = &[
     ("call-32", "LRPC with 32 B in and out, both sides", None),
 ];
 
+/// The example that is counted for messages over networks, its words, and what they are.
+const LINK: &str = "link_cost";
+const LINK_ROWS: &[(&str, &str)] = &[
+    ("send", "sent"),
+    ("endpoint", "sent, and received by an endpoint"),
+    ("round-trip", "the same, and back to a channel"),
+    ("vain-channel", "a vain look of a channel's"),
+    ("vain-endpoint", "a vain look of an endpoint's"),
+    ("spin-channel", "a round trip with ten vain looks of the channel's as it waits"),
+    ("spin-endpoint", "sent, and received after ten vain looks of the endpoint's as it waits"),
+];
+
 fn needs_valgrind() -> Result<()> {
     if on_path("valgrind") {
         return Ok(());
@@ -77,8 +89,8 @@ pub fn adapter(workspace: &Workspace) -> Result<()> {
     {
         let each = |function: &str, loops: f64| -> Result<f64> {
             let function = format!("*::{function}*");
-            let few = collect(&program, &function, PAYLOAD, WARM)?;
-            let many = collect(&program, &function, PAYLOAD, WARM + MORE)?;
+            let few = collect(&program, &[&function], PAYLOAD, WARM)?;
+            let many = collect(&program, &[&function], PAYLOAD, WARM + MORE)?;
             let more = many.saturating_sub(few) as f64;
             if more == 0.0 {
                 bail!("callgrind did not find `{function}`");
@@ -89,19 +101,39 @@ pub fn adapter(workspace: &Workspace) -> Result<()> {
         };
         println!("| {what} | {:.0} |", each(whole, 2.0)? - each(device, 1.0)?);
     }
+    link(workspace)
+}
+
+/// What a message costs between the application and the device: the example [`LINK`] of `unet`.
+fn link(workspace: &Workspace) -> Result<()> {
+    let example = ["build", "--release", "-p", "unet", "--example", LINK];
+    process::run(&mut workspace.cargo(example), LIMIT)?;
+    let program = workspace.target.join("release/examples").join(LINK);
+    println!("\n| a message of 64 B, without its device | instructions |\n|---|---|");
+    for (word, what) in LINK_ROWS {
+        // The second pattern turns the counting off while the device works.
+        let functions = [&format!("{LINK}::measured*"), "*::in_device_*"];
+        let few = collect(&program, &functions, word, WARM)?;
+        let many = collect(&program, &functions, word, WARM + MORE)?;
+        if many < few + u64::from(MORE) {
+            bail!("no instruction of `{what}` was counted");
+        }
+        println!("| {what} | {:.0} |", (many - few) as f64 / f64::from(MORE));
+    }
     Ok(())
 }
 
 /// The instructions of a whole run.
 fn count(program: &Path, what: &str, operations: u32) -> Result<u64> {
-    collect(program, LOOP, what, operations)
+    collect(program, &[LOOP], what, operations)
 }
 
-/// The instructions in functions of that name, and in all that they call.
-fn collect(program: &Path, functions: &str, what: &str, operations: u32) -> Result<u64> {
+/// The instructions in functions of these names, and in all that they call: but for those that are called by
+/// one another, where the counting is turned off again.
+fn collect(program: &Path, functions: &[&str], what: &str, operations: u32) -> Result<u64> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--log-fd=1"]);
-    valgrind.arg(format!("--toggle-collect={functions}"));
+    valgrind.args(functions.iter().map(|functions| format!("--toggle-collect={functions}")));
     valgrind.arg(program).args([what, &operations.to_string()]);
     collected(&process::capture(&mut valgrind, LIMIT)?.stdout)
 }

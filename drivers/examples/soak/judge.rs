@@ -359,7 +359,10 @@ impl Judge {
                 println!("  {:>12} {name}", is - was);
             }
             let rest = now.rest - then.rest;
-            println!("  {rest:>12} in flight at {kills} kills, {} at most", self.most_in_flight);
+            println!(
+                "  {rest:>12} in flight at {kills} kills, or said to be sent and dropped, {} at most",
+                self.most_in_flight
+            );
             let at = &end.processes[1 - from];
             let lines: Vec<String> =
                 at.lines().map(|(name, value)| format!("{name} {value}")).collect();

@@ -8,13 +8,14 @@ use rustix::time::{
 };
 use segment::control::timespec;
 use segment::counters::Counter;
+use segment::wait::{Step, Waiter};
 use std::os::fd::AsFd;
 
 use super::{Arrival, ChannelId, Endpoint, Event, ListenError};
 use crate::channel::Channel;
 use crate::handshake::{ConnectError, ConnectOptions, ListenOptions, Refusal};
 use crate::incoming::Incoming;
-use crate::network::{self, Asking, Greeting, Happened, RemoteChannel, Shared, lock};
+use crate::network::{self, Asking, Greeting, Happened, RemoteChannel, Shared, Spin, lock};
 use crate::readiness::Source;
 use crate::{Delivery, LinkStatus, NetworkAddress};
 
@@ -194,10 +195,45 @@ impl Endpoint {
         entry.entries[number] = Some(index);
     }
 
-    /// Takes a message, or what else happened, from the next link that has something.
+    /// Whether nothing else can have a message.
+    #[inline]
+    pub(super) fn looks_at_link_only(&self) -> bool {
+        self.links.len() == 1 && self.active.is_empty() && self.events.is_empty()
+    }
+
+    /// Takes a message, or what else happened, from the next link that has something. What `message` still
+    /// holds is given back.
     #[inline(never)]
     pub(super) fn look_at_links(&mut self, message: &mut Delivery) -> Option<Arrival> {
+        self.look_at_links_while(message, |_| false)
+    }
+
+    /// Waits a moment for what may come by the only link, if nothing else can have a message.
+    ///
+    /// # Errors
+    /// What to do next, where nothing came.
+    #[inline(never)]
+    pub(super) fn wait_at_link(
+        &mut self,
+        message: &mut Delivery,
+        waiter: &mut Waiter,
+    ) -> Result<Arrival, Step> {
+        if !self.looks_at_link_only() || !self.quiet.is_empty() {
+            return Err(waiter.step(0, || false));
+        }
+        let mut spin = Spin::new(waiter);
+        let arrival = self.look_at_links_while(message, |link| spin.again(link));
+        arrival.ok_or_else(|| spin.end(self.links.first().map(|entry| &entry.link)))
+    }
+
+    #[inline(always)]
+    fn look_at_links_while(
+        &mut self,
+        message: &mut Delivery,
+        mut again: impl FnMut(&Shared) -> bool,
+    ) -> Option<Arrival> {
         if self.since_asked >= MESSAGES_BEFORE_CLIENTS && self.take_asked() {
+            drop(message.take_message());
             return Some(Arrival::Other);
         }
         for _ in 0..self.links.len() {
@@ -207,29 +243,23 @@ impl Endpoint {
             }
             let entry = &self.links[self.link_turn];
             let mut link = lock(&entry.link);
+            link.give_back(message);
             // Before messages, which may never end.
             if let Some(happened) = link.take_happened() {
                 drop(link);
                 self.happened(happened);
                 return Some(Arrival::Other);
             }
-            let number = match link.pop(None, message) {
-                Some(number) => Some(number),
-                None => {
-                    // Its failure ends the channels, which is what happened then.
-                    let _ = link.poll();
-                    if std::mem::take(&mut link.answered) {
-                        drop(link);
-                        // Before what came on a channel that is known only then.
-                        self.attend_attempts();
-                        if !self.events.is_empty() {
-                            return Some(Arrival::Other);
-                        }
-                        continue;
-                    }
-                    link.pop(None, message)
+            let number = link.next(None, message, || again(&entry.link));
+            if number.is_none() && std::mem::take(&mut link.answered) {
+                drop(link);
+                // Before what came on a channel that is known only then.
+                self.attend_attempts();
+                if !self.events.is_empty() {
+                    return Some(Arrival::Other);
                 }
-            };
+                continue;
+            }
             if let Some(number) = number {
                 self.since_asked += 1;
                 let index = entry.entries.get(number as usize).copied().flatten();

@@ -214,7 +214,11 @@ impl Endpoint {
             };
             let step = match hot {
                 Some(channel) => waiter.step(looks, || channel.is_ready()),
-                None => waiter.step(u32::from(self.links.is_empty()), || false),
+                None if self.links.is_empty() => waiter.step(1, || false),
+                None => match self.wait_at_link(message, &mut waiter) {
+                    Ok(arrival) => return Some(arrival),
+                    Err(step) => step,
+                },
             };
             match step {
                 Step::Again => {}
@@ -239,9 +243,13 @@ impl Endpoint {
         channel.and_then(Channel::local_mut).is_some_and(|channel| channel.cores.shared())
     }
 
-    /// Gives back the buffers of an earlier message: most likely the last one's channel knows them.
+    /// Gives back the buffers of an earlier message: most likely the last one's channel knows them. Where
+    /// only a link is looked at, it takes them back then, under the same lock.
     #[inline]
     fn give_back_all(&mut self, message: &mut Delivery) {
+        if self.looks_at_link_only() {
+            return;
+        }
         match self.entries.get_mut(self.last).and_then(|entry| entry.channel.as_mut()) {
             Some(channel) => channel.give_back_all(message),
             None => drop(message.take_message()),

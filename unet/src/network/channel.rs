@@ -10,7 +10,7 @@ use segment::Incarnation;
 use segment::counters::Counters;
 use segment::wait::{Pulse, Step, Wait, Waiter};
 
-use super::link::{Shared, lock};
+use super::sharing::{Shared, Spin, lock};
 use crate::channel::{CloseReason, Offer, SendError};
 use crate::{Delivery, MAX_INLINE};
 
@@ -225,22 +225,26 @@ impl RemoteChannel {
     /// Takes the next message, if there is one: of a channel that stands alone, or is waited on alone.
     #[inline(never)]
     pub fn try_recv_into(&mut self, message: &mut Delivery) -> Result<bool, CloseReason> {
-        let mut link = lock(&self.link);
-        if message.has_fbufs() {
-            link.give_back(message.take_message());
-        }
-        if link.pop(Some(self.number), message).is_some() {
-            return Ok(true);
-        }
-        if self.pulse.tick() {
+        Self::look(&self.link, self.number, &mut self.pulse, message, || false)
+    }
+
+    #[inline(always)]
+    fn look(
+        link: &Shared,
+        number: u32,
+        pulse: &mut Pulse,
+        message: &mut Delivery,
+        again: impl FnMut() -> bool,
+    ) -> Result<bool, CloseReason> {
+        let mut link = lock(link);
+        link.give_back(message);
+        if pulse.tick() {
             link.attend();
         }
-        // Its failure ends the channel, which is what is looked at next.
-        let _ = link.poll();
-        if link.pop(Some(self.number), message).is_some() {
+        if link.next(Some(number), message, again).is_some() {
             return Ok(true);
         }
-        match link.state(self.number) {
+        match link.state(number) {
             Some(state) => state.closed.map_or(Ok(false), Err),
             None => Err(CloseReason::PeerClosed),
         }
@@ -248,7 +252,7 @@ impl RemoteChannel {
 
     #[inline(never)]
     pub fn give_back_all(&mut self, message: &mut Delivery) {
-        lock(&self.link).give_back(message.take_message());
+        lock(&self.link).give_back(message);
     }
 
     #[inline(never)]
@@ -267,6 +271,7 @@ impl RemoteChannel {
         Ok(taken.then_some(message))
     }
 
+    #[inline(never)]
     fn recv_waiting(
         &mut self,
         message: &mut Delivery,
@@ -274,16 +279,18 @@ impl RemoteChannel {
     ) -> Result<bool, CloseReason> {
         let mut waiter = Waiter::new(self.wait, false, timeout);
         loop {
-            match waiter.step(0, || false) {
+            let mut spin = Spin::new(&mut waiter);
+            let again = || spin.again(&self.link);
+            if Self::look(&self.link, self.number, &mut self.pulse, message, again)? {
+                return Ok(true);
+            }
+            match spin.end(Some(&self.link)) {
                 Step::Again => {}
                 Step::Park => self.park(waiter.remaining(), None),
                 Step::TimedOut => {
                     lock(&self.link).attend();
                     return self.try_recv_into(message);
                 }
-            }
-            if self.try_recv_into(message)? {
-                return Ok(true);
             }
         }
     }

@@ -9,8 +9,9 @@ use segment::control::MAX_PRIVATE;
 use segment::wait::Wait;
 
 use super::RemoteChannel;
-use super::link::{Link, Phase, Shared, lock};
+use super::link::{Link, Phase};
 use super::opening::{FIRST_PATIENCE, LONGEST_PATIENCE};
+use super::sharing::{Shared, lock};
 use crate::device::DeviceError;
 use crate::handshake::ConnectError;
 use crate::wire::Kind;

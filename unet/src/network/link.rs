@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fbufs::{FbufMut, Pool};
@@ -21,15 +21,6 @@ use crate::device::{
 use crate::handshake::Refusal;
 use crate::wire::{self, Header, Kind};
 
-/// A link, shared by its channels and its endpoint.
-pub(crate) type Shared = Arc<Mutex<Link>>;
-
-/// Takes the lock. What a thread that panicked left is whole: nothing is changed in two steps.
-#[inline(always)]
-pub(crate) fn lock(link: &Shared) -> MutexGuard<'_, Link> {
-    link.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The part of a device's receive buffers that one channel may fill with what nobody has taken: a peer that
 /// floods starves itself, and not the others.
 const SHARE: usize = 4;
@@ -40,7 +31,8 @@ const CROWD: usize = 2;
 /// A device and the channels over it.
 pub(crate) struct Link {
     pub(super) device: Box<dyn Datagrams>,
-    /// As they were when it was opened: only the MTU changes, which is asked for with each destination.
+    /// As they were when it was opened: only the MTU changes, which is asked for with each destination. The
+    /// headroom is rounded up.
     pub(super) capabilities: Capabilities,
     pub(super) channels: Vec<Option<State>>,
     pub(super) vacant: Vec<u32>,
@@ -120,10 +112,10 @@ pub(crate) struct Arrived {
     pub channel: u32,
     pub tag: u16,
     pub inline: u8,
-    /// The first piece, without the header.
+    /// The first piece, with the header.
     pub first: FbufMut,
     /// What follows it.
-    pub rest: Vec<FbufMut>,
+    pub rest: Option<Vec<FbufMut>>,
 }
 
 /// How far a channel's connection is.
@@ -168,7 +160,9 @@ impl Link {
         listens: bool,
         options: NetworkOptions,
     ) -> Result<Self, CreateError> {
-        let capabilities = device.capabilities();
+        let mut capabilities = device.capabilities();
+        // A message lies aligned, so that it is summed eight bytes an instruction.
+        capabilities.headroom = capabilities.headroom.next_multiple_of(8);
         let buffers = device.pool().total();
         Ok(Self {
             waiting: 0,
@@ -349,7 +343,7 @@ impl Arrived {
     /// How many buffers it has.
     #[inline(always)]
     pub fn buffers(&self) -> usize {
-        1 + self.rest.len()
+        1 + self.rest.as_ref().map_or(0, Vec::len)
     }
 }
 

@@ -83,7 +83,13 @@ impl Link {
 
     /// Takes what happened beside messages: a client that asks, whatever comes on the channels that there
     /// are; a channel's end, once the messages that came on it before were taken.
+    #[inline]
     pub fn take_happened(&mut self) -> Option<Happened> {
+        if self.happened.is_empty() { None } else { self.take_due() }
+    }
+
+    #[cold]
+    fn take_due(&mut self) -> Option<Happened> {
         let is_due = |happened: &Happened| match happened {
             Happened::Asked(..) => true,
             Happened::Closed(channel, _) => {

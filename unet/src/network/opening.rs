@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::{MAX_PRIVATE, timespec};
 
-use super::link::{Link, Phase, Shared, lock};
+use super::link::{Link, Phase};
+use super::sharing::{Shared, lock, to_share};
 use super::{Greeting, NetworkOptions};
 use crate::NetworkAddress;
 use crate::device::{Capabilities, DeviceError, OpenError, Opening};
@@ -39,7 +39,7 @@ pub(crate) fn listen(
     };
     let device = open(address, local, address.port, None, options)?;
     let link = Link::new(device, true, options.clone()).map_err(|_| OpenError::MemoryLock)?;
-    Ok(Arc::new(Mutex::new(link)))
+    Ok(to_share(link))
 }
 
 pub(super) fn open(
@@ -86,7 +86,7 @@ pub(crate) fn connect(
             None => match open(address, None, 0, Some(to), &options.network) {
                 Ok(device) => {
                     let link = Link::new(device, false, options.network.clone())?;
-                    Arc::new(Mutex::new(link))
+                    to_share(link)
                 }
                 Err(error) => {
                     outcome = Err(error.into());
@@ -115,7 +115,7 @@ pub(crate) fn greet(
         Some(link) => link,
         None => {
             let device = open(address, None, 0, Some(to), &options.network)?;
-            Arc::new(Mutex::new(Link::new(device, false, options.network)?))
+            to_share(Link::new(device, false, options.network)?)
         }
     };
     let greeting = Greeting::new(link.clone(), to, options.private, options.channel.wait)?;

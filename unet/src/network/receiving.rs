@@ -1,13 +1,15 @@
 //! What comes in: checked, and given to the channel that it names.
 
-use fbufs::{FbufMut, Message, Part};
+use std::net::SocketAddr;
+
+use fbufs::{FbufMut, Part};
 use segment::counters::Counter;
 
 use super::account::LinkCount;
 use super::link::{Arrived, Link, Phase};
 use super::sequence::Seen;
 use crate::Delivery;
-use crate::device::{DeviceError, Received};
+use crate::device::{DeviceError, Piece, Received};
 use crate::wire::{self, Fields, Kind, WireError};
 
 /// The most pieces of a datagram that are kept until its last one has come.
@@ -23,58 +25,109 @@ impl Link {
     /// A look at the device; for each message two checks of the header, and the checksum.
     #[inline]
     pub fn poll(&mut self) -> Result<(), DeviceError> {
-        let mut received = std::mem::take(&mut self.received);
-        let outcome = self.device.receive(&mut received);
-        if !received.is_empty() {
-            LinkCount::Taken.add(&self.counters, received.len());
+        self.look_at_device(&mut Taker::nobody(), || false).map(|_| ())
+    }
+
+    /// Takes the next message of one channel or of any into `delivery`, which is empty. If none waits, looks
+    /// at the device, and `again` as long as nothing came. For which channel it was.
+    ///
+    /// # Cost
+    /// As [`Link::poll`]. A message that nobody waits before is not queued.
+    #[inline(always)]
+    pub fn next(
+        &mut self,
+        only: Option<u32>,
+        delivery: &mut Delivery,
+        again: impl FnMut() -> bool,
+    ) -> Option<u32> {
+        match self.pop(only, delivery) {
+            Some(channel) => Some(channel),
+            // Its failure ends the channels, which is what is looked at next.
+            None => {
+                self.look_at_device(&mut Taker { only, delivery: Some(delivery) }, again).ok()?
+            }
         }
-        for datagram in received.drain(..) {
-            self.take(datagram);
+    }
+
+    /// Takes what the device has received; the first message for the taker, for whom none waits, goes to it.
+    #[inline(always)]
+    fn look_at_device(
+        &mut self,
+        taker: &mut Taker<'_>,
+        mut again: impl FnMut() -> bool,
+    ) -> Result<Option<u32>, DeviceError> {
+        let outcome = loop {
+            let outcome = self.device.receive(&mut self.received);
+            if !self.received.is_empty() || outcome.is_err() {
+                break outcome;
+            }
+            if !again() {
+                return Ok(None);
+            }
+        };
+        LinkCount::Taken.add(&self.counters, self.received.len());
+        let mut delivered = None;
+        // As a rule there is one.
+        if self.received.len() == 1 {
+            if let Some(datagram) = self.received.pop() {
+                delivered = self.take(datagram, taker);
+            }
+        } else {
+            let mut received = std::mem::take(&mut self.received);
+            for datagram in received.drain(..) {
+                delivered = delivered.or(self.take(datagram, taker));
+            }
+            self.received = received;
         }
-        self.received = received;
         match outcome {
             Err(error) if !error.is_passing() => {
                 self.fail(error);
-                Err(error)
+                // What came before is taken first.
+                delivered.map(Some).ok_or(error)
             }
-            _ => Ok(()),
+            _ => Ok(delivered),
         }
     }
 
     /// A datagram in one piece: all but those of jumbo frames.
-    #[inline(always)]
-    fn take(&mut self, datagram: Received) {
+    #[inline]
+    fn take(&mut self, datagram: Received, taker: &mut Taker<'_>) -> Option<u32> {
         let Received { from, piece } = datagram;
         if piece.more || !self.pieces.is_empty() {
-            return self.take_piece(from, piece.bytes, piece.more);
+            return self.take_piece(from, piece, taker);
         }
         let bytes = piece.bytes;
         match wire::open(&bytes) {
-            Ok((fields, _)) => self.take_message(from, fields, bytes, Vec::new()),
+            Ok((fields, _)) => self.take_message(from, fields, bytes, None, taker),
             Err(error) => self.drop_malformed(error, bytes),
         }
     }
 
     #[cold]
-    fn take_piece(&mut self, from: std::net::SocketAddr, bytes: FbufMut, more: bool) {
+    fn take_piece(
+        &mut self,
+        from: SocketAddr,
+        piece: Piece<FbufMut>,
+        taker: &mut Taker<'_>,
+    ) -> Option<u32> {
         if self.pieces.len() < MAX_PIECES {
-            self.pieces.push(bytes);
+            self.pieces.push(piece.bytes);
         }
-        if more {
-            return;
+        if piece.more {
+            return None;
         }
         let mut pieces = std::mem::take(&mut self.pieces).into_iter();
-        let Some(first) = pieces.next() else { return };
+        let first = pieces.next()?;
         let rest: Vec<FbufMut> = pieces.collect();
         let len = first.len() + rest.iter().map(|piece| piece.len()).sum::<usize>();
         match wire::open_pieces(&first, len, rest.iter().map(|piece| &piece[..])) {
-            Ok(fields) => self.take_message(from, fields, first, rest),
+            Ok(fields) => self.take_message(from, fields, first, Some(rest), taker),
             Err(error) => self.drop_malformed(error, first),
         }
     }
 
     #[cold]
-    fn drop_malformed(&mut self, error: WireError, bytes: FbufMut) {
+    fn drop_malformed(&mut self, error: WireError, bytes: FbufMut) -> Option<u32> {
         self.counters.add(
             match error {
                 WireError::Checksum => Counter::WireChecksum,
@@ -83,6 +136,7 @@ impl Link {
             1,
         );
         self.recycle(bytes);
+        None
     }
 
     #[inline(always)]
@@ -90,23 +144,29 @@ impl Link {
         self.device.pool().recycle(bytes.freeze());
     }
 
+    /// Checks a message by its channel, and queues it, or delivers it to the taker: to which channel then.
     #[inline(always)]
     fn take_message(
         &mut self,
-        from: std::net::SocketAddr,
+        from: SocketAddr,
         fields: Fields,
-        mut first: FbufMut,
-        rest: Vec<FbufMut>,
-    ) {
+        first: FbufMut,
+        rest: Option<Vec<FbufMut>>,
+        taker: &mut Taker<'_>,
+    ) -> Option<u32> {
         if fields.kind != Kind::Data {
-            return self.take_control(from, fields, first);
+            self.take_control(from, fields, first);
+            return None;
         }
+        let Fields { channel, tag, inline, .. } = fields;
         let (share, is_crowded) = (self.share, self.waiting >= self.crowd);
-        let Some(state) = self.state(fields.channel) else {
-            return self.take_stale(from, fields, first, Counter::WireUnknown);
+        let Some(state) = self.channels.get_mut(channel as usize).and_then(Option::as_mut) else {
+            self.take_stale(from, fields, first, Counter::WireUnknown);
+            return None;
         };
         if fields.incarnation != state.own.0 {
-            return self.take_stale(from, fields, first, Counter::WireStale);
+            self.take_stale(from, fields, first, Counter::WireStale);
+            return None;
         }
         if !state.is_from(from) || state.phase != Phase::Open {
             return self.refuse(Counter::WireForeign, first);
@@ -121,25 +181,29 @@ impl Link {
             Seen::Late => state.found(),
         }
         state.heard = true;
-        let buffers = 1 + rest.len();
+        let arrived = Arrived { channel, tag, inline, first, rest };
+        if let Some(delivery) = taker.take_for(channel, self.answered) {
+            state.counters.add(Counter::Received, 1);
+            self.deliver(arrived, delivery);
+            return Some(channel);
+        }
+        let buffers = arrived.buffers();
         if state.queued > 0 && (is_crowded || state.queued + buffers > share) {
             state.counters.add(Counter::WireOverrun, 1);
-            return self.recycle(first);
+            self.recycle(arrived.first);
+            return None;
         }
         state.queued += buffers;
         state.counters.add(Counter::Received, 1);
         self.waiting += buffers;
-        let range = first.headroom() + wire::HEADER_BYTES..first.headroom() + first.len();
-        // A header was read from there.
-        let _ = first.set_range(range);
-        let Fields { channel, tag, inline, .. } = fields;
-        self.ready.push_back(Arrived { channel, tag, inline, first, rest });
+        self.ready.push_back(arrived);
+        None
     }
 
     /// A message for a channel that has ended, such as one that its farewell overtook: it came, and nobody
     /// takes it any more.
     #[cold]
-    fn take_too_late(&mut self, fields: Fields, bytes: FbufMut) {
+    fn take_too_late(&mut self, fields: Fields, bytes: FbufMut) -> Option<u32> {
         if let Some(state) = self.state(fields.channel) {
             match state.window.see(fields.sequence) {
                 Seen::Ahead(skipped) => state.lost(skipped),
@@ -150,12 +214,14 @@ impl Link {
             state.counters.add(Counter::LostAtClose, 1);
         }
         self.recycle(bytes);
+        None
     }
 
     #[cold]
-    pub(super) fn refuse(&mut self, counter: Counter, bytes: FbufMut) {
+    pub(super) fn refuse(&mut self, counter: Counter, bytes: FbufMut) -> Option<u32> {
         self.counters.add(counter, 1);
         self.recycle(bytes);
+        None
     }
 
     /// Takes the next message that was received, of one channel or of any, into `delivery`, which is empty.
@@ -180,29 +246,59 @@ impl Link {
     #[inline(always)]
     fn deliver(&mut self, arrived: Arrived, delivery: &mut Delivery) {
         let Arrived { tag, inline, mut first, rest, .. } = arrived;
+        // A header was read from there.
+        let body = first.get(wire::HEADER_BYTES..).unwrap_or_default();
         // Not more than a slot takes, and not more than there is: both were checked with the header.
-        let inline = usize::from(inline).min(first.len());
-        delivery.begin(tag, &first[..inline]);
-        let range = first.headroom() + inline..first.headroom() + first.len();
-        let _ = first.set_range(range);
-        if first.is_empty() && rest.is_empty() {
+        let inline = usize::from(inline).min(body.len());
+        delivery.begin(tag, &body[..inline]);
+        let skipped = first.headroom() + wire::HEADER_BYTES + inline;
+        let _ = first.set_range(skipped..first.headroom() + first.len());
+        if first.is_empty() && rest.is_none() {
             return self.recycle(first);
         }
         delivery.begin_message(Part::Own(first.freeze()));
-        for piece in rest {
-            delivery.append_to_message(Part::Own(piece.freeze()));
+        if let Some(rest) = rest {
+            delivery.append_to_message(rest);
         }
     }
 
     /// Gives back what came with an earlier message.
     #[inline(always)]
-    pub fn give_back(&mut self, message: Message) {
-        let pool = self.device.pool();
-        for part in message.into_parts() {
+    pub fn give_back(&mut self, delivery: &mut Delivery) {
+        if delivery.has_fbufs() {
+            self.give_back_parts(delivery);
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_parts(&mut self, delivery: &mut Delivery) {
+        while let Some(part) = delivery.take_last_part() {
             if let Part::Own(fbuf) = part {
-                pool.recycle(fbuf);
+                self.device.pool().recycle(fbuf);
             }
         }
+    }
+}
+
+/// Who asks for a message, and for whom none waits.
+struct Taker<'a> {
+    /// The channel; any, where there is none.
+    only: Option<u32>,
+    /// Until there is something in it.
+    delivery: Option<&'a mut Delivery>,
+}
+
+impl<'a> Taker<'a> {
+    fn nobody() -> Self {
+        Self { only: None, delivery: None }
+    }
+
+    /// Where to put a message of a channel, if it is the one that is asked for. An endpoint is told first
+    /// what its listeners `answered`: it does not know the channel before.
+    #[inline(always)]
+    fn take_for(&mut self, channel: u32, answered: bool) -> Option<&'a mut Delivery> {
+        let wants = self.only.map_or(!answered, |only| only == channel);
+        if wants { self.delivery.take() } else { None }
     }
 }
 

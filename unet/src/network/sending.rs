@@ -2,7 +2,7 @@
 
 use fbufs::{AllocError, Fbuf, FbufMut, Message, Part};
 use segment::counters::Counter;
-use zerocopy::IntoBytes;
+use zerocopy::{IntoBytes, transmute};
 
 use super::account::LinkCount;
 use super::link::{Link, Phase, State};
@@ -178,13 +178,18 @@ impl Link {
     /// A message in a buffer of its own, headers' room before it. `None` if there is no buffer now.
     #[inline(always)]
     fn write(&mut self, header: wire::Header, inline: &[u8], body: &[u8]) -> Option<Fbuf> {
-        let (begin, end) = (HEADER_BYTES + inline.len(), HEADER_BYTES + inline.len() + body.len());
-        let mut fbuf = self.take_buffer(self.capabilities.headroom, end)?;
-        fbuf[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-        fbuf[HEADER_BYTES..begin].copy_from_slice(inline);
-        fbuf[begin..].copy_from_slice(body);
-        wire::seal(&mut fbuf);
-        Some(fbuf.freeze())
+        let len = HEADER_BYTES + inline.len() + body.len();
+        match self.device.pool().alloc_with_headroom(self.capabilities.headroom, len) {
+            Ok(fbuf) => Some(fill(fbuf, header, inline, body)),
+            Err(_) => self.write_slowly(header, inline, body),
+        }
+    }
+
+    #[cold]
+    fn write_slowly(&mut self, header: wire::Header, inline: &[u8], body: &[u8]) -> Option<Fbuf> {
+        let len = HEADER_BYTES + inline.len() + body.len();
+        let fbuf = self.take_buffer_slowly(self.capabilities.headroom, len)?;
+        Some(fill(fbuf, header, inline, body))
     }
 
     #[inline(always)]
@@ -348,4 +353,21 @@ impl Link {
             checksum: wire::Checksum::Crc32c,
         }
     }
+}
+
+/// Writes a message into a buffer that is as long as it.
+#[inline(always)]
+fn fill(mut fbuf: FbufMut, header: wire::Header, inline: &[u8], body: &[u8]) -> Fbuf {
+    let bytes = &mut fbuf[..];
+    let (head, rest) = bytes.split_at_mut(HEADER_BYTES);
+    let (beside, rest) = rest.split_at_mut(inline.len());
+    // By words, from where they are.
+    let words: [[u8; 8]; HEADER_BYTES / 8] = transmute!(header);
+    for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word;
+    }
+    beside.copy_from_slice(inline);
+    rest.copy_from_slice(body);
+    wire::seal(bytes);
+    fbuf.freeze()
 }

@@ -1,5 +1,7 @@
 //! Connections that are begun, and that nobody waits for; and ports that are listened at no more.
 
+use std::time::Instant;
+
 use unet::{ConnectError, Endpoint, Event, Refusal, Wait};
 
 use super::*;
@@ -110,4 +112,25 @@ fn a_flood_of_messages_does_not_keep_a_client_from_being_heard() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_thread_that_spins_at_a_device_lets_another_one_use_it() {
+    let wires = Wires::default();
+    let mut endpoint = listening(&wires, 1, Wait::Spin);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| Channel::connect(&address(1), connect_options(&wires)));
+        let Event::Incoming(incoming) = endpoint.recv() else { panic!("a client was to ask") };
+        let other = scope.spawn(move || {
+            let began = Instant::now();
+            assert!((0..2000).all(|_| incoming.limit().is_some()));
+            incoming.refuse(5);
+            began.elapsed()
+        });
+        while !client.is_finished() {
+            assert!(endpoint.recv_timeout(Duration::from_millis(50)).is_none());
+        }
+        assert!(client.join().expect("no panic").is_err(), "it was refused");
+        assert!(other.join().expect("no panic") < LONG);
+    });
 }
