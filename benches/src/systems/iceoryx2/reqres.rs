@@ -40,7 +40,7 @@ impl System for RequestResponse {
             Bench::Rate | Bench::Bandwidth => {
                 Some("answers every message; iceoryx2/pubsub goes one way".to_owned())
             }
-            Bench::NullRpc | Bench::Rtt => refuses(wait),
+            _ => refuses(wait),
         }
     }
 
