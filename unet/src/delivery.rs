@@ -162,14 +162,6 @@ impl Delivery {
         self.message.pop_last_part()
     }
 
-    #[inline(always)]
-    pub(crate) fn take_last_fbuf(&mut self) -> Option<PeerFbuf> {
-        match self.message.pop_last_part() {
-            Some(Part::Peer(fbuf)) => Some(fbuf),
-            _ => None,
-        }
-    }
-
     /// How many bytes it has, in the slot and in buffers.
     pub fn len(&self) -> usize {
         self.inline().len() + self.message.len()

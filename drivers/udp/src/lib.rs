@@ -25,7 +25,7 @@
 //! as [`QueueFull`]: sent is received and dropped, to the datagram, where the network loses none. Without
 //! a free buffer nothing is read, and what arrives waits in that queue. A destination that nobody listens
 //! at is not noticed: what was sent is sent, and what comes back about it the kernel counts
-//! (`Icmp: InDestUnreachs` of `/proc/net/snmp`).
+//! (`InDestUnreachs` of ICMP in `/proc/net/snmp` and `snmp6`).
 //!
 //! # The way there
 //! Nothing is sent in fragments. What is longer than the way carries is counted as [`TooLong`], and

@@ -250,10 +250,12 @@ impl Endpoint {
                 self.happened(happened);
                 return Some(Arrival::Other);
             }
-            let number = link.next(None, message, || again(&entry.link));
+            // A message may have come on a channel that is known only when its listener's answer is.
+            let answered = link.answered;
+            let number =
+                if answered { None } else { link.next(None, message, || again(&entry.link)) };
             if number.is_none() && std::mem::take(&mut link.answered) {
                 drop(link);
-                // Before what came on a channel that is known only then.
                 self.attend_attempts();
                 if !self.events.is_empty() {
                     return Some(Arrival::Other);
@@ -267,6 +269,7 @@ impl Endpoint {
                 if let Some(arrival) = index.and_then(|index| self.arrived(index)) {
                     return Some(arrival);
                 }
+                drop(message.take_message());
                 continue;
             }
             let happened = link.take_happened();

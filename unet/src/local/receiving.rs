@@ -1,6 +1,6 @@
 //! How a channel receives, and what is still received when it has closed.
 
-use fbufs::PeerFbuf;
+use fbufs::{Part, PeerFbuf};
 use segment::failpoint;
 use segment::ring::Popped;
 
@@ -59,8 +59,10 @@ impl LocalChannel {
     /// receives the next one into its place has time now, and none when it allocates.
     #[inline]
     pub(crate) fn give_back_all(&mut self, message: &mut Delivery) {
-        while let Some(fbuf) = message.take_last_fbuf() {
-            self.give_back(fbuf);
+        while let Some(part) = message.take_last_part() {
+            if let Part::Peer(fbuf) = part {
+                self.give_back(fbuf);
+            }
         }
         if self.leases.lent() >= SEVERAL {
             self.collect();

@@ -28,6 +28,12 @@ const SHARE: usize = 4;
 /// those that do not.
 const CROWD: usize = 2;
 
+/// The room before a message for a device's headers, with which it lies aligned: it is summed eight bytes an
+/// instruction.
+pub(super) fn aligned(headroom: usize) -> usize {
+    headroom.saturating_add(7) & !7
+}
+
 /// A device and the channels over it.
 pub(crate) struct Link {
     pub(super) device: Box<dyn Datagrams>,
@@ -161,8 +167,7 @@ impl Link {
         options: NetworkOptions,
     ) -> Result<Self, CreateError> {
         let mut capabilities = device.capabilities();
-        // A message lies aligned, so that it is summed eight bytes an instruction.
-        capabilities.headroom = capabilities.headroom.next_multiple_of(8);
+        capabilities.headroom = aligned(capabilities.headroom);
         let buffers = device.pool().total();
         Ok(Self {
             waiting: 0,

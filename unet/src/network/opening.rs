@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use segment::control::{MAX_PRIVATE, timespec};
 
-use super::link::{Link, Phase};
+use super::link::{Link, Phase, aligned};
 use super::sharing::{Shared, lock, to_share};
 use super::{Greeting, NetworkOptions};
 use crate::NetworkAddress;
@@ -60,7 +60,7 @@ pub(super) fn open(
     })?;
     // Relied on wherever a message is laid into pieces.
     let Capabilities { headroom, piece_bytes, pieces, .. } = device.capabilities();
-    let first_piece = piece_bytes.saturating_sub(headroom);
+    let first_piece = piece_bytes.saturating_sub(aligned(headroom));
     if first_piece < FIRST_PIECE || pieces == 0 || pieces.checked_mul(piece_bytes).is_none() {
         return Err(OpenError::Unsupported("give it buffers of 256 bytes or more"));
     }

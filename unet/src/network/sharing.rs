@@ -3,9 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use segment::wait::{LOOKS, Step, Waiter};
+use segment::wait::{Step, Waiter};
 
 use super::Link;
+
+/// How many looks at a device are made at most before the lock is let go of: few, for who looks counts them as
+/// one when it decides whether to look after the link.
+const LOOKS: u32 = 8;
 
 /// A link, shared by its channels and its endpoint.
 pub(crate) type Shared = Arc<Lock>;
@@ -73,7 +77,7 @@ impl<'a> Spin<'a> {
             // Who is woken for the lock takes longer than this thread would to take it again.
             std::thread::yield_now();
         }
-        // A device that failed was not looked at again.
+        // Something came, but for nobody who waits here; or the device failed.
         if self.looks == 0 { self.waiter.step(0, || false) } else { self.step }
     }
 }

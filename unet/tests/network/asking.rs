@@ -53,6 +53,38 @@ fn one_thread_connects_to_itself_on_this_host_and_over_a_network() {
 }
 
 #[test]
+fn a_message_that_comes_with_the_answer_behind_another_channels_is_received() {
+    let wires = Wires::default();
+    let (mut client, mut server) = (endpoint(), listening(&wires, 1, Wait::Adaptive));
+    let mut first_far = None;
+    client.begin_connect(&address(1), connect_options(&wires)).expect("it is begun");
+    let first = connect_within(&mut client, &mut server, |server, incoming| {
+        first_far = Some(server.accept(incoming, b"").expect("accepted"));
+    });
+    client.begin_connect(&address(1), connect_options(&wires)).expect("it is begun");
+    let Some(Event::Incoming(incoming)) = server.recv_timeout(LONG) else { panic!("it asks") };
+    let far = server.channel_mut(first_far.expect("accepted")).expect("it is open");
+    far.send(b"in front").expect("there is room");
+    let second_far = server.accept(incoming, b"").expect("accepted");
+    let far = server.channel_mut(second_far).expect("it is open");
+    far.send(b"behind").expect("there is room");
+
+    // All three are there at once.
+    let mut seen = Vec::new();
+    let mut second = None;
+    while seen.len() < 2 {
+        match client.recv_timeout(LONG) {
+            Some(Event::Message(from, message)) => seen.push((from, message.inline().to_vec())),
+            Some(Event::Connected(_, connected)) => second = connected.ok(),
+            other => panic!("{other:?} after {seen:?}"),
+        }
+    }
+    let expected = [(first.ok(), &b"in front"[..]), (second, b"behind")];
+    let seen: Vec<_> = seen.iter().map(|(from, bytes)| (Some(*from), &bytes[..])).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn a_refusal_and_a_silence_are_told_and_what_was_abandoned_is_not() {
     let wires = Wires::default();
     let (mut client, mut server) = (endpoint(), listening(&wires, 1, Wait::Adaptive));
