@@ -1,7 +1,7 @@
 //! Devices of every shape: with several pieces a datagram, and such as no channel can use.
 
 use unet::device::OpenError;
-use unet::{Counter, Event, ListenError, Message, Offer};
+use unet::{Arrival, Counter, Delivery, Event, ListenError, Message, Offer};
 
 use super::wires::Shape;
 use super::*;
@@ -116,4 +116,27 @@ fn a_flood_of_messages_of_many_pieces_fills_no_more_than_its_share_of_the_buffer
     }
     let (free, all) = endpoint.links()[0].buffers;
     assert!(free >= all - all / 4 - 8, "{free} of {all} are free");
+}
+
+#[test]
+fn nothing_of_a_message_in_pieces_is_seen_with_the_next_one_of_a_channel_on_this_host() {
+    let wires = pieces();
+    let (mut remote, _, mut channel) = joined(&wires, 1);
+    let here: Address = format!("shm:after-pieces-{}", std::process::id()).parse().expect("valid");
+    let mut local = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    local.listen(&here, ListenOptions::default()).expect("the name is free");
+    let connect = || Channel::connect(&here, ConnectOptions::default()).expect("connected");
+    let mut near = std::thread::scope(|scope| {
+        let near = scope.spawn(connect);
+        let Some(Event::Incoming(incoming)) = local.recv_timeout(LONG) else { panic!("it asks") };
+        local.accept(incoming, b"").expect("accepted");
+        near.join().expect("no panic")
+    });
+    let mut message = Delivery::default();
+    channel.send(&[7; 2000]).expect("there is room");
+    assert!(matches!(remote.recv_into(&mut message), Arrival::Message(_)));
+    assert_eq!(message.len(), 2000);
+    near.send(b"short").expect("there is room");
+    assert!(matches!(local.recv_into(&mut message), Arrival::Message(_)));
+    assert_eq!(message.to_vec().as_deref(), Ok(&b"short"[..]));
 }
