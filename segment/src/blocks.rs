@@ -14,13 +14,14 @@
 //!    less one, and 0 without any, as it is of the others. It only grows through a `Shared` that exists,
 //!    so who holds the only one and reads 0 is alone with it.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::epochs::Epochs;
 use crate::memory::OwnBytes;
+use crate::pair::Pair;
 
 /// The buffers of a region: their bytes, how often each is shared, and which were dropped.
 #[derive(Debug)]
@@ -39,20 +40,37 @@ pub struct Blocks {
 /// asked; its epoch advances before it is written again.
 const WATCHED: u32 = 1 << 31;
 
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
+/// How many of them are fetched at once: as many as a short message has with its headers.
+const PREFETCHED: usize = 4;
+
+#[inline(always)]
+fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: it reads nothing that the program sees, and faults nowhere, whatever the address is.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Exclusive access to one buffer, or to a run of adjacent ones.
 #[derive(Debug)]
 pub struct Block {
     region: Arc<Blocks>,
-    index: u32,
-    buffers: u32,
+    /// The number of its first buffer, and how many there are.
+    run: Pair,
 }
 
 /// Shared access to the same, which nobody writes while there are several.
 #[derive(Debug)]
 pub struct Shared {
     region: Arc<Blocks>,
-    index: u32,
-    buffers: u32,
+    /// The number of its first buffer, and how many there are.
+    run: Pair,
 }
 
 /// Divides a region into buffers of equal size, and mints their tokens. Bytes that do not fill a
@@ -69,7 +87,7 @@ pub fn divide(
     let any_dropped = AtomicU32::new(0);
     let region = Arc::new(Blocks { dropped, any_dropped, shares, memory, buffer_bytes, epochs });
     // Highest first, so that a pool that takes from the end begins with the first.
-    let token = |index| Block { region: region.clone(), index: index as u32, buffers: 1 };
+    let token = |index| Block { region: region.clone(), run: Pair::new(index as u32, 1) };
     let tokens = (0..count).rev().map(token).collect();
     (region, tokens)
 }
@@ -107,7 +125,7 @@ impl Blocks {
             while dropped != 0 {
                 let index = word * 64 + dropped.trailing_zeros() as usize;
                 dropped &= dropped - 1;
-                keep(Block { region: self.clone(), index: index as u32, buffers: 1 });
+                keep(Block { region: self.clone(), run: Pair::new(index as u32, 1) });
             }
         }
     }
@@ -121,7 +139,8 @@ impl Blocks {
     /// Revokes the buffers of a run: whoever reads one from now on in another domain learns it, by the
     /// name of whichever it holds them.
     #[cold]
-    fn revoke(&self, index: u32, buffers: u32) {
+    fn revoke(&self, run: Pair) {
+        let (index, buffers) = (run.first(), run.second());
         if let Some((epochs, first)) = &self.epochs {
             (index..index + buffers).for_each(|index| epochs.advance(first + index as usize));
         }
@@ -146,16 +165,16 @@ impl Blocks {
     }
 
     #[inline(always)]
-    fn base(&self, index: u32, buffers: u32) -> (*mut u8, usize) {
-        debug_assert!(index as usize + buffers as usize <= self.count(), "a run of the region");
-        let (offset, len) = (index as usize, buffers as usize);
+    fn base(&self, run: Pair) -> (*mut u8, usize) {
+        let (offset, len) = (run.first() as usize, run.second() as usize);
+        debug_assert!(offset + len <= self.count(), "a run of the region");
         // SAFETY: called for a token's run, which lies within the region (invariant 1).
         let base = unsafe { self.memory.base().add(offset * self.buffer_bytes) };
         (base.as_ptr(), len * self.buffer_bytes)
     }
 
-    fn let_go(&self, index: u32, buffers: u32) {
-        for index in index..index + buffers {
+    fn let_go(&self, run: Pair) {
+        for index in run.first()..run.first() + run.second() {
             // PAIRS: blocks.drop with `Blocks::mint`.
             self.dropped[index as usize / 64].fetch_or(1 << (index % 64), Ordering::Release);
         }
@@ -168,23 +187,24 @@ impl Block {
     /// Its number within the region, or that of the first one of a run.
     #[inline(always)]
     pub fn index(&self) -> usize {
-        self.index as usize
+        self.run.first() as usize
     }
 
     /// How many buffers it is.
     #[inline(always)]
     pub fn buffers(&self) -> usize {
-        self.buffers as usize
+        self.run.second() as usize
     }
 
     /// Takes over the buffers of `next` if they are those that follow in the same region: whether they
     /// are. `next` is to be dropped then: it has none, and shares of it would be counted with those of
     /// the buffer that was its first (invariant 2).
     fn absorb(&mut self, next: &mut Block) -> bool {
-        let follows =
-            Arc::ptr_eq(&self.region, &next.region) && next.index == self.index + self.buffers;
+        let follows = Arc::ptr_eq(&self.region, &next.region)
+            && next.index() == self.index() + self.buffers();
         if follows {
-            self.buffers += std::mem::take(&mut next.buffers);
+            self.run = Pair::new(self.run.first(), self.run.second() + next.run.second());
+            next.run = Pair::new(next.run.first(), 0);
         }
         follows
     }
@@ -196,11 +216,19 @@ impl Block {
         if buffers == 0 || buffers >= self.buffers() {
             return None;
         }
-        let front =
-            Block { region: self.region.clone(), index: self.index, buffers: buffers as u32 };
-        self.index += front.buffers;
-        self.buffers -= front.buffers;
+        let (index, all, taken) = (self.run.first(), self.run.second(), buffers as u32);
+        let front = Block { region: self.region.clone(), run: Pair::new(index, taken) };
+        self.run = Pair::new(index + taken, all - taken);
         Some(front)
+    }
+
+    /// Has the CPU fetch a part of it, its first cache lines, which somebody else has written: it goes on
+    /// meanwhile. A hint, wherever the part is.
+    #[inline(always)]
+    pub fn prefetch(&self, part: Range<usize>) {
+        let (base, _) = self.region.base(self.run);
+        let lines = part.step_by(CACHE_LINE).take(PREFETCHED);
+        lines.for_each(|offset| prefetch(base.wrapping_add(offset)));
     }
 
     /// The region it is of.
@@ -211,21 +239,21 @@ impl Block {
 
     /// Revokes it: whoever reads it from now on in another domain learns it.
     pub fn revoke(&self) {
-        self.region.revoke(self.index, self.buffers);
+        self.region.revoke(self.run);
     }
 
     /// Ends writing: it can be shared from now on.
     #[inline(always)]
     pub fn share(self) -> Shared {
-        let (region, index, buffers) = self.into_parts();
-        Shared { region, index, buffers }
+        let (region, run) = self.into_parts();
+        Shared { region, run }
     }
 
     #[inline(always)]
-    fn into_parts(self) -> (Arc<Blocks>, u32, u32) {
+    fn into_parts(self) -> (Arc<Blocks>, Pair) {
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never used again nor dropped, so that the reference moves out once.
-        (unsafe { std::ptr::read(&raw const this.region) }, this.index, this.buffers)
+        (unsafe { std::ptr::read(&raw const this.region) }, this.run)
     }
 }
 
@@ -234,7 +262,7 @@ impl Deref for Block {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        let (base, len) = self.region.base(self.index, self.buffers);
+        let (base, len) = self.region.base(self.run);
         // SAFETY: the buffers lie in the region, which lives as long as this; the token is the only
         // way to their bytes (invariant 1), and the peer's mapping of them is read-only.
         unsafe { std::slice::from_raw_parts(base, len) }
@@ -244,7 +272,7 @@ impl Deref for Block {
 impl DerefMut for Block {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let (base, len) = self.region.base(self.index, self.buffers);
+        let (base, len) = self.region.base(self.run);
         // SAFETY: as above, and `&mut self` is the only borrow of the token.
         unsafe { std::slice::from_raw_parts_mut(base, len) }
     }
@@ -252,7 +280,7 @@ impl DerefMut for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.region.let_go(self.index, self.buffers);
+        self.region.let_go(self.run);
     }
 }
 
@@ -260,7 +288,7 @@ impl Shared {
     /// Its number within the region, or that of the first one of a run.
     #[inline(always)]
     pub fn index(&self) -> usize {
-        self.index as usize
+        self.run.first() as usize
     }
 
     /// The region it is of.
@@ -272,7 +300,7 @@ impl Shared {
     #[inline(always)]
     fn shares(&self) -> &AtomicU32 {
         // SAFETY: a word for each buffer, and the run's first one is one of them (invariant 1).
-        unsafe { self.region.shares.get_unchecked(self.index as usize) }
+        unsafe { self.region.shares.get_unchecked(self.index()) }
     }
 
     /// Whether no other share of the buffer is there.
@@ -299,7 +327,7 @@ impl Shared {
     fn becomes_writable(&mut self) -> bool {
         let alone = self.is_unique();
         if alone {
-            self.region.revoke(self.index, self.buffers);
+            self.region.revoke(self.run);
             self.shares().store(0, Ordering::Relaxed);
         }
         alone
@@ -314,7 +342,7 @@ impl Shared {
         if !self.is_writable() {
             return None;
         }
-        let (base, len) = self.region.base(self.index, self.buffers);
+        let (base, len) = self.region.base(self.run);
         // SAFETY: this is the only share (invariant 2) and there is no token (1); `&mut self` is the
         // only borrow of it.
         Some(unsafe { std::slice::from_raw_parts_mut(base, len) })
@@ -332,7 +360,7 @@ impl Shared {
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never used again nor dropped, so that the reference moves out once.
         let region = unsafe { std::ptr::read(&raw const this.region) };
-        Ok(Block { region, index: this.index, buffers: this.buffers })
+        Ok(Block { region, run: this.run })
     }
 }
 
@@ -345,7 +373,7 @@ impl Clone for Shared {
         if self.shares().fetch_add(1, Ordering::Relaxed) & !WATCHED > u32::MAX / 4 {
             std::process::abort();
         }
-        Self { region: self.region.clone(), ..*self }
+        Self { region: self.region.clone(), run: self.run }
     }
 }
 
@@ -354,7 +382,7 @@ impl Deref for Shared {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        let (base, len) = self.region.base(self.index, self.buffers);
+        let (base, len) = self.region.base(self.run);
         // SAFETY: the buffers lie in the region, which lives as long as this; while a share is there
         // nobody writes but through `get_mut`, whose borrow excludes this one (invariants 1 and 2).
         unsafe { std::slice::from_raw_parts(base, len) }
@@ -375,10 +403,10 @@ impl Drop for Shared {
         }
         // Alone: no other can come, and where the others went just now the count has wrapped.
         if shares != 0 {
-            self.region.revoke(self.index, self.buffers);
+            self.region.revoke(self.run);
         }
         self.shares().store(0, Ordering::Relaxed);
-        self.region.let_go(self.index, self.buffers);
+        self.region.let_go(self.run);
     }
 }
 

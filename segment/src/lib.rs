@@ -10,6 +10,7 @@
 //! | [`ring`] | the single-producer single-consumer ring of 64-byte slots |
 //! | [`free_queue`] | the ring on which a receiver gives buffers back |
 //! | [`blocks`] | tokens for the buffers of a region, unique and shared |
+//! | [`pair`] | two numbers in one word |
 //! | [`epochs`] | how often each buffer was revoked, for all who hold it to see |
 //! | [`guard`] | buffers whose writer has given up its write access |
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
@@ -18,6 +19,7 @@
 //! | [`frame`] | the messages on that socket |
 //! | [`peer`] | who is on the other side, and whether it lives |
 //! | [`counters`] | the read-only page of refusals and drops |
+//! | [`crc32c`] | the checksum by the CPU's instruction |
 //! | [`failpoint`] | numbered steps at which tests kill a process |
 //!
 //! # What a hostile peer can do
@@ -32,6 +34,7 @@ pub mod blocks;
 mod book;
 pub mod control;
 pub mod counters;
+pub mod crc32c;
 pub mod doorbell;
 pub mod epochs;
 pub mod failpoint;
@@ -45,6 +48,7 @@ mod layout_table;
 pub mod memory;
 #[cfg(loom)]
 pub mod model;
+pub mod pair;
 pub mod peer;
 mod peer_bytes;
 #[cfg(all(test, not(loom)))]

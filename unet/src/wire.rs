@@ -7,6 +7,7 @@
 //! After von Eicken et al., *U-Net* (SOSP 1995), section 3.2 (the tag that names the channel); the
 //! incarnation after the literature on remote calls (a restarted peer is another peer).
 
+use segment::crc32c;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
@@ -20,8 +21,6 @@ pub const HEADER_BYTES: usize = size_of::<Header>();
 pub const NO_CHANNEL: u32 = u32::MAX;
 /// Where the checksum stands: the last bytes of the header.
 const CHECKSUM_AT: std::ops::Range<usize> = 28..32;
-/// The most bytes of a message that is copied to be summed.
-const SHORT: usize = 128;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +180,36 @@ pub(crate) fn is_data(message: &[u8]) -> bool {
     message.get(1).is_some_and(|byte| byte & 15 == Kind::Data as u8)
 }
 
+/// Writes a message into a buffer that is as long: the header, with its checksum as its policy asks, and the
+/// body, which is in two pieces.
+///
+/// # Panics
+/// If the buffer has another length.
+///
+/// # Cost
+/// As [`seal`], and a copy.
+#[inline(always)]
+pub fn write(header: Header, body: [&[u8]; 2], to: &mut [u8]) {
+    let (head, rest) = to.split_at_mut(HEADER_BYTES);
+    let (first, second) = rest.split_at_mut(body[0].len());
+    first.copy_from_slice(body[0]);
+    second.copy_from_slice(body[1]);
+    let mut words = unsealed(header);
+    if header.policy == Checksum::Crc32c as u8 {
+        // From where the body was, not from where it has just been written to.
+        let [front, back] = if body[0].is_empty() { [body[1], &[]] } else { body };
+        let mut sum = crc32c::of(&words, front);
+        if !back.is_empty() {
+            sum = crc32c::append(sum, back);
+        }
+        words[3] = (u64::from_le_bytes(words[3]) | u64::from(sum) << 32).to_le_bytes();
+    }
+    // By words, from where they are.
+    for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word;
+    }
+}
+
 /// Computes the checksum of a message that lies in one piece, header first, and writes it, as the header's
 /// policy asks.
 ///
@@ -195,25 +224,17 @@ pub fn seal(message: &mut [u8]) {
 #[inline(always)]
 pub fn seal_pieces<'a>(first: &mut [u8], rest: impl Iterator<Item = &'a [u8]>) {
     if first.len() >= HEADER_BYTES && first[27] & 3 == Checksum::Crc32c as u8 {
-        let sum = rest.fold(crc32c::crc32c(first), crc32c::crc32c_append);
+        let sum = rest.fold(crc32c::append(0, first), crc32c::append);
         first[CHECKSUM_AT].copy_from_slice(&sum.to_le_bytes());
     }
 }
 
-/// The sum of what was received as it was without its checksum. It stays as it is.
+/// A header without its checksum. By words, as it was read: see [`Header::patched`].
 #[inline(always)]
-fn sum_unsealed(message: &[u8], header: Header) -> u32 {
-    // A short message is copied to where it lies aligned and can be summed at once, eight bytes an
-    // instruction: where the device puts it, what it begins and ends with is summed byte by byte.
-    let mut words = [0u64; SHORT / 8];
-    if let Some(copy) = words.as_mut_bytes().get_mut(..message.len()) {
-        copy.copy_from_slice(message);
-        let last: [U64; 4] = transmute!(header);
-        words[3] = (last[3].get() & 0xffff_ffff).to_le();
-        return crc32c::crc32c(&words.as_bytes()[..message.len()]);
-    }
-    let unsealed = Header { checksum: U32::ZERO, ..header };
-    crc32c::crc32c_append(crc32c::crc32c(unsealed.as_bytes()), &message[HEADER_BYTES..])
+fn unsealed(header: Header) -> [[u8; 8]; HEADER_BYTES / 8] {
+    let mut words: [[u8; 8]; HEADER_BYTES / 8] = transmute!(header);
+    words[3] = (u64::from_le_bytes(words[3]) & 0xffff_ffff).to_le_bytes();
+    words
 }
 
 /// Checks a message that lies in one piece, and takes its header off: what it says, where its body lies.
@@ -270,7 +291,8 @@ pub fn open_pieces<'a>(
         return Err(WireError::Checksum);
     }
     if checksum == Checksum::Crc32c {
-        let sum = rest.fold(sum_unsealed(first, header), crc32c::crc32c_append);
+        let sum = crc32c::of(&unsealed(header), &first[HEADER_BYTES..]);
+        let sum = rest.fold(sum, crc32c::append);
         if sum != header.checksum.get() {
             return Err(WireError::Checksum);
         }

@@ -1,5 +1,7 @@
 //! `checksum`: end to end, whatever the layers below check or break.
 
+use segment::crc32c;
+
 use crate::description::OptionError;
 use crate::{
     Below, Context, Message, Opened, Options, Participants, Protocol, Reason, Refusal, Slot, Slots,
@@ -31,7 +33,7 @@ const _: () = assert!(HEADER == size_of::<u32>());
 /// The CRC-32C of a message; `None` if a part of it cannot be read any more.
 fn sum(message: &Message) -> Option<u32> {
     let mut sum = 0;
-    message.for_each_chunk(|chunk| sum = crc32c::crc32c_append(sum, chunk)).ok()?;
+    message.for_each_chunk(|chunk| sum = crc32c::append(sum, chunk)).ok()?;
     Some(sum)
 }
 
