@@ -67,14 +67,21 @@ struct Free {
     blocks: Arc<Blocks>,
     /// In the order in which they were freed; of the largest class, runs among them.
     free: Vec<Block>,
+    /// Those that a device wrote last, single ones: taken for a device first, and for others last.
+    received: Vec<Block>,
 }
 
 impl Free {
     #[inline(always)]
     fn take(&mut self) -> Option<Block> {
         self.blocks.recover(|block| self.free.push(block));
-        let last = self.free.last_mut()?;
+        let Some(last) = self.free.last_mut() else { return self.received.pop() };
         if last.buffers() > 1 { last.split_to(1) } else { self.free.pop() }
+    }
+
+    /// How many buffers are free.
+    fn buffers(&self) -> usize {
+        self.free.iter().map(Block::buffers).sum::<usize>() + self.received.len()
     }
 
     /// Takes adjacent buffers for so many bytes: as a rule, the run of as many that was freed last.
@@ -100,6 +107,7 @@ impl Free {
     #[cold]
     fn join(&mut self) {
         self.blocks.recover(|block| self.free.push(block));
+        self.free.append(&mut self.received);
         join(&mut self.free);
     }
 }
@@ -151,7 +159,7 @@ impl Pool {
             let epochs = Some((Epochs::attach(own), first));
             let (blocks, free) = divide(bytes, buffer_bytes, epochs);
             parts.buffers += free.len();
-            parts.classes.push((Free { buffer_bytes, blocks, free }, first));
+            parts.classes.push((Free { buffer_bytes, blocks, free, received: Vec::new() }, first));
         }
         parts
     }
@@ -198,11 +206,38 @@ impl Pool {
         }
     }
 
+    /// Whether a buffer that fits `len` bytes best is free: [`Pool::alloc_best`] has one then.
+    #[inline(always)]
+    pub fn has_best(&mut self, len: usize) -> bool {
+        let best = self.classes.iter_mut().find(|class| class.buffer_bytes >= len);
+        best.is_some_and(|class| {
+            class.blocks.recover(|block| class.free.push(block));
+            !(class.free.is_empty() && class.received.is_empty())
+        })
+    }
+
     /// As [`Pool::alloc`], but `None` where no buffer that fits best is free: the caller may know where
     /// one comes from.
     #[inline(always)]
     pub fn alloc_best(&mut self, len: usize) -> Option<FbufMut> {
-        self.take(len, 1).map(|block| FbufMut::new(block, 0, len))
+        self.alloc_best_with_headroom(0, len)
+    }
+
+    /// As [`Pool::alloc_best`], for a device to receive into: one that was received into before
+    /// ([`Pool::recycle_received`]), if there is one.
+    #[inline(always)]
+    pub fn alloc_to_receive(&mut self, len: usize) -> Option<FbufMut> {
+        let class = self.classes.iter_mut().find(|class| class.buffer_bytes >= len)?;
+        match class.received.pop() {
+            Some(block) => Some(FbufMut::new(block, 0, len)),
+            None => self.alloc_best(len),
+        }
+    }
+
+    /// As [`Pool::alloc_best`], with room before it.
+    #[inline(always)]
+    pub fn alloc_best_with_headroom(&mut self, headroom: usize, len: usize) -> Option<FbufMut> {
+        self.take(headroom.saturating_add(len), 1).map(|block| FbufMut::new(block, headroom, len))
     }
 
     /// Whether less than half of the buffers that fit `len` bytes best are free, or not as many as that
@@ -212,9 +247,11 @@ impl Pool {
         let class = self.classes.iter().find(|class| class.buffer_bytes >= len);
         match class.or(self.classes.last()) {
             // One by one, which is not far from right where runs are among them.
-            Some(class) if class.buffer_bytes >= len => class.free.len() * 2 < class.blocks.count(),
+            Some(class) if class.buffer_bytes >= len => {
+                (class.free.len() + class.received.len()) * 2 < class.blocks.count()
+            }
             Some(class) => {
-                let free: usize = class.free.iter().map(Block::buffers).sum();
+                let free = class.buffers();
                 free * 2 < class.blocks.count() || free * class.buffer_bytes < len
             }
             None => false,
@@ -335,13 +372,31 @@ impl Pool {
         self.put(fbuf.into_block());
     }
 
+    /// As [`Pool::recycle`], for one that a device has written. It is taken to receive into again, and for
+    /// anything else only when no other is free: who writes what another core has just written waits for
+    /// its cache, and a packet's way is as long as that.
+    #[inline(always)]
+    pub fn recycle_received(&mut self, fbuf: Fbuf) {
+        if let Some((class, block)) = self.returned(fbuf.into_block()) {
+            // Runs are for the largest class's other uses.
+            let to = if block.buffers() == 1 { &mut class.received } else { &mut class.free };
+            to.push(block);
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn put(&mut self, block: Shared) {
-        let class =
-            self.classes.iter_mut().find(|class| Arc::ptr_eq(block.region(), &class.blocks));
-        if let (Some(class), Ok(block)) = (class, block.try_unshare()) {
+        if let Some((class, block)) = self.returned(block) {
             class.free.push(block);
         }
+    }
+
+    /// Whose it is, if it is of this pool, and unique: else it is dropped.
+    #[inline(always)]
+    fn returned(&mut self, block: Shared) -> Option<(&mut Free, Block)> {
+        let mut classes = self.classes.iter_mut();
+        let class = classes.find(|class| Arc::ptr_eq(block.region(), &class.blocks))?;
+        Some((class, block.try_unshare().ok()?))
     }
 
     /// Whether a buffer is one of this pool's.
@@ -353,7 +408,7 @@ impl Pool {
     /// How many buffers are free.
     pub fn free(&mut self) -> usize {
         self.recover();
-        self.classes.iter().flat_map(|class| &class.free).map(Block::buffers).sum()
+        self.classes.iter().map(Free::buffers).sum()
     }
 
     /// How many buffers there are.
@@ -394,7 +449,8 @@ impl Parts {
     pub(crate) fn of_one(bytes: OwnBytes, buffer_bytes: usize) -> Self {
         let (blocks, free) = divide(bytes, buffer_bytes, None);
         let buffers = free.len();
-        Self { classes: vec![(Free { buffer_bytes, blocks, free }, 0)], buffers }
+        let received = Vec::with_capacity(buffers);
+        Self { classes: vec![(Free { buffer_bytes, blocks, free, received }, 0)], buffers }
     }
 
     fn finish(self, segment: Option<OwnSegment>) -> Pool {

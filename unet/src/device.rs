@@ -12,8 +12,8 @@
 //!
 //! A driver owns a [`Pool`] of one class of buffers and has told its device where they lie
 //! ([`Pool::memory`]). It keeps the device stocked with free ones. What arrives comes out as an
-//! [`FbufMut`], which is the caller's until it is dropped, or given to [`Pool::recycle`], which is cheaper;
-//! what is sent is handed in as an [`Fbuf`] of the same pool, and the driver lets go of it when the device
+//! [`FbufMut`], which is the caller's until it is dropped, or given to [`Pool::recycle_received`], which is
+//! cheaper, and from where the driver takes its next ones ([`Pool::alloc_to_receive`]); what is sent is handed in as an [`Fbuf`] of the same pool, and the driver lets go of it when the device
 //! has read it. While a handle is inside the driver, its bytes are the device's.
 //!
 //! # What a driver promises
@@ -126,6 +126,27 @@ pub trait Frames: Device {
     /// # Cost
     /// Some ten nanoseconds a frame, and a look where nothing arrived.
     fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError>;
+
+    /// Hands one frame in one piece over, as [`Frames::transmit`] does, where the device takes it at once:
+    /// through no queue, for who sends one by one. A driver need not have this way.
+    ///
+    /// # Errors
+    /// The frame, and nothing has happened: [`Frames::transmit`] takes it, or says what is wrong.
+    ///
+    /// # Cost
+    /// As [`Frames::transmit`], less three moves of a buffer's handle through memory.
+    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
+        Err(frame)
+    }
+
+    /// Takes the frame that arrived first, as [`Frames::receive`] does, where it is in one piece. A driver
+    /// need not have this way, so `None` says nothing: [`Frames::receive`] is to be asked then, and at once.
+    ///
+    /// # Cost
+    /// As [`Frames::receive`], less two moves of a buffer's handle through memory.
+    fn receive_one(&mut self) -> Option<FbufMut> {
+        None
+    }
 }
 
 /// A destination that was resolved, by its place in the device's table.
@@ -190,6 +211,26 @@ pub trait Datagrams: Device {
     /// # Cost
     /// As [`Frames::receive`].
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError>;
+
+    /// As [`Frames::transmit_one`], for datagrams.
+    ///
+    /// # Errors
+    /// The payload, and nothing has happened.
+    ///
+    /// # Cost
+    /// As [`Frames::transmit_one`], and the headers.
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        let _ = to;
+        Err(payload)
+    }
+
+    /// As [`Frames::receive_one`], for datagrams, with who sent it.
+    ///
+    /// # Cost
+    /// As [`Frames::receive_one`].
+    fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        None
+    }
 }
 
 /// Why a device does not carry anything, now or for ever.

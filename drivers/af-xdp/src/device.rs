@@ -134,7 +134,7 @@ impl AfXdp {
             return;
         }
         while self.receiving.count() < self.stock {
-            let Some(fbuf) = self.pool.alloc_best(self.buffer_bytes) else { break };
+            let Some(fbuf) = self.pool.alloc_to_receive(self.buffer_bytes) else { break };
             // There is room: the ring has as many entries as the stock has buffers.
             // A pool that the caller put in the place of ours has nothing for this device.
             let Some(address) = self.receiving.hold(fbuf) else { break };
@@ -143,6 +143,15 @@ impl AfXdp {
         self.rings.fill.publish();
         if self.rings.fill.needs_wakeup() {
             self.poll_driver();
+        }
+    }
+
+    /// Restocks before nothing arrives, if much is missing.
+    #[inline(always)]
+    fn restock_early(&mut self) {
+        if self.receiving.count() + self.much <= self.stock {
+            self.reap();
+            self.restock();
         }
     }
 
@@ -244,7 +253,7 @@ impl Frames for AfXdp {
         while let Some(Piece { bytes, more }) = frames.pop_front() {
             put = true;
             if !more && self.rings.transmit.room(1) > 0 {
-                self.put(bytes);
+                self.put_or_drop(bytes);
             } else if !self.put_pieces(Piece { bytes, more }, frames) {
                 break;
             }
@@ -275,11 +284,61 @@ impl Frames for AfXdp {
             }
         }
         self.rings.receive.release();
-        if self.receiving.count() + self.much <= self.stock {
-            self.reap();
-            self.restock();
-        }
+        self.restock_early();
         Ok(())
+    }
+
+    #[inline]
+    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
+        let is_ready = self.trouble().is_ok() && !self.cramped;
+        if !is_ready || self.rings.transmit.room(1) == 0 || !self.can_send(&frame) {
+            return Err(frame);
+        }
+        if self.sending.count() >= self.much {
+            self.reap();
+        }
+        self.put(frame);
+        self.rings.transmit.publish();
+        self.kick();
+        Ok(())
+    }
+
+    #[inline]
+    fn receive_one(&mut self) -> Option<FbufMut> {
+        let is_between = !self.skipping && self.partial.is_empty();
+        if !is_between || !matches!(self.rings.receive.available(), Ok(1..)) {
+            return None;
+        }
+        let of = self.rings.receive.peek();
+        if of.options & CONTINUED != 0 {
+            return None;
+        }
+        let _ = self.rings.receive.take();
+        self.rings.receive.release();
+        let Ok(fbuf) = self.receiving.take(of.address, of.len) else { return self.count_fault() };
+        fbuf.prefetch();
+        self.counts.add(Count::Received, 1);
+        self.counts.add(Count::ReceivedBytes, u64::from(of.len));
+        self.restock_early();
+        Some(fbuf)
+    }
+}
+
+impl AfXdp {
+    /// What its socket is bound to, and how.
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    #[cold]
+    fn count_fault(&mut self) -> Option<FbufMut> {
+        self.counts.add(Count::Fault, 1);
+        None
     }
 }
 
@@ -295,17 +354,5 @@ impl Drop for AfXdp {
 impl std::fmt::Debug for AfXdp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AfXdp").field("binding", &self.binding).finish_non_exhaustive()
-    }
-}
-
-impl AfXdp {
-    /// What its socket is bound to, and how.
-    pub fn binding(&self) -> &Binding {
-        &self.binding
-    }
-
-    /// Its socket.
-    pub(crate) fn socket(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

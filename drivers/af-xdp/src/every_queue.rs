@@ -163,6 +163,10 @@ impl Frames for EveryQueue {
         }
         if into.is_empty() { outcome } else { Ok(()) }
     }
+
+    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
+        self.queues[0].transmit_one(frame)
+    }
 }
 
 impl std::fmt::Debug for EveryQueue {

@@ -264,10 +264,16 @@ impl<E: Entry> Consumer<E> {
         Ok(ahead)
     }
 
+    /// The next entry, where [`Consumer::available`] said that there is one.
+    #[inline(always)]
+    pub fn peek(&self) -> E {
+        E::load(self.shared.entry::<E>(self.next))
+    }
+
     /// Takes the next entry, where [`Consumer::available`] said that there is one.
     #[inline(always)]
     pub fn take(&mut self) -> E {
-        let entry = E::load(self.shared.entry::<E>(self.next));
+        let entry = self.peek();
         self.next = self.next.wrapping_add(1);
         entry
     }

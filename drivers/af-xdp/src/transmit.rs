@@ -35,21 +35,30 @@ impl AfXdp {
         self.rings.completion.release();
     }
 
-    /// Puts a frame of one piece into the ring, which has room, or drops it.
+    /// Whether a frame of one piece is one that can be sent.
+    #[inline(always)]
+    pub(crate) fn can_send(&self, fbuf: &Fbuf) -> bool {
+        (ETHERNET..=self.longest).contains(&fbuf.range().len()) && self.can_carry(fbuf)
+    }
+
+    /// Puts a frame of one piece that can be sent into the ring, which has room.
     #[inline(always)]
     pub(crate) fn put(&mut self, fbuf: Fbuf) {
-        let len = fbuf.len();
-        let wrong = if len < ETHERNET || !self.can_carry(&fbuf) {
-            Count::Malformed
-        } else if len > self.longest {
-            Count::TooLong
-        } else {
-            let address = self.sending.hold(fbuf);
-            self.rings.transmit.put(Descriptor { address, len: len as u32, options: 0 });
-            self.counts.add(Count::Sent, 1);
-            return self.counts.add(Count::SentBytes, len as u64);
-        };
-        self.counts.add(wrong, 1);
+        let len = fbuf.range().len();
+        let address = self.sending.hold(fbuf);
+        self.rings.transmit.put(Descriptor { address, len: len as u32, options: 0 });
+        self.counts.add(Count::Sent, 1);
+        self.counts.add(Count::SentBytes, len as u64);
+    }
+
+    /// As [`AfXdp::put`], or drops it.
+    #[inline(always)]
+    pub(crate) fn put_or_drop(&mut self, fbuf: Fbuf) {
+        if self.can_send(&fbuf) {
+            return self.put(fbuf);
+        }
+        let is_frame = fbuf.range().len() >= ETHERNET && self.can_carry(&fbuf);
+        self.counts.add(if is_frame { Count::TooLong } else { Count::Malformed }, 1);
         self.pool.recycle(fbuf);
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use fbufs::{Class, FbufMut, Pool};
+use fbufs::{Class, Fbuf, FbufMut, Pool};
 use rustix::io::Errno;
 use unet::device::{
     Capabilities, Count, Destination, DeviceError, Mode, OpenError, Outgoing, Piece, Received,
@@ -95,7 +95,7 @@ impl Port {
     /// A free buffer, all of it.
     #[inline(always)]
     pub fn free_buffer(&mut self) -> Option<FbufMut> {
-        self.pool.alloc_best(self.buffer_bytes)
+        self.pool.alloc_to_receive(self.buffer_bytes)
     }
 
     pub fn open_destination(
@@ -180,11 +180,32 @@ impl Port {
     #[inline(always)]
     pub fn check(&self, datagram: &Outgoing) -> Result<&Entry, Count> {
         let piece = &datagram.piece;
-        if piece.more || self.skipping || !self.pool.owns(&piece.bytes) {
+        if piece.more { Err(Count::Malformed) } else { self.check_whole(datagram.to, &piece.bytes) }
+    }
+
+    /// As [`Port::check`], for one in one piece.
+    #[inline(always)]
+    fn check_whole(&self, to: Destination, bytes: &Fbuf) -> Result<&Entry, Count> {
+        if self.skipping || !self.pool.owns(bytes) {
             return Err(Count::Malformed);
         }
-        let entry = self.destinations.get(datagram.to).ok_or(Count::Unresolved)?;
-        if piece.bytes.len() > entry.max_payload { Err(Count::TooLong) } else { Ok(entry) }
+        let entry = self.destinations.get(to).ok_or(Count::Unresolved)?;
+        if bytes.range().len() > entry.max_payload { Err(Count::TooLong) } else { Ok(entry) }
+    }
+
+    /// Sends one datagram past all queues.
+    ///
+    /// # Errors
+    /// The datagram, of which nothing was noted: sent by a queue, it is known what is wrong.
+    #[inline(always)]
+    pub fn send_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        let Ok(entry) = self.check_whole(to, &payload) else { return Err(payload) };
+        if self.send(&payload, entry).is_err() {
+            return Err(payload);
+        }
+        self.counted.add(Count::Kicks, 1);
+        self.took(payload);
+        Ok(())
     }
 
     #[inline(always)]
@@ -239,12 +260,18 @@ impl Port {
     #[inline(always)]
     fn sent(&mut self, queue: &mut VecDeque<Outgoing>) {
         if let Some(datagram) = queue.pop_front() {
-            self.counted.add(Count::Sent, 1);
-            self.counted.add(Count::SentBytes, datagram.piece.bytes.len() as u64);
-            self.pool.recycle(datagram.piece.bytes);
-            self.blocked = false;
-            self.trouble = None;
+            self.took(datagram.piece.bytes);
         }
+    }
+
+    /// The kernel has copied a datagram.
+    #[inline(always)]
+    fn took(&mut self, bytes: Fbuf) {
+        self.counted.add(Count::Sent, 1);
+        self.counted.add(Count::SentBytes, bytes.range().len() as u64);
+        self.pool.recycle(bytes);
+        self.blocked = false;
+        self.trouble = None;
     }
 
     /// Drops the first of a queue, with the pieces that follow. Whether there is a next one.

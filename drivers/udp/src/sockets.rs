@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fbufs::{FbufMut, Pool};
+use fbufs::{Fbuf, FbufMut, Pool};
 use rustix::io::Errno;
 use unet::device::{
     Capabilities, Datagrams, Destination, Device, DeviceError, Mode, OpenError, Outgoing, Received,
@@ -28,6 +28,8 @@ pub(crate) struct Sockets {
     stock: Vec<FbufMut>,
     /// Looks in a row that found something: from two on, more is likely to be there.
     found: u8,
+    /// What the last look for one said, in vain, until it is told.
+    looked: Option<Result<(), DeviceError>>,
     capabilities: Capabilities,
 }
 
@@ -38,8 +40,14 @@ impl Sockets {
             waiting.map_err(|errno| OpenError::Kernel { step: "make an epoll", errno })?;
         let most = BURST.min(port.pool.total() / 2);
         let capabilities = port.capabilities(Mode::Sockets, 0, most);
-        let mut device =
-            Self { port, waiting, stock: Vec::with_capacity(most), found: 0, capabilities };
+        let mut device = Self {
+            port,
+            waiting,
+            stock: Vec::with_capacity(most),
+            found: 0,
+            looked: None,
+            capabilities,
+        };
         device.restock();
         Ok(device)
     }
@@ -53,7 +61,7 @@ impl Sockets {
 
     /// Receives one datagram. What was longer than a buffer is dropped, and the next one tried.
     #[inline(always)]
-    fn receive_one(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
+    fn receive_next(&mut self) -> Result<Option<Received>, DeviceError> {
         for _ in 0..BURST {
             let Some(buffer) = self.stock.last_mut() else { break };
             let mut from = Name::EMPTY;
@@ -61,10 +69,9 @@ impl Sockets {
                 Ok(len) => {
                     let buffer = self.stock.pop();
                     let received = buffer.and_then(|it| self.port.hand_over(it, 0..len, &from));
-                    if let Some(received) = received {
-                        into.push(received);
+                    if received.is_some() {
                         self.found = self.found.saturating_add(1);
-                        break;
+                        return Ok(received);
                     }
                 }
                 Err(Errno::AGAIN) => {
@@ -78,7 +85,7 @@ impl Sockets {
                 Err(errno) => self.port.receive_failed(errno)?,
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Receives several in one call.
@@ -127,6 +134,7 @@ impl Device for Sockets {
 
     fn arm(&mut self) -> Result<bool, DeviceError> {
         self.restock();
+        self.looked = self.looked.filter(Result::is_err);
         if self.stock.is_empty() {
             // The descriptor would be readable for what cannot be read.
             return Ok(false);
@@ -167,9 +175,16 @@ impl Datagrams for Sockets {
         Ok(())
     }
 
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        self.port.send_one(to, payload)
+    }
+
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
         if self.waiting.is_armed() {
             self.waiting.disarm(&self.port.socket);
+        }
+        if let Some(vain) = self.looked.take() {
+            return vain;
         }
         if self.found >= 2 {
             self.restock();
@@ -179,6 +194,21 @@ impl Datagrams for Sockets {
         } else if self.stock.is_empty() {
             self.restock();
         }
-        self.receive_one(into)
+        into.extend(self.receive_next()?);
+        Ok(())
+    }
+
+    fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        if self.waiting.is_armed() || self.found >= 2 || self.stock.is_empty() {
+            return None;
+        }
+        match self.receive_next() {
+            Ok(Some(received)) => Some((received.from, received.piece.bytes)),
+            vain => {
+                // Told to who asks for a burst now, instead of another look.
+                self.looked = Some(vain.map(drop));
+                None
+            }
+        }
     }
 }

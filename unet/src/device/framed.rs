@@ -251,4 +251,14 @@ impl<F: Frames, R: Routes> Datagrams for Framed<F, R> {
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
         self.take_in(into)
     }
+
+    #[inline]
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        self.send_one(to, payload)
+    }
+
+    #[inline]
+    fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        self.take_one()
+    }
 }

@@ -300,6 +300,8 @@ impl Link {
 
     /// Closes a channel from this side, and tells the peer.
     pub fn close(&mut self, channel: u32) {
+        // What has come for it by now is lost with it, and counted so. A failure ends it anyway.
+        let _ = self.poll();
         let tell = self
             .state(channel)
             .is_some_and(|state| state.phase == Phase::Open && state.closed.is_none());

@@ -56,12 +56,25 @@ impl Link {
         taker: &mut Taker<'_>,
         mut again: impl FnMut() -> bool,
     ) -> Result<Option<u32>, DeviceError> {
+        let mut came = false;
         let outcome = loop {
+            // The shortest way, where the device has it.
+            if taker.delivery.is_some()
+                && let Some((from, bytes)) = self.device.receive_one()
+            {
+                LinkCount::Taken.add(&self.counters, 1);
+                let delivered = self.take(from, Piece::whole(bytes), taker);
+                if delivered.is_some() {
+                    return Ok(delivered);
+                }
+                came = true;
+            }
+            // What is for nobody here is no reason not to see what came behind it.
             let outcome = self.device.receive(&mut self.received);
             if !self.received.is_empty() || outcome.is_err() {
                 break outcome;
             }
-            if !again() {
+            if came || !again() {
                 return Ok(None);
             }
         };
@@ -69,13 +82,13 @@ impl Link {
         let mut delivered = None;
         // As a rule there is one.
         if self.received.len() == 1 {
-            if let Some(datagram) = self.received.pop() {
-                delivered = self.take(datagram, taker);
+            if let Some(Received { from, piece }) = self.received.pop() {
+                delivered = self.take(from, piece, taker);
             }
         } else {
             let mut received = std::mem::take(&mut self.received);
-            for datagram in received.drain(..) {
-                delivered = delivered.or(self.take(datagram, taker));
+            for Received { from, piece } in received.drain(..) {
+                delivered = delivered.or(self.take(from, piece, taker));
             }
             self.received = received;
         }
@@ -90,9 +103,13 @@ impl Link {
     }
 
     /// A datagram in one piece: all but those of jumbo frames.
-    #[inline]
-    fn take(&mut self, datagram: Received, taker: &mut Taker<'_>) -> Option<u32> {
-        let Received { from, piece } = datagram;
+    #[inline(always)]
+    fn take(
+        &mut self,
+        from: SocketAddr,
+        piece: Piece<FbufMut>,
+        taker: &mut Taker<'_>,
+    ) -> Option<u32> {
         if piece.more || !self.pieces.is_empty() {
             return self.take_piece(from, piece, taker);
         }
@@ -141,7 +158,7 @@ impl Link {
 
     #[inline(always)]
     pub(super) fn recycle(&mut self, bytes: FbufMut) {
-        self.device.pool().recycle(bytes.freeze());
+        self.device.pool().recycle_received(bytes.freeze());
     }
 
     /// Checks a message by its channel, and queues it, or delivers it to the taker: to which channel then.
@@ -274,7 +291,7 @@ impl Link {
     fn give_back_parts(&mut self, delivery: &mut Delivery) {
         while let Some(part) = delivery.take_last_part() {
             if let Part::Own(fbuf) = part {
-                self.device.pool().recycle(fbuf);
+                self.device.pool().recycle_received(fbuf);
             }
         }
     }

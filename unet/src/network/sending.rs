@@ -2,7 +2,7 @@
 
 use fbufs::{AllocError, Fbuf, FbufMut, Message, Part};
 use segment::counters::Counter;
-use zerocopy::{IntoBytes, transmute};
+use zerocopy::IntoBytes;
 
 use super::account::LinkCount;
 use super::link::{Link, Phase, State};
@@ -179,32 +179,26 @@ impl Link {
     #[inline(always)]
     fn write(&mut self, header: wire::Header, inline: &[u8], body: &[u8]) -> Option<Fbuf> {
         let len = HEADER_BYTES + inline.len() + body.len();
-        match self.device.pool().alloc_with_headroom(self.capabilities.headroom, len) {
-            Ok(fbuf) => Some(fill(fbuf, header, inline, body)),
-            Err(_) => self.write_slowly(header, inline, body),
-        }
+        let mut fbuf = self.take_buffer(self.capabilities.headroom, len)?;
+        wire::write(header, [inline, body], &mut fbuf);
+        Some(fbuf.freeze())
     }
 
-    #[cold]
-    fn write_slowly(&mut self, header: wire::Header, inline: &[u8], body: &[u8]) -> Option<Fbuf> {
-        let len = HEADER_BYTES + inline.len() + body.len();
-        let fbuf = self.take_buffer_slowly(self.capabilities.headroom, len)?;
-        Some(fill(fbuf, header, inline, body))
-    }
-
+    /// Takes a buffer of the device's. `None` if there is none now.
     #[inline(always)]
     fn take_buffer(&mut self, headroom: usize, len: usize) -> Option<FbufMut> {
-        match self.device.pool().alloc_with_headroom(headroom, len) {
-            Ok(fbuf) => Some(fbuf),
-            Err(_) => self.take_buffer_slowly(headroom, len),
+        // Asked first, so that there is one way for the buffer itself: what comes out of two goes through
+        // memory.
+        if !self.device.pool().has_best(headroom + len) {
+            self.flush_for_buffers();
         }
+        self.device.pool().alloc_best_with_headroom(headroom, len)
     }
 
+    /// What was sent comes back when the device is asked.
     #[cold]
-    fn take_buffer_slowly(&mut self, headroom: usize, len: usize) -> Option<FbufMut> {
-        // What was sent comes back when the device is asked.
+    fn flush_for_buffers(&mut self) {
         self.flush();
-        self.device.pool().alloc_with_headroom(headroom, len).ok()
     }
 
     /// Takes a buffer to be written and sent over a channel, with room for the headers.
@@ -230,6 +224,18 @@ impl Link {
             // Before the device has it: a process that is killed has sent at most what it counted.
             state.counters.set(Counter::Sent, state.sent);
         }
+        if !now || !self.outgoing.is_empty() {
+            return self.put(to, fbuf, now);
+        }
+        match self.device.transmit_one(to, fbuf) {
+            Ok(()) => LinkCount::Handed.add(&self.counters, 1),
+            Err(fbuf) => self.put(to, fbuf, now),
+        }
+    }
+
+    /// Lets a datagram wait, or sends it with all that wait.
+    #[inline(never)]
+    fn put(&mut self, to: Destination, fbuf: Fbuf, now: bool) {
         self.outgoing.push_back(Outgoing { to, piece: Piece::whole(fbuf) });
         if now {
             self.flush();
@@ -353,21 +359,4 @@ impl Link {
             checksum: wire::Checksum::Crc32c,
         }
     }
-}
-
-/// Writes a message into a buffer that is as long as it.
-#[inline(always)]
-fn fill(mut fbuf: FbufMut, header: wire::Header, inline: &[u8], body: &[u8]) -> Fbuf {
-    let bytes = &mut fbuf[..];
-    let (head, rest) = bytes.split_at_mut(HEADER_BYTES);
-    let (beside, rest) = rest.split_at_mut(inline.len());
-    // By words, from where they are.
-    let words: [[u8; 8]; HEADER_BYTES / 8] = transmute!(header);
-    for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
-        *place = word;
-    }
-    beside.copy_from_slice(inline);
-    rest.copy_from_slice(body);
-    wire::seal(bytes);
-    fbuf.freeze()
 }

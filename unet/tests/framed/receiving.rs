@@ -155,3 +155,27 @@ fn addresses_that_come_and_go_are_noticed() {
     device.maintain().expect("the device is up");
     assert_eq!(receive(&mut device, &frames).len(), 1);
 }
+
+#[test]
+fn one_by_one_the_same_comes_and_the_same_is_refused() {
+    let mut device = device(options());
+    let foreign = frame_to(THEIRS4, PORT + 1, b"not ours");
+    let frames = [frame(THEIRS4, b"one"), foreign, frame(THEIRS6, b"three")];
+    device.device().arriving.extend(frames.map(|frame| vec![frame]));
+    // In several pieces, which are not for this way.
+    let whole = frame(THEIRS4, &[4; 100]);
+    device.device().arriving.push_back(vec![whole[..60].to_vec(), whole[60..].to_vec()]);
+    let (from, payload) = device.receive_one().expect("it is there");
+    assert_eq!((from, &payload[..]), (at(THEIRS4), &b"one"[..]));
+    drop(payload);
+    assert!(device.receive_one().is_none());
+    assert_eq!(counted(&mut device), [("foreign", 1)]);
+    let (from, payload) = device.receive_one().expect("it is there");
+    assert_eq!((from, &payload[..]), (at(THEIRS6), &b"three"[..]));
+    drop(payload);
+    assert!(device.receive_one().is_none());
+    assert_eq!(device.device().arriving.len(), 1);
+    assert_eq!(device.statistics()[Count::Received], 2);
+    assert_eq!(device.statistics()[Count::ReceivedBytes], 8);
+    assert_eq!(device.pool().free(), BUFFERS);
+}

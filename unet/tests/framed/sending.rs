@@ -261,3 +261,49 @@ fn frames_carry_the_devices_address_even_when_it_is_another_one() {
     assert_eq!(frame[6..12], other);
     assert_ne!(other, MAC);
 }
+
+#[test]
+fn a_datagram_alone_is_the_same_frame_by_the_short_way() {
+    for to in [THEIRS4, THEIRS6] {
+        let mut device = device(options());
+        let to = device.open(at(to)).expect("there is a way");
+        send(&mut device, to, b"abc");
+        let frame = sent(&mut device);
+        let payload = payload(&mut device, b"abc");
+        assert!(device.transmit_one(to, payload).is_ok());
+        assert_eq!(sent(&mut device), frame);
+        let statistics = device.statistics();
+        assert_eq!((statistics[Count::Sent], statistics[Count::SentBytes]), (2, 6));
+        assert_eq!(device.pool().free(), BUFFERS);
+    }
+}
+
+#[test]
+fn what_is_not_taken_by_the_short_way_comes_back_as_it_was() {
+    let mut device = device(options());
+    let to = device.open(at(THEIRS4)).expect("there is a way");
+    let bytes = payload(&mut device, b"abc");
+    let headroom = bytes.headroom();
+    // The headers were written when the device said no.
+    device.device().room = 0;
+    let back = device.transmit_one(to, bytes).expect_err("there is no room");
+    assert_eq!((&back[..], back.headroom()), (&b"abc"[..], headroom));
+    device.device().room = 9;
+    let back = device.transmit_one(Destination(7), back).expect_err("there is no such destination");
+    device.device().state = Err(DeviceError::Down);
+    let back = device.transmit_one(to, back).expect_err("it is down");
+    device.device().state = Ok(());
+    let shared = back.clone();
+    let back = device.transmit_one(to, back).expect_err("its buffer is shared");
+    drop(shared);
+    let long = payload(&mut device, &[0; 1473]);
+    let long = device.transmit_one(to, long).expect_err("it is too long");
+    drop(long);
+    let statistics = device.statistics();
+    assert_eq!((statistics[Count::Sent], statistics[Count::SentBytes]), (0, 0));
+    assert_eq!(counted(&mut device), []);
+    assert!(device.transmit_one(to, back).is_ok());
+    judge(&sent(&mut device), b"abc");
+    assert_eq!(device.statistics()[Count::SentBytes], 3);
+    assert_eq!(device.pool().free(), BUFFERS);
+}

@@ -111,6 +111,24 @@ impl Frames for Wire {
         Ok(())
     }
 
+    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
+        if self.state.is_err() || self.room == 0 {
+            return Err(frame);
+        }
+        let mut queue = VecDeque::from([Piece::whole(frame)]);
+        self.transmit(&mut queue).expect("it is up");
+        Ok(())
+    }
+
+    fn receive_one(&mut self) -> Option<FbufMut> {
+        self.arriving.front().filter(|pieces| pieces.len() == 1)?;
+        let burst = std::mem::replace(&mut self.capabilities.burst, 1);
+        let mut one = Vec::new();
+        let _ = self.receive(&mut one);
+        self.capabilities.burst = burst;
+        one.pop().map(|piece| piece.bytes)
+    }
+
     fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError> {
         for _ in 0..self.capabilities.burst {
             let Some(pieces) = self.arriving.pop_front() else { break };

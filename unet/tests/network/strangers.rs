@@ -298,3 +298,20 @@ fn many_channels_that_flood_leave_room_for_one_that_does_not() {
         assert_eq!(message.inline(), [round]);
     }
 }
+
+#[test]
+fn a_message_behind_what_is_for_nobody_is_taken_by_the_same_look() {
+    let mut scene = scene();
+    let (from, to, bytes) = scene.overhear();
+    // A replay, and rubbish, and then a message.
+    scene.wires.forge(from, to, &bytes);
+    scene.wires.forge(from, to, b"rubbish");
+    scene.channel.send(b"behind").expect("there is room");
+    match scene.endpoint.try_recv() {
+        Some(Event::Message(from, message)) if from == scene.id => {
+            assert_eq!(message.inline(), b"behind");
+        }
+        other => panic!("a message was there: {other:?}"),
+    }
+    scene.expect_nothing(Counter::WireReplayed, 1);
+}

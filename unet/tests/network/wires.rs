@@ -13,6 +13,7 @@ use unet::device::{
     Opening, Outgoing, Piece, Received, Statistics,
 };
 use unet::{Class, Pool, PoolOptions};
+use unet::{Fbuf, FbufMut};
 
 /// What happens to a datagram on its way.
 pub type Fate = dyn FnMut(SocketAddr, SocketAddr, Vec<u8>) -> Vec<Vec<u8>> + Send;
@@ -224,6 +225,30 @@ impl Datagrams for Port {
             fate.into_iter().for_each(|bytes| hub.arrive(self.local, to, bytes));
         }
         Ok(())
+    }
+
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        if self.hub.lock().expect("no panic").state().is_err() {
+            return Err(payload);
+        }
+        let mut queue = VecDeque::from([Outgoing { to, piece: Piece::whole(payload) }]);
+        self.transmit(&mut queue).expect("it is up");
+        Ok(())
+    }
+
+    fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        let mut hub = self.hub.lock().expect("no panic");
+        hub.state().ok()?;
+        let room = self.shape.piece_bytes;
+        let queue = hub.ports.get_mut(&self.local).expect("it is open");
+        let mut fbuf = match queue.front() {
+            Some((_, bytes)) if bytes.len() <= room => self.pool.alloc(bytes.len()).ok()?,
+            _ => return None,
+        };
+        let (from, bytes) = queue.pop_front()?;
+        fbuf.copy_from_slice(&bytes);
+        self.statistics.add(Count::Received, 1);
+        Some((from, fbuf))
     }
 
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {

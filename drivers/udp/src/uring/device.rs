@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use fbufs::Pool;
+use fbufs::{Fbuf, FbufMut, Pool};
 use io_uring::opcode;
 use io_uring::types::Fd;
 use unet::device::{
@@ -90,6 +90,27 @@ impl Datagrams for Uring {
         // Each turn takes one out of the queue, or is the last.
         while !datagrams.is_empty() && self.send_many(datagrams)? {}
         Ok(())
+    }
+
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        if self.zero_copy || self.sends.has_unanswered() {
+            return Err(payload);
+        }
+        self.port.send_one(to, payload)
+    }
+
+    #[inline]
+    fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        if self.arrived.is_empty()
+            && let Err(error) = self.look()
+        {
+            self.failure = self.failure.or(Some(error));
+        }
+        let Received { from, piece } = self.arrived.pop_front()?;
+        if self.provided.held() < self.capabilities.stock / 2 {
+            self.restock();
+        }
+        Some((from, piece.bytes))
     }
 
     #[inline]

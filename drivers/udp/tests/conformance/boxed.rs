@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use unet::Pool;
 use unet::device::{
     Capabilities, Datagrams, Destination, Device, DeviceError, Outgoing, Received, Statistics,
 };
+use unet::{Fbuf, FbufMut, Pool};
 
 pub struct Boxed(pub Box<dyn Datagrams>);
 
@@ -62,5 +62,13 @@ impl Datagrams for Boxed {
 
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
         self.0.receive(into)
+    }
+
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
+        self.0.transmit_one(to, payload)
+    }
+
+    fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        self.0.receive_one()
     }
 }

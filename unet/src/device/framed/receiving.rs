@@ -30,21 +30,39 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         received
     }
 
+    /// Takes a frame in one piece past all queues, if there is one.
+    #[inline(always)]
+    pub(super) fn take_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
+        if !self.arrived.is_empty() {
+            return None;
+        }
+        let frame = self.device.receive_one()?;
+        self.open_frame(frame)
+    }
+
     #[inline(always)]
     fn take_whole(&mut self, frame: FbufMut, into: &mut Vec<Received>) {
+        if let Some((from, payload)) = self.open_frame(frame) {
+            into.push(Received { from, piece: Piece::whole(payload) });
+        }
+    }
+
+    /// Takes the headers off a frame, or counts why not.
+    #[inline(always)]
+    fn open_frame(&mut self, frame: FbufMut) -> Option<(SocketAddr, FbufMut)> {
         // Each to its end by itself: where they meet, the sender's address would be put together anew.
         match plain(&frame, &self.filter) {
-            Plain::V4(headers) => self.finish(frame, headers, into),
-            Plain::V6(headers) => self.finish(frame, headers, into),
-            Plain::Not => self.take_other(frame, into),
+            Plain::V4(headers) => self.finish(frame, headers),
+            Plain::V6(headers) => self.finish(frame, headers),
+            Plain::Not => self.open_other(frame),
         }
     }
 
     #[cold]
-    fn take_other(&mut self, frame: FbufMut, into: &mut Vec<Received>) {
+    fn open_other(&mut self, frame: FbufMut) -> Option<(SocketAddr, FbufMut)> {
         let headers = parse_headers(&frame, frame.len(), &self.filter);
         let headers = headers.and_then(|headers| headers.verified(&frame));
-        self.finish(frame, headers, into);
+        self.finish(frame, headers)
     }
 
     /// Hands on what is right, and whose headers were taken off.
@@ -53,8 +71,7 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         &mut self,
         mut frame: FbufMut,
         headers: Result<Headers<impl Into<SocketAddr>>, Count>,
-        into: &mut Vec<Received>,
-    ) {
+    ) -> Option<(SocketAddr, FbufMut)> {
         let headers = match headers {
             Ok(headers) => headers,
             Err(count) => return self.refuse(frame, count),
@@ -66,22 +83,19 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         }
         self.counts.add(Count::Received, 1);
         self.counts.add(Count::ReceivedBytes, (end - start) as u64);
-        // Room first, so that it is written where it stays.
-        into.extend(std::iter::once_with(|| Received {
-            from: from.into(),
-            piece: Piece::whole(frame),
-        }));
+        Some((from.into(), frame))
     }
 
     #[cold]
-    fn refuse(&mut self, frame: FbufMut, count: Count) {
+    fn refuse(&mut self, frame: FbufMut, count: Count) -> Option<(SocketAddr, FbufMut)> {
         if count == Count::Foreign
             && let Some(exception) = &mut self.exception
         {
             exception(&mut self.device, &frame);
         }
         self.counts.add(count, 1);
-        self.device.pool().recycle(frame.freeze());
+        self.device.pool().recycle_received(frame.freeze());
+        None
     }
 
     /// Takes a frame in several pieces, of which this is the first.
@@ -106,9 +120,9 @@ impl<F: Frames, R: Routes> Framed<F, R> {
             Err(count) => {
                 let mut all = pieces.drain(..);
                 if let Some(first) = all.next() {
-                    self.refuse(first, count);
+                    let _ = self.refuse(first, count);
                 }
-                all.for_each(|piece| self.device.pool().recycle(piece.freeze()));
+                all.for_each(|piece| self.device.pool().recycle_received(piece.freeze()));
             }
         }
         self.pieces_in = pieces;
@@ -141,7 +155,7 @@ impl<F: Frames, R: Routes> Framed<F, R> {
             debug_assert!(is_set, "a part of it");
             // An empty datagram is a piece too.
             if part.is_empty() && (into.len() > first || place < headers.end) {
-                self.device.pool().recycle(piece.freeze());
+                self.device.pool().recycle_received(piece.freeze());
             } else {
                 into.push(Received { from, piece: Piece { bytes: piece, more: true } });
             }

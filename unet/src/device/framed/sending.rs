@@ -103,6 +103,27 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         }
     }
 
+    /// Sends one datagram in one piece past all queues, or gives it back.
+    #[inline(always)]
+    pub(super) fn send_one(&mut self, to: Destination, mut payload: Fbuf) -> Result<(), Fbuf> {
+        if self.stopped.is_some() || self.full {
+            return Err(payload);
+        }
+        let form = form(&mut self.table, self.limit, to, std::slice::from_ref(&payload));
+        let Ok(mut form) = form else { return Err(payload) };
+        let headers = form.bytes();
+        if !form.push(&mut payload, self.capabilities.headroom) {
+            return Err(payload);
+        }
+        match self.device.transmit_one(payload) {
+            Ok(()) => {
+                self.header_bytes += headers as u64;
+                Ok(())
+            }
+            Err(frame) => Err(without(frame, headers)),
+        }
+    }
+
     /// Makes a frame of a datagram in one piece.
     #[inline(always)]
     fn prepare(&mut self, to: Destination, payload: Fbuf) {
@@ -261,6 +282,7 @@ impl<F: Frames, R: Routes> Framed<F, R> {
 const _: () = assert!(HEADERS <= u8::MAX as usize);
 
 /// What is behind the headers.
+#[cold]
 fn without(fbuf: Fbuf, headers: usize) -> Fbuf {
     let range = fbuf.range();
     match fbuf.try_into_mut() {
