@@ -3,14 +3,14 @@
 use std::ops::{Deref, DerefMut, Range};
 
 use segment::blocks::{Block, Shared};
-use segment::pair::Pair;
 
 /// A buffer of this process: unique and writable. Dropping it frees it.
 #[derive(Debug)]
 pub struct FbufMut {
     block: Block,
-    /// Where the part that counts begins and ends: a buffer's size fits, by `MAX_BUFFER_BYTES`.
-    part: Pair,
+    /// The part that counts: a buffer's size fits, by `MAX_BUFFER_BYTES`.
+    start: u32,
+    end: u32,
 }
 
 /// A buffer of this process, or a part of one: no longer written, ready to be handed over.
@@ -20,30 +20,31 @@ pub struct FbufMut {
 #[derive(Clone, Debug)]
 pub struct Fbuf {
     block: Shared,
-    part: Pair,
+    start: u32,
+    end: u32,
 }
 
 impl FbufMut {
     #[inline(always)]
     pub(crate) fn new(block: Block, start: usize, len: usize) -> Self {
-        Self { block, part: Pair::new(start as u32, (start + len) as u32) }
+        Self { block, start: start as u32, end: (start + len) as u32 }
     }
 
     /// Ends writing.
     #[inline(always)]
     pub fn freeze(self) -> Fbuf {
-        Fbuf { block: self.block.share(), part: self.part }
+        Fbuf { block: self.block.share(), start: self.start, end: self.end }
     }
 
     /// Shortens it to `len` bytes; no effect if it is not longer.
     pub fn truncate(&mut self, len: usize) {
         let len = len.min(self.len());
-        self.part = Pair::new(self.part.first(), self.part.first() + len as u32);
+        self.end = self.start + len as u32;
     }
 
     /// How many bytes could be put before it.
     pub fn headroom(&self) -> usize {
-        self.part.first() as usize
+        self.start as usize
     }
 
     /// Its number among the buffers of its class, in the order of their addresses.
@@ -61,7 +62,7 @@ impl FbufMut {
     /// Has the CPU fetch its first bytes, up to 256, where somebody else has written them.
     #[inline(always)]
     pub fn prefetch(&self) {
-        self.block.prefetch(self.part.first() as usize..self.part.second() as usize);
+        self.block.prefetch(self.start as usize..self.end as usize);
     }
 
     /// Chooses the part of the buffer that counts, as when a device has written there. `false`, and
@@ -71,7 +72,7 @@ impl FbufMut {
     pub fn set_range(&mut self, range: Range<usize>) -> bool {
         let fits = range.start <= range.end && range.end <= self.capacity();
         if fits {
-            self.part = Pair::new(range.start as u32, range.end as u32);
+            (self.start, self.end) = (range.start as u32, range.end as u32);
         }
         fits
     }
@@ -79,7 +80,7 @@ impl FbufMut {
 
 impl Fbuf {
     pub(crate) fn of(block: Shared, start: u32, len: u32) -> Self {
-        Self { block, part: Pair::new(start, start + len) }
+        Self { block, start, end: start + len }
     }
 
     /// A part of it, which shares the buffer. `None` if the range is outside.
@@ -92,8 +93,8 @@ impl Fbuf {
             return None;
         }
         let mut part = self.clone();
-        let start = self.part.first();
-        part.part = Pair::new(start + range.start as u32, start + range.end as u32);
+        part.end = self.start + range.end as u32;
+        part.start = self.start + range.start as u32;
         Some(part)
     }
 
@@ -105,7 +106,7 @@ impl Fbuf {
     #[must_use]
     pub fn split_to(&mut self, at: usize) -> Option<Self> {
         let front = self.slice(0..at)?;
-        self.part = Pair::new(self.part.first() + at as u32, self.part.second());
+        self.start += at as u32;
         Some(front)
     }
 
@@ -119,10 +120,10 @@ impl Fbuf {
     /// # Errors
     /// Itself, if it is shared.
     pub fn try_into_mut(self) -> Result<FbufMut, Self> {
-        let Self { block, part } = self;
+        let Self { block, start, end } = self;
         match block.try_unshare() {
-            Ok(block) => Ok(FbufMut { block, part }),
-            Err(block) => Err(Self { block, part }),
+            Ok(block) => Ok(FbufMut { block, start, end }),
+            Err(block) => Err(Self { block, start, end }),
         }
     }
 
@@ -135,13 +136,13 @@ impl Fbuf {
     /// Which part of its buffer it is.
     #[inline(always)]
     pub fn range(&self) -> Range<usize> {
-        self.part.first() as usize..self.part.second() as usize
+        self.start as usize..self.end as usize
     }
 
     /// Where it begins in its buffer, and how many bytes it has.
     #[inline(always)]
     pub(crate) fn place(&self) -> (u32, u32) {
-        (self.part.first(), self.part.second() - self.part.first())
+        (self.start, self.end - self.start)
     }
 
     #[inline(always)]
@@ -156,42 +157,39 @@ impl Fbuf {
 
     #[inline(always)]
     pub(crate) fn len_fast(&self) -> usize {
-        (self.part.second() - self.part.first()) as usize
+        (self.end - self.start) as usize
     }
 
     /// Drops bytes in front, which must be there.
     #[inline(always)]
     pub(crate) fn advance(&mut self, count: usize) {
         debug_assert!(count <= self.len_fast(), "the caller has checked");
-        let (start, end) = (self.part.first(), self.part.second());
-        self.part = Pair::new(start.saturating_add(count as u32).min(end), end);
+        self.start = self.start.saturating_add(count as u32).min(self.end);
     }
 
     /// Keeps the first bytes only.
     #[inline(always)]
     pub(crate) fn keep(&mut self, len: usize) {
-        let (start, end) = (self.part.first(), self.part.second());
-        self.part = Pair::new(start, end.min(start + len as u32));
+        self.end = self.end.min(self.start + len as u32);
     }
 
     /// Bytes that a header could be written to: none where others share the buffer.
     #[inline(always)]
     pub fn headroom(&self) -> usize {
-        if self.block.is_unique() { self.part.first() as usize } else { 0 }
+        if self.block.is_unique() { self.start as usize } else { 0 }
     }
 
     /// Copies a header out of its first bytes, and drops them. `false`, and nothing dropped, if there
     /// are not as many.
     #[inline(always)]
     pub(crate) fn pop(&mut self, header: &mut [u8]) -> bool {
-        let (start, last) = (self.part.first() as usize, self.part.second());
-        let end = start + header.len();
-        if end > last as usize {
+        let (start, end) = (self.start as usize, self.start as usize + header.len());
+        if end > self.end as usize {
             return false;
         }
         let Some(bytes) = self.block.get(start..end) else { return false };
         header.copy_from_slice(bytes);
-        self.part = Pair::new(end as u32, last);
+        self.start = end as u32;
         true
     }
 
@@ -199,13 +197,11 @@ impl Fbuf {
     #[inline(always)]
     #[must_use]
     pub fn push(&mut self, header: &[u8]) -> bool {
-        let Some(start) = (self.part.first() as usize).checked_sub(header.len()) else {
-            return false;
-        };
+        let Some(start) = (self.start as usize).checked_sub(header.len()) else { return false };
         let Some(bytes) = self.block.get_mut() else { return false };
         let Some(room) = bytes.get_mut(start..start + header.len()) else { return false };
         room.copy_from_slice(header);
-        self.part = Pair::new(start as u32, self.part.second());
+        self.start = start as u32;
         true
     }
 }
@@ -215,14 +211,14 @@ impl Deref for FbufMut {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.block[self.part.first() as usize..self.part.second() as usize]
+        &self.block[self.start as usize..self.end as usize]
     }
 }
 
 impl DerefMut for FbufMut {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let range = self.part.first() as usize..self.part.second() as usize;
+        let range = self.start as usize..self.end as usize;
         &mut self.block[range]
     }
 }
@@ -232,6 +228,6 @@ impl Deref for Fbuf {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.block[self.part.first() as usize..self.part.second() as usize]
+        &self.block[self.start as usize..self.end as usize]
     }
 }

@@ -78,20 +78,7 @@ impl Link {
                 return Ok(None);
             }
         };
-        LinkCount::Taken.add(&self.counters, self.received.len());
-        let mut delivered = None;
-        // As a rule there is one.
-        if self.received.len() == 1 {
-            if let Some(Received { from, piece }) = self.received.pop() {
-                delivered = self.take(from, piece, taker);
-            }
-        } else {
-            let mut received = std::mem::take(&mut self.received);
-            for Received { from, piece } in received.drain(..) {
-                delivered = delivered.or(self.take(from, piece, taker));
-            }
-            self.received = received;
-        }
+        let delivered = self.take_received(taker);
         match outcome {
             Err(error) if !error.is_passing() => {
                 self.fail(error);
@@ -100,6 +87,19 @@ impl Link {
             }
             _ => Ok(delivered),
         }
+    }
+
+    /// Takes what came as a burst: the first message for the taker goes to it.
+    #[inline(never)]
+    fn take_received(&mut self, taker: &mut Taker<'_>) -> Option<u32> {
+        LinkCount::Taken.add(&self.counters, self.received.len());
+        let mut delivered = None;
+        let mut received = std::mem::take(&mut self.received);
+        for Received { from, piece } in received.drain(..) {
+            delivered = delivered.or(self.take(from, piece, taker));
+        }
+        self.received = received;
+        delivered
     }
 
     /// A datagram in one piece: all but those of jumbo frames.
