@@ -373,8 +373,8 @@ impl Pool {
     }
 
     /// As [`Pool::recycle`], for one that a device has written. It is taken to receive into again, and for
-    /// anything else only when no other is free: who writes what another core has just written waits for
-    /// its cache, and a packet's way is as long as that.
+    /// anything else only when no other is free: where another core has written it, who writes it next
+    /// waits for that core's cache.
     #[inline(always)]
     pub fn recycle_received(&mut self, fbuf: Fbuf) {
         if let Some((class, block)) = self.returned(fbuf.into_block()) {

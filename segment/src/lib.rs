@@ -10,7 +10,6 @@
 //! | [`ring`] | the single-producer single-consumer ring of 64-byte slots |
 //! | [`free_queue`] | the ring on which a receiver gives buffers back |
 //! | [`blocks`] | tokens for the buffers of a region, unique and shared |
-//! | [`pair`] | two numbers in one word |
 //! | [`epochs`] | how often each buffer was revoked, for all who hold it to see |
 //! | [`guard`] | buffers whose writer has given up its write access |
 //! | [`doorbell`] | sleeping and waking without a fence on the sender's path |
@@ -48,7 +47,7 @@ mod layout_table;
 pub mod memory;
 #[cfg(loom)]
 pub mod model;
-pub mod pair;
+mod pair;
 pub mod peer;
 mod peer_bytes;
 #[cfg(all(test, not(loom)))]

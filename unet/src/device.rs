@@ -12,9 +12,9 @@
 //!
 //! A driver owns a [`Pool`] of one class of buffers and has told its device where they lie
 //! ([`Pool::memory`]). It keeps the device stocked with free ones. What arrives comes out as an
-//! [`FbufMut`], which is the caller's until it is dropped, or given to [`Pool::recycle_received`], which is
-//! cheaper, and from where the driver takes its next ones ([`Pool::alloc_to_receive`]); what is sent is handed in as an [`Fbuf`] of the same pool, and the driver lets go of it when the device
-//! has read it. While a handle is inside the driver, its bytes are the device's.
+//! [`FbufMut`], which is the caller's until it is dropped, or given to [`Pool::recycle_received`]: that is
+//! cheaper, and there the driver finds its next ones ([`Pool::alloc_to_receive`]). What is sent is handed in
+//! as an [`Fbuf`] of the same pool, and the driver lets go of it when the device has read it. While a handle is inside the driver, its bytes are the device's.
 //!
 //! # What a driver promises
 //!

@@ -12,8 +12,7 @@ use unet::device::{
     Capabilities, Count, Datagrams, Destination, Device, DeviceError, Driver, Mode, OpenError,
     Opening, Outgoing, Piece, Received, Statistics,
 };
-use unet::{Class, Pool, PoolOptions};
-use unet::{Fbuf, FbufMut};
+use unet::{Class, Fbuf, FbufMut, Pool, PoolOptions};
 
 /// What happens to a datagram on its way.
 pub type Fate = dyn FnMut(SocketAddr, SocketAddr, Vec<u8>) -> Vec<Vec<u8>> + Send;

@@ -33,9 +33,6 @@ impl<F: Frames, R: Routes> Framed<F, R> {
     /// Takes a frame in one piece past all queues, if there is one.
     #[inline(always)]
     pub(super) fn take_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
-        if !self.arrived.is_empty() {
-            return None;
-        }
         let frame = self.device.receive_one()?;
         self.open_frame(frame)
     }
