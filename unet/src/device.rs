@@ -33,6 +33,7 @@ mod drivers;
 mod framed;
 mod routes;
 mod statistics;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ pub use framed::{Filter, parse};
 pub use framed::{Framed, FramedOptions, MAX_ADDRESSES, UdpChecksum, Verify};
 pub use routes::{Route, Routes, StaticRoutes};
 pub use statistics::{Count, Statistics};
+pub use waiting::Waiting;
 
 /// What frames and datagrams have in common. A device belongs to one thread at a time.
 pub trait Device: AsFd + Send {
@@ -102,6 +104,16 @@ impl<B> Piece<B> {
     }
 }
 
+/// Until when a device may keep what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// It is sent before the call returns, as far as the device can.
+    Now,
+    /// It may wait for what is handed over next, until a `transmit`, which may be one of nothing. A device
+    /// that cannot take it without sending it does not take it.
+    Later,
+}
+
 /// A device that carries Ethernet frames, from the destination's address on, without the check sequence.
 pub trait Frames: Device {
     /// The device's Ethernet address.
@@ -135,7 +147,8 @@ pub trait Frames: Device {
     ///
     /// # Cost
     /// As [`Frames::transmit`], less three moves of a buffer's handle through memory.
-    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
+    fn transmit_one(&mut self, frame: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        let _ = kick;
         Err(frame)
     }
 
@@ -219,8 +232,8 @@ pub trait Datagrams: Device {
     ///
     /// # Cost
     /// As [`Frames::transmit_one`], and the headers.
-    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
-        let _ = to;
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        let _ = (to, kick);
         Err(payload)
     }
 

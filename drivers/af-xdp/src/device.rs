@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use fbufs::{Fbuf, FbufMut, Pool, RegisteredMemory};
 use rustix::net::{RecvFlags, recv};
-use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
+use unet::device::{Count, DeviceError, Frames, Kick, Piece, Statistics, Waiting};
 
 use crate::held::{Fault, Receiving, Sending};
 use crate::lent::Lease;
@@ -60,6 +60,7 @@ pub struct AfXdp {
     pub(crate) kept: Option<Kept>,
     pub(crate) rings: Rings,
     pub(crate) socket: OwnedFd,
+    pub(crate) waiting: Waiting,
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
     pub(crate) pool: Pool,
@@ -97,7 +98,7 @@ impl AfXdp {
     }
 
     pub(crate) fn assemble(
-        (socket, rings, pool): (OwnedFd, Rings, Pool),
+        (socket, waiting, rings, pool): (OwnedFd, Waiting, Rings, Pool),
         (receiving, sending): (Receiving, Sending),
         binding: Binding,
         upkeep: Upkeep,
@@ -107,6 +108,7 @@ impl AfXdp {
             kept: None,
             rings,
             socket,
+            waiting,
             receiving,
             sending,
             pool,
@@ -259,7 +261,6 @@ impl Frames for AfXdp {
             }
         }
         self.cramped = !frames.is_empty();
-        self.rings.transmit.publish();
         if put || self.unsent {
             self.kick();
         }
@@ -267,6 +268,7 @@ impl Frames for AfXdp {
     }
 
     fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError> {
+        self.waiting.disarm(&self.socket);
         let available = match self.rings.receive.available() {
             Ok(0) => return self.idle(),
             Ok(available) => available,
@@ -289,7 +291,7 @@ impl Frames for AfXdp {
     }
 
     #[inline]
-    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
+    fn transmit_one(&mut self, frame: Fbuf, kick: Kick) -> Result<(), Fbuf> {
         let is_ready = self.trouble().is_ok() && !self.cramped;
         if !is_ready || self.rings.transmit.room(1) == 0 || !self.can_send(&frame) {
             return Err(frame);
@@ -298,14 +300,16 @@ impl Frames for AfXdp {
             self.reap();
         }
         self.put(frame);
-        self.rings.transmit.publish();
-        self.kick();
+        match kick {
+            Kick::Now => self.kick(),
+            Kick::Later => self.unsent = true,
+        }
         Ok(())
     }
 
     #[inline]
     fn receive_one(&mut self) -> Option<FbufMut> {
-        let is_between = !self.skipping && self.partial.is_empty();
+        let is_between = !self.waiting.is_armed() && !self.skipping && self.partial.is_empty();
         if !is_between || !matches!(self.rings.receive.available(), Ok(1..)) {
             return None;
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fbufs::{Fbuf, FbufMut, Pool};
 use rustix::event::epoll;
-use unet::device::{Capabilities, Device, DeviceError, Frames, OpenError, Piece, Statistics};
+use unet::device::{Capabilities, Device, DeviceError, Frames, Kick, OpenError, Piece, Statistics};
 
 use crate::interface::Interface;
 use crate::open::attach;
@@ -25,9 +25,8 @@ pub const MAX_QUEUES: u32 = 64;
 pub struct EveryQueue {
     queues: Vec<AfXdp>,
     turn: usize,
+    /// Watches the queues' descriptors.
     waiting: OwnedFd,
-    /// The sockets are watched: only while somebody waits, since each packet pays for it.
-    armed: bool,
 }
 
 impl EveryQueue {
@@ -68,7 +67,11 @@ impl EveryQueue {
         }
         let make = |errno| OpenError::Kernel { step: "watch the queues", errno };
         let waiting = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(make)?;
-        Ok(Self { queues, turn: 0, waiting, armed: false })
+        for queue in &queues {
+            let (data, flags) = (epoll::EventData::new_u64(0), epoll::EventFlags::IN);
+            epoll::add(&waiting, queue, data, flags).map_err(make)?;
+        }
+        Ok(Self { queues, turn: 0, waiting })
     }
 
     /// The UDP port whose packets come to it.
@@ -89,15 +92,6 @@ impl EveryQueue {
     /// What each of its sockets is bound to.
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.queues.iter().map(AfXdp::binding)
-    }
-
-    fn disarm(&mut self) {
-        if std::mem::take(&mut self.armed) {
-            for queue in &self.queues {
-                // It fails only for one that was not watched.
-                let _ = epoll::delete(&self.waiting, queue.as_fd());
-            }
-        }
     }
 }
 
@@ -125,14 +119,6 @@ impl Device for EveryQueue {
     }
 
     fn arm(&mut self) -> Result<bool, DeviceError> {
-        if !self.armed {
-            self.armed = true;
-            for queue in &self.queues {
-                let (flags, data) = (epoll::EventFlags::IN, epoll::EventData::new_u64(0));
-                let watched = epoll::add(&self.waiting, queue.as_fd(), data, flags);
-                watched.map_err(DeviceError::Kernel)?;
-            }
-        }
         let mut idle = true;
         for queue in &mut self.queues {
             idle &= queue.arm()?;
@@ -155,7 +141,6 @@ impl Frames for EveryQueue {
     }
 
     fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError> {
-        self.disarm();
         let mut outcome = Ok(());
         for _ in 0..self.queues.len() {
             self.turn = (self.turn + 1) % self.queues.len();
@@ -164,8 +149,8 @@ impl Frames for EveryQueue {
         if into.is_empty() { outcome } else { Ok(()) }
     }
 
-    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
-        self.queues[0].transmit_one(frame)
+    fn transmit_one(&mut self, frame: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        self.queues[0].transmit_one(frame, kick)
     }
 }
 

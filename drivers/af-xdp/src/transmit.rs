@@ -117,6 +117,7 @@ impl AfXdp {
     /// Has the kernel send what is in the ring. What it cannot send now stays there.
     pub(crate) fn kick(&mut self) {
         self.unsent = false;
+        self.rings.transmit.publish();
         if !self.rings.transmit.needs_wakeup() {
             return;
         }

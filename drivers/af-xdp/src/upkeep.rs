@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fbufs::Pool;
 use rustix::net::sockopt::xdp_statistics;
-use unet::device::{Capabilities, Count, Device, DeviceError, Mode, OpenError, Statistics};
+use unet::device::{
+    Capabilities, Count, Device, DeviceError, Mode, OpenError, Statistics, Waiting,
+};
 
 use crate::AfXdp;
 use crate::device::BURST;
@@ -66,7 +68,7 @@ impl AfXdp {
         let sending = Sending::new(places, memory.buffers);
         let upkeep = Upkeep::new(&binding);
         let stock = stock(memory.buffers).min(binding.rings.receive as usize);
-        let parts = (socket, rings, pool);
+        let parts = (socket, Waiting::new()?, rings, pool);
         let tables = (receiving, sending);
         let sizes = (stock, memory.buffer_bytes);
         let mut device = Self::assemble(parts, tables, binding, upkeep, sizes);
@@ -133,6 +135,7 @@ impl Device for AfXdp {
             return Ok(false);
         }
         self.trouble()?;
+        self.waiting.arm(&self.socket, false)?;
         // The socket says when it has room by another event than the one that is waited for. There is
         // some within microseconds: it is worth no wait.
         Ok(!self.cramped)
@@ -167,9 +170,7 @@ impl Device for AfXdp {
 }
 
 impl AsFd for AfXdp {
-    /// The socket. To wait on it by an epoll descriptor that it stays registered with costs each packet
-    /// some of the kernel's time, waiting or not: register it while waiting only.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket()
+        self.waiting.as_fd()
     }
 }

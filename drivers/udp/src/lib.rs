@@ -72,7 +72,6 @@ pub mod raw;
 mod socket;
 mod sockets;
 mod uring;
-mod waiting;
 
 pub use driver::{Udp, open};
 pub use options::{Path, UdpOptions, ZERO_COPY_BYTES};

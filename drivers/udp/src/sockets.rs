@@ -11,14 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use fbufs::{Fbuf, FbufMut, Pool};
 use rustix::io::Errno;
 use unet::device::{
-    Capabilities, Datagrams, Destination, Device, DeviceError, Mode, OpenError, Outgoing, Received,
-    Statistics,
+    Capabilities, Datagrams, Destination, Device, DeviceError, Kick, Mode, OpenError, Outgoing,
+    Received, Statistics, Waiting,
 };
 
 use crate::calls::{self, Arrival, BURST};
 use crate::name::Name;
 use crate::port::Port;
-use crate::waiting::Waiting;
 
 /// A device over a plain non-blocking socket.
 pub(crate) struct Sockets {
@@ -35,9 +34,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub fn new(port: Port) -> Result<Self, OpenError> {
-        let waiting = Waiting::new();
-        let waiting =
-            waiting.map_err(|errno| OpenError::Kernel { step: "make an epoll", errno })?;
+        let waiting = Waiting::new()?;
         let most = BURST.min(port.pool.total() / 2);
         let capabilities = port.capabilities(Mode::Sockets, 0, most);
         let mut device = Self {
@@ -139,7 +136,7 @@ impl Device for Sockets {
             // The descriptor would be readable for what cannot be read.
             return Ok(false);
         }
-        self.waiting.arm(&self.port.socket, self.port.blocked).map_err(DeviceError::Kernel)?;
+        self.waiting.arm(&self.port.socket, self.port.blocked)?;
         Ok(true)
     }
 
@@ -175,14 +172,16 @@ impl Datagrams for Sockets {
         Ok(())
     }
 
-    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
-        self.port.send_one(to, payload)
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        match kick {
+            Kick::Now => self.port.send_one(to, payload),
+            // One system call sends many that wait.
+            Kick::Later => Err(payload),
+        }
     }
 
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
-        if self.waiting.is_armed() {
-            self.waiting.disarm(&self.port.socket);
-        }
+        self.waiting.disarm(&self.port.socket);
         if let Some(vain) = self.looked.take() {
             return vain;
         }

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use fbufs::{Fbuf, FbufMut};
 
 use crate::device::{
-    Capabilities, Datagrams, Destination, Device, DeviceError, Frames, Outgoing, Piece, Received,
+    Capabilities, Datagrams, Destination, Device, DeviceError, Frames, Kick, Outgoing, Piece,
+    Received,
 };
 
 /// A device as the suite sees it: something that carries payloads to its peer.
@@ -64,14 +65,34 @@ pub struct OverFrames<D> {
     peer: [u8; 6],
     /// Each second one is for one frame.
     looks: u64,
+    /// Of those, too.
+    bursts: u64,
 }
 
-/// The only packet, if it is in one piece: such are handed over the short way, where the device has one.
-fn alone(packets: &mut VecDeque<Piece<Fbuf>>) -> Option<Fbuf> {
-    if packets.len() != 1 || packets[0].more {
-        return None;
+/// Hands packets in one piece over the short way, as long as the device has it: one that is alone at once,
+/// and each second burst so that it waits for the transmit of what is left. Whether all is sent.
+fn hand_over(
+    packets: &mut VecDeque<Piece<Fbuf>>,
+    turns: &mut u64,
+    mut transmit_one: impl FnMut(Fbuf, Kick) -> Result<(), Fbuf>,
+) -> bool {
+    let kick = if packets.len() == 1 { Kick::Now } else { Kick::Later };
+    *turns += 1;
+    if kick == Kick::Later && turns.is_multiple_of(2) {
+        return false;
     }
-    packets.pop_front().map(|piece| piece.bytes)
+    while packets.front().is_some_and(|piece| !piece.more)
+        && let Some(piece) = packets.pop_front()
+    {
+        if let Err(back) = transmit_one(piece.bytes, kick) {
+            packets.push_front(Piece::whole(back));
+            return false;
+        }
+        if kick == Kick::Now {
+            return true;
+        }
+    }
+    false
 }
 
 const ETHERNET: usize = 14;
@@ -82,7 +103,7 @@ impl<D: Frames> OverFrames<D> {
     /// With Ethernet headers of the type for local experiments (0x88b5).
     pub fn new(device: D) -> Self {
         let header = |from: [u8; 6], to: [u8; 6], _| [&to[..], &from[..], &[0x88, 0xb5]].concat();
-        Self { device, header: Box::new(header), peer: [0; 6], looks: 0 }
+        Self { device, header: Box::new(header), peer: [0; 6], looks: 0, bursts: 0 }
     }
 
     /// With headers of one's own, beginning with Ethernet's: for a device that takes its packets by what
@@ -125,11 +146,9 @@ impl<D: Frames> Carrier for OverFrames<D> {
     }
 
     fn transmit(&mut self, packets: &mut VecDeque<Piece<Fbuf>>) -> Result<(), DeviceError> {
-        if let Some(one) = alone(packets) {
-            match self.device.transmit_one(one) {
-                Ok(()) => return Ok(()),
-                Err(back) => packets.push_back(Piece::whole(back)),
-            }
+        let device = &mut self.device;
+        if hand_over(packets, &mut self.bursts, |one, kick| device.transmit_one(one, kick)) {
+            return Ok(());
         }
         self.device.transmit(packets)
     }
@@ -155,6 +174,8 @@ pub struct OverDatagrams<D> {
     outgoing: VecDeque<Outgoing>,
     received: Vec<Received>,
     looks: u64,
+    /// Of those, too.
+    bursts: u64,
     misattributed: Option<String>,
 }
 
@@ -168,7 +189,16 @@ impl<D: Datagrams> OverDatagrams<D> {
     /// A device that others reach at an address: where the local one is unspecified.
     pub fn at(device: D, address: SocketAddr) -> Self {
         let (outgoing, received) = (VecDeque::new(), Vec::new());
-        Self { device, address, peer: None, outgoing, received, looks: 0, misattributed: None }
+        Self {
+            device,
+            address,
+            peer: None,
+            outgoing,
+            received,
+            looks: 0,
+            bursts: 0,
+            misattributed: None,
+        }
     }
 
     /// Where others reach it.
@@ -215,11 +245,9 @@ impl<D: Datagrams> Carrier for OverDatagrams<D> {
 
     fn transmit(&mut self, packets: &mut VecDeque<Piece<Fbuf>>) -> Result<(), DeviceError> {
         let Some((to, _)) = self.peer else { return Err(DeviceError::Unreachable) };
-        if let Some(one) = alone(packets) {
-            match self.device.transmit_one(to, one) {
-                Ok(()) => return Ok(()),
-                Err(back) => packets.push_back(Piece::whole(back)),
-            }
+        let device = &mut self.device;
+        if hand_over(packets, &mut self.bursts, |one, kick| device.transmit_one(to, one, kick)) {
+            return Ok(());
         }
         self.outgoing.extend(packets.drain(..).map(|piece| Outgoing { to, piece }));
         let result = self.device.transmit(&mut self.outgoing);

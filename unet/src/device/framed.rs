@@ -28,8 +28,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use fbufs::{Fbuf, FbufMut, Pool};
 
 use super::{
-    Capabilities, Count, Datagrams, Destination, Device, DeviceError, Frames, Outgoing, Piece,
-    Received, Routes, Statistics,
+    Capabilities, Count, Datagrams, Destination, Device, DeviceError, Frames, Kick, Outgoing,
+    Piece, Received, Routes, Statistics,
 };
 pub use filter::{Filter, MAX_ADDRESSES, Verify};
 pub use parse::parse;
@@ -253,8 +253,8 @@ impl<F: Frames, R: Routes> Datagrams for Framed<F, R> {
     }
 
     #[inline]
-    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
-        self.send_one(to, payload)
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        self.send_one(to, payload, kick)
     }
 
     #[inline]

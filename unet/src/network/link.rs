@@ -50,6 +50,8 @@ pub(crate) struct Link {
     pub(super) share: usize,
     pub(super) crowd: usize,
     pub(super) outgoing: VecDeque<Outgoing>,
+    /// How many the device has that may wait for a flush.
+    pub(super) unkicked: usize,
     pub(super) received: Vec<Received>,
     /// The first pieces of a datagram whose last one is still to come.
     pub(super) pieces: Vec<FbufMut>,
@@ -179,6 +181,7 @@ impl Link {
             vacant: Vec::new(),
             ready: VecDeque::new(),
             outgoing: VecDeque::new(),
+            unkicked: 0,
             received: Vec::new(),
             pieces: Vec::new(),
             happened: VecDeque::new(),

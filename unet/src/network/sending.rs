@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use super::account::LinkCount;
 use super::link::{Link, Phase, State};
 use crate::channel::{CloseReason, Offer, SendError};
-use crate::device::{Destination, Outgoing, Piece};
+use crate::device::{Destination, Kick, Outgoing, Piece};
 use crate::wire::{self, HEADER_BYTES};
 use crate::{MAX_INLINE, MAX_INLINE_WITH_FBUF};
 
@@ -224,11 +224,17 @@ impl Link {
             // Before the device has it: a process that is killed has sent at most what it counted.
             state.counters.set(Counter::Sent, state.sent);
         }
-        if !now || !self.outgoing.is_empty() {
+        if !self.outgoing.is_empty() {
             return self.put(to, fbuf, now);
         }
-        match self.device.transmit_one(to, fbuf) {
-            Ok(()) => LinkCount::Handed.add(&self.counters, 1),
+        match self.device.transmit_one(to, fbuf, if now { Kick::Now } else { Kick::Later }) {
+            Ok(()) => {
+                LinkCount::Handed.add(&self.counters, 1);
+                self.unkicked = if now { 0 } else { self.unkicked + 1 };
+                if self.unkicked >= MAX_WAITING {
+                    self.flush();
+                }
+            }
             Err(fbuf) => self.put(to, fbuf, now),
         }
     }
@@ -245,6 +251,7 @@ impl Link {
     /// Hands what waits to the device, as far as it has room.
     #[inline(always)]
     pub fn flush(&mut self) {
+        self.unkicked = 0;
         let waiting = self.outgoing.len();
         let outcome = self.device.transmit(&mut self.outgoing);
         // A device may give back what it took before: then there are more.

@@ -3,7 +3,8 @@
 use etherparse::SlicedPacket;
 use proptest::prelude::*;
 use unet::device::{
-    Count, Datagrams, Destination, Device, DeviceError, FramedOptions, Outgoing, Piece, UdpChecksum,
+    Count, Datagrams, Destination, Device, DeviceError, FramedOptions, Kick, Outgoing, Piece,
+    UdpChecksum,
 };
 
 use super::wire::{BUFFERS, MAC};
@@ -270,7 +271,7 @@ fn a_datagram_alone_is_the_same_frame_by_the_short_way() {
         send(&mut device, to, b"abc");
         let frame = sent(&mut device);
         let payload = payload(&mut device, b"abc");
-        assert!(device.transmit_one(to, payload).is_ok());
+        assert!(device.transmit_one(to, payload, Kick::Now).is_ok());
         assert_eq!(sent(&mut device), frame);
         let statistics = device.statistics();
         assert_eq!((statistics[Count::Sent], statistics[Count::SentBytes]), (2, 6));
@@ -286,23 +287,25 @@ fn what_is_not_taken_by_the_short_way_comes_back_as_it_was() {
     let headroom = bytes.headroom();
     // The headers were written when the device said no.
     device.device().room = 0;
-    let back = device.transmit_one(to, bytes).expect_err("there is no room");
+    let back = device.transmit_one(to, bytes, Kick::Now).expect_err("there is no room");
     assert_eq!((&back[..], back.headroom()), (&b"abc"[..], headroom));
     device.device().room = 9;
-    let back = device.transmit_one(Destination(7), back).expect_err("there is no such destination");
+    let back = device
+        .transmit_one(Destination(7), back, Kick::Now)
+        .expect_err("there is no such destination");
     device.device().state = Err(DeviceError::Down);
-    let back = device.transmit_one(to, back).expect_err("it is down");
+    let back = device.transmit_one(to, back, Kick::Now).expect_err("it is down");
     device.device().state = Ok(());
     let shared = back.clone();
-    let back = device.transmit_one(to, back).expect_err("its buffer is shared");
+    let back = device.transmit_one(to, back, Kick::Now).expect_err("its buffer is shared");
     drop(shared);
     let long = payload(&mut device, &[0; 1473]);
-    let long = device.transmit_one(to, long).expect_err("it is too long");
+    let long = device.transmit_one(to, long, Kick::Now).expect_err("it is too long");
     drop(long);
     let statistics = device.statistics();
     assert_eq!((statistics[Count::Sent], statistics[Count::SentBytes]), (0, 0));
     assert_eq!(counted(&mut device), []);
-    assert!(device.transmit_one(to, back).is_ok());
+    assert!(device.transmit_one(to, back, Kick::Now).is_ok());
     judge(&sent(&mut device), b"abc");
     assert_eq!(device.statistics()[Count::SentBytes], 3);
     assert_eq!(device.pool().free(), BUFFERS);

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use unet::device::{Capabilities, Count, Device, DeviceError, Frames, Mode, Piece, Statistics};
+use unet::device::{
+    Capabilities, Count, Device, DeviceError, Frames, Kick, Mode, Piece, Statistics,
+};
 use unet::{Class, Fbuf, FbufMut, Pool, PoolOptions};
 
 /// Its Ethernet address.
@@ -111,8 +113,8 @@ impl Frames for Wire {
         Ok(())
     }
 
-    fn transmit_one(&mut self, frame: Fbuf) -> Result<(), Fbuf> {
-        if self.state.is_err() || self.room == 0 {
+    fn transmit_one(&mut self, frame: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        if kick == Kick::Later || self.state.is_err() || self.room == 0 {
             return Err(frame);
         }
         let mut queue = VecDeque::from([Piece::whole(frame)]);

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::write;
 use unet::device::{
-    Capabilities, Count, Datagrams, Destination, Device, DeviceError, Driver, Mode, OpenError,
-    Opening, Outgoing, Piece, Received, Statistics,
+    Capabilities, Count, Datagrams, Destination, Device, DeviceError, Driver, Kick, Mode,
+    OpenError, Opening, Outgoing, Piece, Received, Statistics,
 };
 use unet::{Class, Fbuf, FbufMut, Pool, PoolOptions};
 
@@ -226,8 +226,8 @@ impl Datagrams for Port {
         Ok(())
     }
 
-    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
-        if self.hub.lock().expect("no panic").state().is_err() {
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        if kick == Kick::Later || self.hub.lock().expect("no panic").state().is_err() {
             return Err(payload);
         }
         let mut queue = VecDeque::from([Outgoing { to, piece: Piece::whole(payload) }]);

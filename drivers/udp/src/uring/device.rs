@@ -8,7 +8,7 @@ use fbufs::{Fbuf, FbufMut, Pool};
 use io_uring::opcode;
 use io_uring::types::Fd;
 use unet::device::{
-    Capabilities, Datagrams, Destination, Device, DeviceError, Outgoing, Received, Statistics,
+    Capabilities, Datagrams, Destination, Device, DeviceError, Kick, Outgoing, Received, Statistics,
 };
 
 use super::{ROOM, Uring};
@@ -92,8 +92,8 @@ impl Datagrams for Uring {
         Ok(())
     }
 
-    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
-        if self.zero_copy || self.sends.has_unanswered() {
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        if kick == Kick::Later || self.zero_copy || self.sends.has_unanswered() {
             return Err(payload);
         }
         self.port.send_one(to, payload)

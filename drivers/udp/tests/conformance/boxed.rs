@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use unet::device::{
-    Capabilities, Datagrams, Destination, Device, DeviceError, Outgoing, Received, Statistics,
+    Capabilities, Datagrams, Destination, Device, DeviceError, Kick, Outgoing, Received, Statistics,
 };
 use unet::{Fbuf, FbufMut, Pool};
 
@@ -64,8 +64,8 @@ impl Datagrams for Boxed {
         self.0.receive(into)
     }
 
-    fn transmit_one(&mut self, to: Destination, payload: Fbuf) -> Result<(), Fbuf> {
-        self.0.transmit_one(to, payload)
+    fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
+        self.0.transmit_one(to, payload, kick)
     }
 
     fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {

@@ -8,7 +8,7 @@ use super::Framed;
 use super::checksum::Sum;
 use super::table::{Table, Way};
 use super::template::{ETHERNET, HEADERS, Template};
-use crate::device::{Count, Destination, DeviceError, Frames, Outgoing, Piece, Routes};
+use crate::device::{Count, Destination, DeviceError, Frames, Kick, Outgoing, Piece, Routes};
 
 /// How many datagrams get headers before the device is asked to take them; and how many after it did not
 /// take all, so that little is done in vain while it is full.
@@ -105,7 +105,12 @@ impl<F: Frames, R: Routes> Framed<F, R> {
 
     /// Sends one datagram in one piece past all queues, or gives it back.
     #[inline(always)]
-    pub(super) fn send_one(&mut self, to: Destination, mut payload: Fbuf) -> Result<(), Fbuf> {
+    pub(super) fn send_one(
+        &mut self,
+        to: Destination,
+        mut payload: Fbuf,
+        kick: Kick,
+    ) -> Result<(), Fbuf> {
         if self.stopped.is_some() || self.full {
             return Err(payload);
         }
@@ -115,7 +120,7 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         if !form.push(&mut payload, self.capabilities.headroom) {
             return Err(payload);
         }
-        match self.device.transmit_one(payload) {
+        match self.device.transmit_one(payload, kick) {
             Ok(()) => {
                 self.header_bytes += headers as u64;
                 Ok(())
