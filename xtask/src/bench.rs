@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::speed::{HOST, NETWORK, Round, Set, adapter, judge};
+use crate::speed::{HOST, NETWORK, Round, Set, Turn, adapter, judge};
 use crate::workspace::Workspace;
 use crate::{instructions, lab, process};
 
@@ -34,7 +34,7 @@ pub struct How {
     /// How often everything is measured; a row is judged by the median
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// How long each measurement runs, as unet-bench takes it
+    /// How long each measurement runs, as unet-bench takes it; across a network each is made by turns
     #[arg(long, default_value = "2s")]
     duration: String,
     /// Keep what unet-bench printed, one file a run, in this folder
@@ -109,28 +109,34 @@ fn measure(set: &Set, programs: &Programs, how: &How) -> Result<()> {
     }
     let mut rounds: Vec<Round> = Vec::new();
     for number in 1..=how.rounds {
-        let mut round = Round::new();
-        for run in set.invocations {
-            println!("round {number} of {}: unet-bench {}", how.rounds, run.args.join(" "));
-            let mut command = Command::new(&programs.bench);
-            command.args(run.args).args(["--duration", &how.duration, "--format", "json"]);
-            let said = process::capture(&mut command, LIMIT)?;
-            if let Some(folder) = &how.out {
-                fs::write(
-                    folder.join(format!("{number}-{}.json", run.name.replace(' ', "-"))),
-                    &said.stdout,
-                )?;
-            }
-            let printed = serde_json::from_str(&said.stdout).with_context(|| {
-                format!("`{}` did not print one JSON object", process::show(&command))
-            })?;
-            round.push((run.name, printed));
-        }
+        // What is measured once is a part of every turn.
+        let mut once = Turn::new();
         if set.adapter {
             println!("round {number} of {}: {}", how.rounds, adapter::EXAMPLE);
-            round.push((adapter::RUN, adapter::measure(&programs.adapter)?));
+            once.push((adapter::RUN, adapter::measure(&programs.adapter)?));
         }
-        rounds.push(round);
+        let mut turns = Round::new();
+        for turn in 0..set.turns {
+            let mut found = Turn::new();
+            for run in set.invocations.iter().filter(|run| turn == 0 || !run.once) {
+                let args = run.args(turn);
+                println!("round {number} of {}: unet-bench {}", how.rounds, args.join(" "));
+                let mut command = Command::new(&programs.bench);
+                command.args(args).args(["--duration", &how.duration, "--format", "json"]);
+                let said = process::capture(&mut command, LIMIT)?;
+                if let Some(folder) = &how.out {
+                    let name = run.name.replace(' ', "-");
+                    fs::write(folder.join(format!("{number}-{turn}-{name}.json")), &said.stdout)?;
+                }
+                let printed = serde_json::from_str(&said.stdout).with_context(|| {
+                    format!("`{}` did not print one JSON object", process::show(&command))
+                })?;
+                if run.once { &mut once } else { &mut found }.push((run.name, printed));
+            }
+            turns.push(found);
+        }
+        turns.iter_mut().for_each(|turn| turn.extend(once.iter().cloned()));
+        rounds.push(turns);
     }
     let cores = std::thread::available_parallelism().context("the cores cannot be counted")?;
     let missed = table(set, &rounds, cores.get());
@@ -152,7 +158,7 @@ fn table(set: &Set, rounds: &[Round], cores: usize) -> Vec<&'static str> {
         (1..=rounds.len()).map(|round| format!("{:>8}", format!("run {round}"))).collect();
     println!("\n{:<41} {:<17} {:>7} {:>7} {heads}", "what", "unit", "aim", "must");
     for row in set.rows {
-        let figures: Result<Vec<f64>> = rounds.iter().map(|round| row.figure.read(round)).collect();
+        let figures: Result<Vec<f64>> = rounds.iter().map(|round| row.figure.of(round)).collect();
         let met = match figures {
             Ok(figures) => {
                 let (line, met) = judge(row, &figures, cores);

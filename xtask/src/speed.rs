@@ -13,6 +13,23 @@ mod rows;
 pub struct Invocation {
     pub name: &'static str,
     pub args: &'static [&'static str],
+    /// It is made once a round, and not in every turn: it compares nothing but with itself.
+    pub once: bool,
+}
+
+impl Invocation {
+    /// The arguments of a turn: every other one measures the systems the other way round, since who comes
+    /// later meets a warmer machine.
+    pub fn args(&self, turn: usize) -> Vec<String> {
+        let mut args: Vec<String> = self.args.iter().map(|&arg| arg.to_owned()).collect();
+        if !turn.is_multiple_of(2)
+            && let Some(at) = args.iter().position(|arg| arg == "--system")
+            && let Some(systems) = args.get_mut(at + 1)
+        {
+            *systems = systems.split(',').rev().collect::<Vec<_>>().join(",");
+        }
+        args
+    }
 }
 
 /// A table: the runs that are made and the rows that are read from them.
@@ -21,13 +38,16 @@ pub struct Set {
     pub rows: &'static [Row],
     /// The adapter's cost is measured along.
     pub adapter: bool,
+    /// How many times in a round what is compared is measured, by turns: a figure of the round is the
+    /// median. A machine changes its pace within seconds, and what is compared should not.
+    pub turns: usize,
 }
 
 /// What is measured within a host.
-pub const HOST: Set = Set { invocations: INVOCATIONS, rows: ROWS, adapter: false };
+pub const HOST: Set = Set { invocations: INVOCATIONS, rows: ROWS, adapter: false, turns: 1 };
 /// What is measured across the lab's network.
 pub const NETWORK: Set =
-    Set { invocations: network::INVOCATIONS, rows: network::ROWS, adapter: true };
+    Set { invocations: network::INVOCATIONS, rows: network::ROWS, adapter: true, turns: 9 };
 
 /// A record: by the run that printed it, its system's name, and what tells it from others.
 pub struct Pick {
@@ -125,44 +145,59 @@ impl std::fmt::Display for Bound {
     }
 }
 
-/// What one round printed: the records, by the name of the run.
-pub type Round = Vec<(&'static str, Value)>;
+/// What one turn printed: the records, by the name of the run.
+pub type Turn = Vec<(&'static str, Value)>;
+
+/// The turns of one round.
+pub type Round = Vec<Turn>;
+
+/// The middle one, or the upper of the two: there is one at least.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
 
 impl Figure {
-    /// The figure of one round.
-    pub fn read(&self, round: &Round) -> Result<f64> {
+    /// The figure of one round: the median of its turns.
+    pub fn of(&self, round: &Round) -> Result<f64> {
+        let figures: Vec<f64> = round.iter().map(|turn| self.read(turn)).collect::<Result<_>>()?;
+        if figures.is_empty() { bail!("nothing was measured") } else { Ok(median(figures)) }
+    }
+
+    /// The figure of one turn.
+    fn read(&self, turn: &Turn) -> Result<f64> {
         match self {
-            Figure::ToFloor(one) => number(one.find(round)?, "ratio_to_floor"),
-            Figure::MillionsPerSecond(one) => Ok(number(one.find(round)?, "ops_per_sec")? / 1e6),
+            Figure::ToFloor(one) => number(one.find(turn)?, "ratio_to_floor"),
+            Figure::MillionsPerSecond(one) => Ok(number(one.find(turn)?, "ops_per_sec")? / 1e6),
             Figure::Means(one, other) => {
-                Ok(number(one.find(round)?, "mean_ns")? / number(other.find(round)?, "mean_ns")?)
+                Ok(number(one.find(turn)?, "mean_ns")? / number(other.find(turn)?, "mean_ns")?)
             }
             Figure::ToLimit(one, limit) => {
-                Ok(number(one.find(round)?, "mean_ns")? / one.limit(round, limit)?)
+                Ok(number(one.find(turn)?, "mean_ns")? / one.limit(turn, limit)?)
             }
             Figure::ToReference(one) => {
-                let record = one.find(round)?;
+                let record = one.find(turn)?;
                 Ok(number(record, "mean_ns")? / number(record, "reference_ns")?)
             }
             Figure::OfReference(one) => {
-                let record = one.find(round)?;
+                let record = one.find(turn)?;
                 Ok(number(record, "reference_ns")? / number(record, "mean_ns")?)
             }
             Figure::Each(one, other, parts) => {
-                let (one, other) = (one.find(round)?, other.find(round)?);
+                let (one, other) = (one.find(turn)?, other.find(turn)?);
                 Ok((number(one, "mean_ns")? - number(other, "mean_ns")?) / parts)
             }
             Figure::Copied(one) => {
-                let copied = one.find(round)?["copied_per_hop"].as_f64();
+                let copied = one.find(turn)?["copied_per_hop"].as_f64();
                 copied.context("a record does not say how many bytes were copied")
             }
             Figure::Medians(one, other) => {
-                Ok(number(one.find(round)?, "p50_ns")? / number(other.find(round)?, "p50_ns")?)
+                Ok(number(one.find(turn)?, "p50_ns")? / number(other.find(turn)?, "p50_ns")?)
             }
-            Figure::Lesser(one, other) => Ok(one.read(round)?.min(other.read(round)?)),
-            Figure::Overloaded(run, system) => overloaded(round, run, system),
+            Figure::Lesser(one, other) => Ok(one.read(turn)?.min(other.read(turn)?)),
+            Figure::Overloaded(run, system) => overloaded(turn, run, system),
             Figure::Tail(one) => {
-                let record = one.find(round)?;
+                let record = one.find(turn)?;
                 Ok(number(record, "p999_ns")? / number(record, "p50_ns")?)
             }
         }
@@ -170,18 +205,18 @@ impl Figure {
 }
 
 /// A system's records in a run.
-fn records<'a>(round: &'a Round, run: &'a str, system: &'a str) -> impl Iterator<Item = &'a Value> {
-    let printed = round.iter().filter(move |(name, _)| *name == run);
+fn records<'a>(turn: &'a Turn, run: &'a str, system: &'a str) -> impl Iterator<Item = &'a Value> {
+    let printed = turn.iter().filter(move |(name, _)| *name == run);
     let records =
         printed.flat_map(|(_, printed)| printed["records"].as_array().into_iter().flatten());
     records.filter(move |record| record["system"] == system)
 }
 
-fn overloaded(round: &Round, run: &str, system: &str) -> Result<f64> {
+fn overloaded(turn: &Turn, run: &str, system: &str) -> Result<f64> {
     const LEAST: f64 = 150.0;
     let mut last = None;
     let mut peak = 0.0_f64;
-    for record in records(round, run, system) {
+    for record in records(turn, run, system) {
         let (offered, goodput) =
             (number(record, "offered_percent")?, number(record, "goodput_per_sec")?);
         peak = peak.max(goodput);
@@ -194,9 +229,9 @@ fn overloaded(round: &Round, run: &str, system: &str) -> Result<f64> {
 }
 
 impl Pick {
-    fn find<'a>(&self, round: &'a Round) -> Result<&'a Value> {
+    fn find<'a>(&self, turn: &'a Turn) -> Result<&'a Value> {
         let Pick { run, system, which } = self;
-        let mut records = records(round, run, system);
+        let mut records = records(turn, run, system);
         let found = match *which {
             Which::Payload(bytes) => {
                 records.find(|record| record["payload_bytes"].as_u64() == Some(bytes))
@@ -209,9 +244,9 @@ impl Pick {
     }
 
     /// A floor among the facts of the machine: as this run saw it, else as the run of the floors did.
-    fn limit(&self, round: &Round, limit: &str) -> Result<f64> {
+    fn limit(&self, turn: &Turn, limit: &str) -> Result<f64> {
         let seen = |run: &str| {
-            let (_, printed) = round.iter().find(|(name, _)| *name == run)?;
+            let (_, printed) = turn.iter().find(|(name, _)| *name == run)?;
             field_anywhere(&printed["host"], limit)
         };
         let found = seen(self.run).or_else(|| seen("limits"));
@@ -237,9 +272,7 @@ fn number(record: &Value, field: &str) -> Result<f64> {
 /// The rounds' figures of a row in one line, and whether the row meets what it must on so many cores: by
 /// the median, since one round in a slow phase of the host says nothing about the code.
 pub fn judge(row: &Row, figures: &[f64], cores: usize) -> (String, bool) {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let median = sorted[sorted.len() / 2];
+    let median = median(figures.to_vec());
     let met = row.must.met(median, cores);
     let verdict = match (met, row.aim.met(median, cores), row.must.lacks_cores(cores)) {
         (_, _, Some(needed)) => format!("not judged: {needed} cores are needed, here are {cores}"),
@@ -263,7 +296,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn round() -> Round {
+    fn turn() -> Turn {
         let rtt = json!({"host": {}, "records": [
             {"system": "unet", "payload_bytes": 8, "mean_ns": 90.0, "p50_ns": 88, "p999_ns": 132, "ratio_to_floor": 1.8},
             {"system": "unet", "payload_bytes": 4096, "mean_ns": 110.0, "ratio_to_floor": null,
@@ -279,19 +312,19 @@ mod tests {
 
     #[test]
     fn reads_each_kind_of_figure_from_the_records() {
-        assert_eq!(Figure::ToFloor(small()).read(&round()).expect("there"), 1.8);
-        assert_eq!(Figure::Tail(small()).read(&round()).expect("there"), 1.5);
-        assert_eq!(Figure::Means(small(), small()).read(&round()).expect("there"), 1.0);
+        assert_eq!(Figure::ToFloor(small()).read(&turn()).expect("there"), 1.8);
+        assert_eq!(Figure::Tail(small()).read(&turn()).expect("there"), 1.5);
+        assert_eq!(Figure::Means(small(), small()).read(&turn()).expect("there"), 1.0);
         let large = || payload("rtt", "unet", 4096);
-        let ratio = Figure::ToReference(large()).read(&round()).expect("there");
+        let ratio = Figure::ToReference(large()).read(&turn()).expect("there");
         assert!((ratio - 110.0 / 99.0).abs() < 1e-9);
-        let share = Figure::OfReference(large()).read(&round()).expect("there");
+        let share = Figure::OfReference(large()).read(&turn()).expect("there");
         assert!((share - 0.9).abs() < 1e-9);
-        assert_eq!(Figure::Each(large(), small(), 10.0).read(&round()).expect("there"), 2.0);
-        assert_eq!(Figure::Copied(large()).read(&round()).expect("there"), 0.0);
-        assert!(Figure::Copied(small()).read(&round()).is_err());
+        assert_eq!(Figure::Each(large(), small(), 10.0).read(&turn()).expect("there"), 2.0);
+        assert_eq!(Figure::Copied(large()).read(&turn()).expect("there"), 0.0);
+        assert!(Figure::Copied(small()).read(&turn()).is_err());
         assert_eq!(
-            Figure::ToLimit(small(), "yield_one_core_ns").read(&round()).expect("there"),
+            Figure::ToLimit(small(), "yield_one_core_ns").read(&turn()).expect("there"),
             2.0
         );
     }
@@ -299,12 +332,33 @@ mod tests {
     #[test]
     fn a_missing_record_or_figure_is_an_error_and_never_a_pass() {
         let missing = Figure::ToFloor(payload("null-rpc", "lrpc", 0));
-        let missing = missing.read(&round()).expect_err("not there").to_string();
+        let missing = missing.read(&turn()).expect_err("not there").to_string();
         assert!(missing.contains("no record of lrpc with Payload(0)"), "{missing}");
-        assert!(Figure::ToFloor(payload("rtt", "unet", 4096)).read(&round()).is_err());
+        assert!(Figure::ToFloor(payload("rtt", "unet", 4096)).read(&turn()).is_err());
         let unknown =
-            Figure::ToLimit(small(), "warp_ns").read(&round()).expect_err("not there").to_string();
+            Figure::ToLimit(small(), "warp_ns").read(&turn()).expect_err("not there").to_string();
         assert!(unknown.contains("nor `limits` printed warp_ns"), "{unknown}");
+    }
+
+    #[test]
+    fn a_rounds_figure_is_the_median_of_its_turns() {
+        let turn = |mean: f64| {
+            let record = json!({"system": "unet", "payload_bytes": 8, "ratio_to_floor": mean});
+            vec![("rtt", json!({"records": [record]}))]
+        };
+        let figure = Figure::ToFloor(small());
+        let round = vec![turn(9.0), turn(1.1), turn(1.2)];
+        assert_eq!(figure.of(&round).expect("there"), 1.2);
+        assert!(figure.of(&vec![turn(1.0), Turn::new()]).is_err());
+        assert!(figure.of(&Round::new()).is_err());
+    }
+
+    #[test]
+    fn every_other_turn_measures_the_other_way_round() {
+        let run =
+            Invocation { name: "rtt", args: &["rtt", "--system", "unet,raw,udp"], once: false };
+        assert_eq!(run.args(0), ["rtt", "--system", "unet,raw,udp"]);
+        assert_eq!(run.args(1), ["rtt", "--system", "udp,raw,unet"]);
     }
 
     #[test]
@@ -355,8 +409,8 @@ mod tests {
             Figure::Tail(payload("rtt", "unet", 8)),
         ];
         static GONE: Figure = Figure::Tail(payload("rtt", "unet", 1));
-        assert_eq!(Figure::Lesser(&BOTH[0], &BOTH[1]).read(&round()).expect("there"), 1.0);
-        assert!(Figure::Lesser(&BOTH[0], &GONE).read(&round()).is_err());
+        assert_eq!(Figure::Lesser(&BOTH[0], &BOTH[1]).read(&turn()).expect("there"), 1.0);
+        assert!(Figure::Lesser(&BOTH[0], &GONE).read(&turn()).is_err());
     }
 
     /// The runs that a figure is read from.

@@ -45,37 +45,53 @@ pub const INVOCATIONS: &[Invocation] = &[
     Invocation {
         name: "rtt generic",
         args: between!(xdp "generic", "rtt", "spin", "unet,xdp/raw,udp/spin"),
+        once: false,
     },
     Invocation {
         name: "rtt native",
         args: between!(xdp "native", "rtt", "spin", "unet,xdp/raw,udp/spin"),
+        once: false,
     },
     Invocation {
         name: "rate generic",
         args: between!(xdp "generic", "rate", "spin", "unet,xdp/raw"),
+        once: false,
     },
     Invocation {
         name: "rate native",
         args: between!(xdp "native", "rate", "spin", "unet,xdp/raw"),
+        once: false,
     },
     // Both wait alike, and so that a controller without a core of its own takes turns with its client.
     Invocation {
         name: "mediated generic",
         args: between!(xdp "generic", "rtt", "adaptive", "unet,mediated"),
+        once: false,
     },
     Invocation {
         name: "mediated native",
         args: between!(xdp "native", "rtt", "adaptive", "unet,mediated"),
+        once: false,
     },
-    Invocation { name: "sockets", args: between!(udp "sockets", "rtt", "unet,udp/spin") },
-    Invocation { name: "io-uring", args: between!(udp "io-uring", "rtt", "unet,udp/io-uring") },
+    Invocation {
+        name: "sockets",
+        args: between!(udp "sockets", "rtt", "unet,udp/spin"),
+        once: false,
+    },
+    Invocation {
+        name: "io-uring",
+        args: between!(udp "io-uring", "rtt", "unet,udp/io-uring"),
+        once: false,
+    },
     Invocation {
         name: "load xdp",
         args: between!(xdp "generic", "sweep", "spin", "unet", "--from", "60", "--up-to", "150"),
+        once: true,
     },
     Invocation {
         name: "load udp",
         args: between!(udp "sockets", "sweep", "unet", "--from", "60", "--up-to", "150"),
+        once: true,
     },
 ];
 

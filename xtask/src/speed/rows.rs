@@ -4,32 +4,38 @@ use super::{Bound, Figure, Invocation, payload, place};
 
 /// The runs of one round. What is compared with each other is measured as close together as can be.
 pub const INVOCATIONS: &[Invocation] = &[
-    Invocation { name: "limits", args: &["limits"] },
+    Invocation { name: "limits", args: &["limits"], once: true },
     Invocation {
         name: "rtt",
         args: &["rtt", "--system", "unet", "--size", "8,4096,65536", "--wait", "spin"],
+        once: true,
     },
     Invocation {
         name: "null-rpc",
         args: &["null-rpc", "--system", "lrpc", "--size", "0,32", "--wait", "spin"],
+        once: true,
     },
     Invocation {
         name: "rate",
         args: &["rate", "--system", "unet", "--size", "8", "--wait", "spin"],
+        once: true,
     },
     Invocation {
         name: "scale",
         args: &["scale", "--bindings", "0,255", "--system", "lrpc", "--wait", "spin"],
+        once: true,
     },
     Invocation {
         name: "same core",
         args: &[
             "null-rpc", "--system", "lrpc", "--size", "0", "--wait", "adaptive", "--cpus", "0,0",
         ],
+        once: true,
     },
     Invocation {
         name: "parked",
         args: &["null-rpc", "--system", "lrpc", "--size", "0", "--wait", "park"],
+        once: true,
     },
     Invocation {
         name: "hop",
@@ -42,10 +48,12 @@ pub const INVOCATIONS: &[Invocation] = &[
             "--size",
             "4K,64K,1M,4M,16M",
         ],
+        once: true,
     },
     Invocation {
         name: "pipeline",
         args: &["fbuf", "--system", "fbuf/read", "--domains", "3", "--size", "1M"],
+        once: true,
     },
     Invocation {
         name: "secured",
@@ -56,8 +64,9 @@ pub const INVOCATIONS: &[Invocation] = &[
             "--size",
             "4K,1M",
         ],
+        once: true,
     },
-    Invocation { name: "layers", args: &["fbuf", "--system", "layers/0,layers/10"] },
+    Invocation { name: "layers", args: &["fbuf", "--system", "layers/0,layers/10"], once: true },
 ];
 
 /// One row, or one of the rows that a line of the table stands for.
