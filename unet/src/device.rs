@@ -73,7 +73,7 @@ pub trait Device: AsFd + Send {
     /// [`DeviceError`].
     ///
     /// # Cost
-    /// At most one system call.
+    /// A system call or two, for each socket that it has.
     fn arm(&mut self) -> Result<bool, DeviceError>;
 
     /// What need not be done for every packet: takes note of a changed MTU, of an interface that went down,
@@ -107,10 +107,11 @@ impl<B> Piece<B> {
 /// Until when a device may keep what it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kick {
-    /// It is sent before the call returns, as far as the device can.
+    /// It is sent, behind all that waits, before the call returns, as far as the device can.
     Now,
-    /// It may wait for what is handed over next, until a `transmit`, which may be one of nothing. A device
-    /// that cannot take it without sending it does not take it.
+    /// It waits for the next one that does not, or for the next `transmit`, which may be one of nothing. It
+    /// is counted as sent already, and a process that is killed meanwhile takes it along. A device may send
+    /// it before that, such as when it finds nothing else to do. One that cannot hold it does not take it.
     Later,
 }
 
@@ -139,8 +140,8 @@ pub trait Frames: Device {
     /// Some ten nanoseconds a frame, and a look where nothing arrived.
     fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError>;
 
-    /// Hands one frame in one piece over, as [`Frames::transmit`] does, where the device takes it at once:
-    /// through no queue, for who sends one by one. A driver need not have this way.
+    /// Hands one frame in one piece over, where the device takes it at once: through no queue, for who sends
+    /// one by one. When it is sent, `kick` says. A driver need not have this way.
     ///
     /// # Errors
     /// The frame, and nothing has happened: [`Frames::transmit`] takes it, or says what is wrong.

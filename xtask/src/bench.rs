@@ -34,9 +34,10 @@ pub struct How {
     /// How often everything is measured; a row is judged by the median
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// How long each measurement runs, as unet-bench takes it; across a network each is made by turns
-    #[arg(long, default_value = "2s")]
-    duration: String,
+    /// How long each measurement runs, as unet-bench takes it: 2s, or 300ms for each of the turns across a
+    /// network, unless it is said
+    #[arg(long)]
+    duration: Option<String>,
     /// Keep what unet-bench printed, one file a run, in this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -46,7 +47,9 @@ impl How {
     /// The arguments that say so.
     pub fn args(&self) -> Vec<std::ffi::OsString> {
         let mut args = vec!["--rounds".into(), self.rounds.to_string().into()];
-        args.extend(["--duration".into(), self.duration.clone().into()]);
+        if let Some(duration) = &self.duration {
+            args.extend(["--duration".into(), duration.into()]);
+        }
         args.extend(self.check.then(|| "--check".into()));
         if let Some(folder) = &self.out {
             args.extend(["--out".into(), folder.into()]);
@@ -107,6 +110,7 @@ fn measure(set: &Set, programs: &Programs, how: &How) -> Result<()> {
         fs::create_dir_all(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
+    let duration = how.duration.as_deref().unwrap_or(set.duration);
     let mut rounds: Vec<Round> = Vec::new();
     for number in 1..=how.rounds {
         // What is measured once is a part of every turn.
@@ -120,9 +124,11 @@ fn measure(set: &Set, programs: &Programs, how: &How) -> Result<()> {
             let mut found = Turn::new();
             for run in set.invocations.iter().filter(|run| turn == 0 || !run.once) {
                 let args = run.args(turn);
-                println!("round {number} of {}: unet-bench {}", how.rounds, args.join(" "));
+                let at =
+                    format!("round {number} of {}, turn {} of {}", how.rounds, turn + 1, set.turns);
+                println!("{at}: unet-bench {}", args.join(" "));
                 let mut command = Command::new(&programs.bench);
-                command.args(args).args(["--duration", &how.duration, "--format", "json"]);
+                command.args(args).args(["--duration", duration, "--format", "json"]);
                 let said = process::capture(&mut command, LIMIT)?;
                 if let Some(folder) = &how.out {
                     let name = run.name.replace(' ', "-");
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn rows_without_records_count_as_missed() {
         for set in [HOST, NETWORK] {
-            assert_eq!(table(&set, &[Round::new()], 2).len(), set.rows.len());
+            assert_eq!(table(&set, &[vec![Turn::new()]], 2).len(), set.rows.len());
         }
     }
 }

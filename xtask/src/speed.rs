@@ -38,16 +38,24 @@ pub struct Set {
     pub rows: &'static [Row],
     /// The adapter's cost is measured along.
     pub adapter: bool,
-    /// How many times in a round what is compared is measured, by turns: a figure of the round is the
-    /// median. A machine changes its pace within seconds, and what is compared should not.
+    /// How many times in a round what is compared is measured, by turns: a machine changes its pace within
+    /// seconds, and what is compared should not.
     pub turns: usize,
+    /// How long each measurement runs, unless it is said.
+    pub duration: &'static str,
 }
 
 /// What is measured within a host.
-pub const HOST: Set = Set { invocations: INVOCATIONS, rows: ROWS, adapter: false, turns: 1 };
+pub const HOST: Set =
+    Set { invocations: INVOCATIONS, rows: ROWS, adapter: false, turns: 1, duration: "2s" };
 /// What is measured across the lab's network.
-pub const NETWORK: Set =
-    Set { invocations: network::INVOCATIONS, rows: network::ROWS, adapter: true, turns: 9 };
+pub const NETWORK: Set = Set {
+    invocations: network::INVOCATIONS,
+    rows: network::ROWS,
+    adapter: true,
+    turns: 10,
+    duration: "300ms",
+};
 
 /// A record: by the run that printed it, its system's name, and what tells it from others.
 pub struct Pick {
@@ -158,10 +166,15 @@ fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 impl Figure {
-    /// The figure of one round: the median of its turns.
+    /// The figure of one round: the median of its pairs of turns, of which one is in each order.
     pub fn of(&self, round: &Round) -> Result<f64> {
-        let figures: Vec<f64> = round.iter().map(|turn| self.read(turn)).collect::<Result<_>>()?;
-        if figures.is_empty() { bail!("nothing was measured") } else { Ok(median(figures)) }
+        if let Figure::Lesser(one, other) = self {
+            return Ok(one.of(round)?.min(other.of(round)?));
+        }
+        let turns: Vec<f64> = round.iter().map(|turn| self.read(turn)).collect::<Result<_>>()?;
+        let mean = |pair: &[f64]| pair.iter().sum::<f64>() / pair.len() as f64;
+        let pairs: Vec<f64> = turns.chunks(2).map(mean).collect();
+        if pairs.is_empty() { bail!("nothing was measured") } else { Ok(median(pairs)) }
     }
 
     /// The figure of one turn.
@@ -194,7 +207,8 @@ impl Figure {
             Figure::Medians(one, other) => {
                 Ok(number(one.find(turn)?, "p50_ns")? / number(other.find(turn)?, "p50_ns")?)
             }
-            Figure::Lesser(one, other) => Ok(one.read(turn)?.min(other.read(turn)?)),
+            // Of whole rounds: the better in each turn would be better than either.
+            Figure::Lesser(..) => bail!("a lesser figure is one of a round"),
             Figure::Overloaded(run, system) => overloaded(turn, run, system),
             Figure::Tail(one) => {
                 let record = one.find(turn)?;
@@ -341,14 +355,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rounds_figure_is_the_median_of_its_turns() {
+    fn a_rounds_figure_is_the_median_of_pairs_of_turns() {
         let turn = |mean: f64| {
             let record = json!({"system": "unet", "payload_bytes": 8, "ratio_to_floor": mean});
             vec![("rtt", json!({"records": [record]}))]
         };
         let figure = Figure::ToFloor(small());
-        let round = vec![turn(9.0), turn(1.1), turn(1.2)];
-        assert_eq!(figure.of(&round).expect("there"), 1.2);
+        // Who comes first is the slower one, whatever it is.
+        let round = vec![turn(1.5), turn(0.5), turn(9.0), turn(1.0), turn(1.25), turn(0.75)];
+        assert_eq!(figure.of(&round).expect("there"), 1.0);
         assert!(figure.of(&vec![turn(1.0), Turn::new()]).is_err());
         assert!(figure.of(&Round::new()).is_err());
     }
@@ -409,8 +424,9 @@ mod tests {
             Figure::Tail(payload("rtt", "unet", 8)),
         ];
         static GONE: Figure = Figure::Tail(payload("rtt", "unet", 1));
-        assert_eq!(Figure::Lesser(&BOTH[0], &BOTH[1]).read(&turn()).expect("there"), 1.0);
-        assert!(Figure::Lesser(&BOTH[0], &GONE).read(&turn()).is_err());
+        let round = vec![turn()];
+        assert_eq!(Figure::Lesser(&BOTH[0], &BOTH[1]).of(&round).expect("there"), 1.0);
+        assert!(Figure::Lesser(&BOTH[0], &GONE).of(&round).is_err());
     }
 
     /// The runs that a figure is read from.

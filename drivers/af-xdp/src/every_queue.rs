@@ -119,11 +119,13 @@ impl Device for EveryQueue {
     }
 
     fn arm(&mut self) -> Result<bool, DeviceError> {
-        let mut idle = true;
+        // All of them are armed, whatever one says.
+        let mut idle = Ok(true);
         for queue in &mut self.queues {
-            idle &= queue.arm()?;
+            let armed = queue.arm();
+            idle = idle.and_then(|idle| Ok(idle & armed?));
         }
-        Ok(idle)
+        idle
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {

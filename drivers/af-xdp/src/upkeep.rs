@@ -134,11 +134,14 @@ impl Device for AfXdp {
         if !matches!(self.rings.receive.available(), Ok(0)) {
             return Ok(false);
         }
-        self.trouble()?;
-        self.waiting.arm(&self.socket, false)?;
         // The socket says when it has room by another event than the one that is waited for. There is
         // some within microseconds: it is worth no wait.
-        Ok(!self.cramped)
+        if self.cramped && self.trouble().is_ok() {
+            return Ok(false);
+        }
+        // Also while it is in trouble: what arrives all the same says that it is over.
+        self.waiting.arm(&self.socket, false)?;
+        self.trouble().map(|()| true)
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {

@@ -65,21 +65,23 @@ pub struct OverFrames<D> {
     peer: [u8; 6],
     /// Each second one is for one frame.
     looks: u64,
-    /// Of those, too.
+    /// Bursts of several that were handed over: each second one goes the short way.
     bursts: u64,
 }
 
 /// Hands packets in one piece over the short way, as long as the device has it: one that is alone at once,
-/// and each second burst so that it waits for the transmit of what is left. Whether all is sent.
+/// and the second, fourth, … burst so that it waits for the transmit of what is left. Whether all is sent.
 fn hand_over(
     packets: &mut VecDeque<Piece<Fbuf>>,
-    turns: &mut u64,
+    bursts: &mut u64,
     mut transmit_one: impl FnMut(Fbuf, Kick) -> Result<(), Fbuf>,
 ) -> bool {
     let kick = if packets.len() == 1 { Kick::Now } else { Kick::Later };
-    *turns += 1;
-    if kick == Kick::Later && turns.is_multiple_of(2) {
-        return false;
+    if packets.len() > 1 {
+        *bursts += 1;
+        if !bursts.is_multiple_of(2) {
+            return false;
+        }
     }
     while packets.front().is_some_and(|piece| !piece.more)
         && let Some(piece) = packets.pop_front()
@@ -174,7 +176,7 @@ pub struct OverDatagrams<D> {
     outgoing: VecDeque<Outgoing>,
     received: Vec<Received>,
     looks: u64,
-    /// Of those, too.
+    /// Bursts of several that were handed over: each second one goes the short way.
     bursts: u64,
     misattributed: Option<String>,
 }

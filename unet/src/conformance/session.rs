@@ -57,11 +57,11 @@ impl<E: Carrier> Side<E> {
         let bytes =
             |queue: &VecDeque<Piece<Fbuf>>| queue.iter().map(|piece| piece.bytes.len()).sum();
         let bytes_before: usize = bytes(&self.queue);
-        self.end.transmit(&mut self.queue)?;
+        let outcome = self.end.transmit(&mut self.queue);
         self.taken_bytes += bytes_before.saturating_sub(bytes(&self.queue)) as u64;
         let taken = before.saturating_sub(self.waiting()) as u64;
         self.taken += taken;
-        Ok(taken)
+        outcome.map(|()| taken)
     }
 }
 

@@ -59,8 +59,11 @@ pub fn burst_edges<B: Bench>(bench: &mut B) -> Outcome {
     let burst = session.a.end.capabilities().burst.max(session.b.end.capabilities().burst);
     let total = session.a.end.device().pool().total();
     for size in [0, 1, burst.saturating_sub(1), burst, burst + 1, total + burst] {
-        send_at_once(&mut session, size)?;
-        session.settle()?;
+        // Once by each way of handing a burst over.
+        for _ in 0..2 {
+            send_at_once(&mut session, size)?;
+            session.settle()?;
+        }
     }
     Ok(Verdict::Shown)
 }

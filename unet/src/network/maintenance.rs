@@ -32,7 +32,7 @@ impl Link {
             _ => {}
         }
         account::publish(&self.counters, &self.device.statistics());
-        if !self.outgoing.is_empty() {
+        if !self.outgoing.is_empty() || self.unkicked > 0 {
             self.flush();
         }
         let patience = self.options.silence.as_millis() / PERIOD.as_millis();
@@ -65,7 +65,7 @@ impl Link {
     pub fn prepare_to_sleep(&mut self) -> bool {
         self.flush();
         let idle = self.ready.is_empty() && self.happened.is_empty();
-        // A device that is down, or has no buffer, does not wake: the timer does.
+        // A device that is down, has no buffer or cannot be watched does not wake: the timer does.
         idle && (self.device.arm().unwrap_or(true) || self.is_starved())
     }
 

@@ -186,7 +186,7 @@ impl Link {
     /// Sleeps until something arrives, or `other` is readable, or the time is up.
     ///
     /// # Cost
-    /// Two system calls.
+    /// Some system calls.
     pub fn sleep(&mut self, timeout: Option<Duration>, other: Option<std::os::fd::BorrowedFd<'_>>) {
         let longest = self.idle_for().max(PAUSE);
         let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));

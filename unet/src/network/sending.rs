@@ -11,7 +11,8 @@ use crate::device::{Destination, Kick, Outgoing, Piece};
 use crate::wire::{self, HEADER_BYTES};
 use crate::{MAX_INLINE, MAX_INLINE_WITH_FBUF};
 
-/// How many messages wait at most until they are handed to the device.
+/// How many messages wait at most until they are handed to the device; and how many the device may have that
+/// wait for it to be told.
 const MAX_WAITING: usize = 64;
 
 /// What stands before the payload of a buffer that a channel allocates: so much can be pushed.

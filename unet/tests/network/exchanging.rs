@@ -1,7 +1,7 @@
 //! What is sent arrives, as it would on one host.
 
 use fbufs::Part;
-use unet::{Channel, ConnectError, Delivery, Endpoint, Event, Offer, Refusal, SendError, Wait};
+use unet::{Channel, ConnectError, Arrival, Delivery, Endpoint, Event, Offer, Refusal, SendError, Wait};
 
 use super::*;
 
@@ -104,6 +104,45 @@ fn what_was_posted_waits_for_the_flush_and_comes_in_order() {
         endpoint.recv_into(&mut message);
         assert_eq!(message.inline(), [number]);
     }
+}
+
+#[test]
+fn what_was_posted_goes_out_before_what_is_sent_and_does_not_pile_up() {
+    let wires = Wires::default();
+    let (mut endpoint, _, mut channel) = joined(&wires, 1);
+    let mut message = Delivery::default();
+    assert_eq!(channel.try_post(0, &[0]), Ok(Offer::Taken));
+    channel.send(&[1]).expect("there is room");
+    for number in 0..2u8 {
+        endpoint.recv_into(&mut message);
+        assert_eq!(message.inline(), [number]);
+    }
+    for number in 0..100u8 {
+        assert_eq!(channel.try_post(0, &[number]), Ok(Offer::Taken));
+    }
+    // Some went out before anybody asked, the rest wait.
+    for number in 0..64u8 {
+        endpoint.recv_into(&mut message);
+        assert_eq!(message.inline(), [number]);
+    }
+    assert!(endpoint.recv_timeout(Duration::from_millis(5)).is_none());
+    channel.flush();
+    for number in 64..100u8 {
+        endpoint.recv_into(&mut message);
+        assert_eq!(message.inline(), [number]);
+    }
+}
+
+#[test]
+fn what_was_posted_and_forgotten_goes_out_while_its_channel_waits() {
+    let wires = Wires::default();
+    let (mut endpoint, _, mut channel) = joined(&wires, 1);
+    assert_eq!(channel.try_post(0, &[1]), Ok(Offer::Taken));
+    let waited = channel.recv_timeout(Duration::from_millis(300)).expect("it is open");
+    assert!(waited.is_none());
+    let mut message = Delivery::default();
+    assert!(matches!(endpoint.recv_into(&mut message), Arrival::Message(_)));
+    assert_eq!(message.inline(), [1]);
 }
 
 #[test]

@@ -123,8 +123,8 @@ impl Driver for Wires {
         let mtu = self.mtu.unwrap_or(1472);
         let statistics = Statistics::default();
         let hub = self.hub.clone();
-        let (shape, peers) = (self.shape, Vec::new());
-        Ok(Box::new(Port { hub, local, bell, pool, mtu, shape, statistics, peers }))
+        let (shape, peers, held) = (self.shape, Vec::new(), VecDeque::new());
+        Ok(Box::new(Port { hub, local, bell, pool, mtu, shape, statistics, peers, held }))
     }
 }
 
@@ -137,6 +137,8 @@ struct Port {
     shape: Shape,
     statistics: Statistics,
     peers: Vec<Option<SocketAddr>>,
+    /// What may wait for the next transmit.
+    held: VecDeque<Outgoing>,
 }
 
 impl Drop for Port {
@@ -209,7 +211,7 @@ impl Datagrams for Port {
         let mut hub = self.hub.lock().expect("no panic");
         hub.state()?;
         let mut bytes = Vec::new();
-        for Outgoing { to, piece } in datagrams.drain(..) {
+        for Outgoing { to, piece } in self.held.drain(..).chain(datagrams.drain(..)) {
             bytes.extend_from_slice(&piece.bytes);
             if piece.more {
                 continue;
@@ -227,11 +229,13 @@ impl Datagrams for Port {
     }
 
     fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
-        if kick == Kick::Later || self.hub.lock().expect("no panic").state().is_err() {
+        if self.hub.lock().expect("no panic").state().is_err() {
             return Err(payload);
         }
-        let mut queue = VecDeque::from([Outgoing { to, piece: Piece::whole(payload) }]);
-        self.transmit(&mut queue).expect("it is up");
+        self.held.push_back(Outgoing { to, piece: Piece::whole(payload) });
+        if kick == Kick::Now {
+            self.transmit(&mut VecDeque::new()).expect("it is up");
+        }
         Ok(())
     }
 
