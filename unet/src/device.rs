@@ -73,7 +73,7 @@ pub trait Device: AsFd + Send {
     /// [`DeviceError`].
     ///
     /// # Cost
-    /// At most one system call.
+    /// At most one system call; one for each of its sockets, where it has several.
     fn arm(&mut self) -> Result<bool, DeviceError>;
 
     /// What need not be done for every packet: takes note of a changed MTU, of an interface that went down,

@@ -203,7 +203,7 @@ impl Uring {
                         }
                     }
                 }
-                ROOM => (self.watching, self.port.blocked) = (false, false),
+                ROOM => (self.watching, self.port.blocked) = (false, None),
                 CANCEL => {}
                 mark => match self.sends.completed(mark, entry.result(), entry.flags()) {
                     Ok(None) => {}
@@ -256,14 +256,14 @@ impl Uring {
         self.submit()?;
         self.reap();
         // Answered by now: none of them waits. From behind, so that what comes back is in order.
-        self.port.blocked = false;
+        self.port.blocked = None;
         let before = queue.len();
         for place in places[..count].iter().rev() {
             if let Some(outcome) = self.sends.outcome(*place) {
                 settle(&mut self.port, outcome, Some(queue));
             }
         }
-        Ok(queue.len() - before < count && !self.port.blocked)
+        Ok(queue.len() - before < count && self.port.blocked.is_none())
     }
 
     /// Whether no request is under way.

@@ -13,6 +13,7 @@ use unet::device::{
 
 use super::{ROOM, Uring};
 use crate::calls::BURST;
+use crate::favoured::Side;
 
 impl AsFd for Uring {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -36,7 +37,7 @@ impl Device for Uring {
     fn arm(&mut self) -> Result<bool, DeviceError> {
         self.restock();
         self.ready()?;
-        if self.port.blocked && !self.watching {
+        if self.port.blocked.is_some() && !self.watching {
             let fd = Fd(self.port.socket.as_raw_fd());
             let room = opcode::PollAdd::new(fd, libc::POLLOUT as u32).build().user_data(ROOM);
             if self.push(&room) {
@@ -79,7 +80,7 @@ impl Datagrams for Uring {
             self.submit()?;
             self.reap();
             if self.sends.has_unanswered() {
-                self.port.blocked = true;
+                self.port.blocked = Some(Side::Open);
                 return Ok(());
             }
         }
