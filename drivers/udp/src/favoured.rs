@@ -8,9 +8,10 @@
 //! most of them. It is chosen and given up in `maintain`, so that no stranger has sockets opened faster than
 //! that is called.
 //!
-//! Order: it is chosen while nothing waits to be received or is on its way out, and what came to the open
-//! socket meanwhile is taken first. When it is given up, it is connected to its own address, from where
-//! nobody sends; it is closed when what waits in it was taken, and before that nothing is taken elsewhere.
+//! Order: it is chosen, and given up, while nothing waits to be received or is on its way out. What came to
+//! the open socket meanwhile is taken first. When it is given up, it is connected to its own address, from
+//! where nobody sends; it is closed when what waits in it was taken, and before that nothing is taken
+//! elsewhere. A peer that floods can put that off; the others have their turns as before.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -82,10 +83,6 @@ pub(crate) struct Favoured {
 }
 
 impl Favoured {
-    fn is_sending(&self) -> bool {
-        calls::held(&self.socket).is_ok_and(|held| held.sent > 0)
-    }
-
     /// Has it hear nothing new. Nothing happens if that fails.
     fn give_up(&mut self) {
         let own = socket::local(&self.socket).ok();
@@ -97,6 +94,10 @@ impl Favoured {
         let Ok(Held { drops, .. }) = calls::held(&self.socket) else { return 0 };
         drops.wrapping_sub(std::mem::replace(&mut self.drops, drops))
     }
+}
+
+fn is_idle(socket: &OwnedFd) -> bool {
+    calls::held(socket).is_ok_and(|held| held.received == 0 && held.sent == 0)
 }
 
 impl Port {
@@ -115,7 +116,7 @@ impl Port {
             }
             return;
         };
-        if favoured.turns.last || is_only(favoured.to) || favoured.is_sending() {
+        if favoured.turns.last || is_only(favoured.to) || !is_idle(&favoured.socket) {
             return;
         }
         favoured.give_up();
@@ -127,8 +128,7 @@ impl Port {
     }
 
     fn begin_to_favour(&mut self, to: Destination) {
-        let is_idle = |held: Held| held.received == 0 && held.sent == 0;
-        if !calls::held(&self.socket).is_ok_and(is_idle) {
+        if !is_idle(&self.socket) {
             return;
         }
         let Some(entry) = self.destinations.get_mut(to) else { return };
@@ -176,6 +176,18 @@ impl Port {
         let Some(favoured) = &mut self.favoured else { return };
         favoured.turns.looked(side, found);
         if favoured.turns.last && found == 0 {
+            self.forget_favoured();
+        }
+    }
+
+    /// Whether the favoured socket was given up, and is only there for what waits in it.
+    pub fn has_last(&self) -> bool {
+        self.favoured.as_ref().is_some_and(|favoured| favoured.turns.last)
+    }
+
+    /// Closes the favoured socket if it was given up and nothing waits in it.
+    pub fn forget_last(&mut self) {
+        if self.has_last() && is_idle(self.at(Side::Favoured)) {
             self.forget_favoured();
         }
     }

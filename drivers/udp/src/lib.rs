@@ -21,11 +21,11 @@
 //! example `udp_ping_pong` measures both.
 //!
 //! # One peer
-//! With plain sockets, a device that has one destination, and no other, has a second socket at its address
-//! that is connected to that one: the kernel finds the socket and the way faster then, by up to a tenth of
-//! a round trip. [`maintain`] sets it up, and gives it up when there is another destination; that needs
-//! Linux 5.14, and a thread in the network namespace that the device was opened in, or else all goes on by
-//! the one socket. Whoever else speaks to the device waits for up to eight vain looks at the second socket.
+//! A device that has one destination, and no other, has a second socket at its address that is connected to
+//! that one: the kernel finds the socket and the way faster then.
+//! [`maintain`] sets it up, and gives it up when there is another destination; that needs Linux 5.14, and a
+//! thread in the network namespace that the device was opened in, or else all goes on by the one socket.
+//! With plain sockets, whoever else speaks to the device waits for up to eight vain looks at the second one.
 //! The port is shared (`SO_REUSEPORT`) while that one is bound and not after: another process of the same
 //! user could join in that moment, and nobody otherwise.
 //!

@@ -308,6 +308,11 @@ impl Port {
         true
     }
 
+    /// Whether a datagram that the kernel refused is tried again at once, by [`Port::send_first`].
+    pub fn is_retried(&self, to: Destination, errno: Errno) -> bool {
+        errno != Errno::AGAIN && self.destinations.get(to).is_some_and(|entry| entry.favoured)
+    }
+
     /// Takes note that the kernel refused a datagram: whether it stays in the queue. If not, it was
     /// counted.
     #[cold]
