@@ -147,12 +147,42 @@ pub(crate) fn option(socket: &impl AsFd, level: i32, name: i32) -> Result<i32, E
     Ok(value as i32)
 }
 
-/// How many datagrams the kernel dropped before the socket, modulo 2³².
-pub(crate) fn drops(socket: &impl AsFd) -> Result<u32, Errno> {
-    // Neither is in the crate for every C library: `SO_MEMINFO`, and the place among its words.
+/// Has the first of the sockets that share a port take all that none is connected for. The socket is not
+/// bound yet, and shares its port.
+pub(crate) fn keep_to_first(socket: &impl AsFd) -> Result<(), Errno> {
+    let mut filter =
+        [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let (fd, level) = (socket.as_fd().as_raw_fd(), libc::SOL_SOCKET);
+    let (name, len) = (libc::SO_ATTACH_REUSEPORT_CBPF, size_of_val(&program) as u32);
+    // SAFETY: invariant 1; of what the program points to, too.
+    answer(unsafe { libc::setsockopt(fd, level, name, (&raw const program).cast(), len) } as isize)
+        .map(drop)
+}
+
+/// What the kernel keeps for a socket.
+pub(crate) struct Held {
+    /// Bytes of memory that hold what has arrived.
+    pub received: u32,
+    /// Bytes of memory that hold what was sent and has not left.
+    pub sent: u32,
+    /// How many datagrams were dropped before the socket, modulo 2³².
+    pub drops: u32,
+}
+
+/// What the kernel keeps for a socket.
+pub(crate) fn held(socket: &impl AsFd) -> Result<Held, Errno> {
+    // Not in the crate for every C library: `SO_MEMINFO`, and the places among its words.
     const SO_MEMINFO: i32 = 55;
-    const DROPS: usize = 8;
-    Ok(words::<{ DROPS + 1 }>(socket, libc::SOL_SOCKET, SO_MEMINFO)?[DROPS])
+    let words = words::<9>(socket, libc::SOL_SOCKET, SO_MEMINFO)?;
+    Ok(Held { received: words[0], sent: words[2], drops: words[8] })
+}
+
+/// Names the network namespace that a socket is in.
+pub(crate) fn network(socket: &impl AsFd) -> Result<[u32; 2], Errno> {
+    // Not in the crate for every C library.
+    const SO_NETNS_COOKIE: i32 = 71;
+    words(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE)
 }
 
 fn words<const N: usize>(socket: &impl AsFd, level: i32, name: i32) -> Result<[u32; N], Errno> {

@@ -17,6 +17,8 @@ pub(crate) struct Entry {
     pub address: SocketAddr,
     /// The most payload that gets there, as far as is known.
     pub max_payload: usize,
+    /// It has a socket of its own.
+    pub favoured: bool,
     /// Closed ones are kept, to be used again under another generation.
     open: bool,
     generation: u16,
@@ -36,7 +38,14 @@ impl Destinations {
         max_payload: usize,
     ) -> Result<Destination, DeviceError> {
         let name = Name::of(address);
-        let entry = |generation| Entry { name, address, max_payload, open: true, generation };
+        let entry = |generation| Entry {
+            name,
+            address,
+            max_payload,
+            favoured: false,
+            open: true,
+            generation,
+        };
         if let Some(place) = self.closed.pop() {
             let old = &mut self.entries[place as usize];
             *old = entry(old.generation.wrapping_add(1));
@@ -60,6 +69,19 @@ impl Destinations {
     /// How many are open.
     pub fn count(&self) -> usize {
         self.entries.len() - self.closed.len()
+    }
+
+    pub fn is_only(&self, destination: Destination) -> bool {
+        self.count() == 1 && self.get(destination).is_some()
+    }
+
+    /// The only one that is open.
+    pub fn only(&self) -> Option<Destination> {
+        if self.count() != 1 {
+            return None;
+        }
+        let place = self.entries.iter().position(|entry| entry.open)?;
+        Some(Destination(place as u32 | u32::from(self.entries[place].generation) << PLACE_BITS))
     }
 
     /// `None` if it was closed, or never opened.

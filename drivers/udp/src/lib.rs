@@ -20,6 +20,15 @@
 //! descriptors wake as well, and large payloads can be sent without a copy: that is what it is for. The
 //! example `udp_ping_pong` measures both.
 //!
+//! # One peer
+//! A device that has one destination, and no other, has a second socket at its address that is connected to
+//! that one: the kernel finds the socket and the way faster then.
+//! [`maintain`] sets it up, and gives it up when there is another destination; that needs Linux 5.14, and a
+//! thread in the network namespace that the device was opened in, or else all goes on by the one socket.
+//! With plain sockets, whoever else speaks to the device waits for up to eight vain looks at the second one.
+//! The port is shared (`SO_REUSEPORT`) while that one is bound and not after: another process of the same
+//! user could join in that moment, and nobody otherwise.
+//!
 //! # What is counted
 //! A datagram that the kernel drops because the socket's queue is full is counted by the kernel, and here
 //! as [`QueueFull`]: sent is received and dropped, to the datagram, where the network loses none. Without
@@ -64,6 +73,7 @@
 mod calls;
 mod destinations;
 mod driver;
+mod favoured;
 mod name;
 mod options;
 mod path_mtu;

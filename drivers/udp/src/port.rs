@@ -14,6 +14,7 @@ use unet::device::{
 
 use crate::calls;
 use crate::destinations::{Destinations, Entry};
+use crate::favoured::{Favoured, Side};
 use crate::name::Name;
 use crate::options::UdpOptions;
 use crate::path_mtu::{Probe, failure, largest_payload};
@@ -28,14 +29,19 @@ pub(crate) struct Port {
     pub local: SocketAddr,
     pub pool: Pool,
     pub counted: Statistics,
-    /// The socket had no room for what was last handed over.
-    pub blocked: bool,
-    destinations: Destinations,
+    /// The socket that had no room for what was last handed over.
+    pub blocked: Option<Side>,
+    pub destinations: Destinations,
+    /// The socket of the only destination.
+    pub favoured: Option<Favoured>,
+    /// The last destination that could not have one.
+    pub unfavourable: Option<Destination>,
+    pub options: UdpOptions,
     /// It is a client's, who has one server as a rule: then only that one's datagrams are wanted, and the
     /// way there need not be looked up for each of them.
-    client: bool,
+    pub client: bool,
     /// The socket is connected to the only destination.
-    connected: bool,
+    pub connected: bool,
     probe: Probe,
     /// Where [`Port::maintain`] goes on.
     next_probe: usize,
@@ -45,7 +51,6 @@ pub(crate) struct Port {
     drops: u32,
     /// The rest of a datagram in pieces is to be dropped.
     skipping: bool,
-    buffer_bytes: usize,
 }
 
 impl Port {
@@ -60,22 +65,24 @@ impl Port {
         };
         let pool = Pool::for_device(class, false).map_err(|_| OpenError::Unsupported(TOO_MANY))?;
         pool.seal().map_err(|_| OpenError::Unsupported(TOO_MANY))?;
-        let drops = calls::drops(&socket).map_err(kernel("count dropped datagrams"))?;
+        let held = calls::held(&socket).map_err(kernel("count dropped datagrams"))?;
         Ok(Self {
             socket,
             local,
             pool,
             counted: Statistics::default(),
-            blocked: false,
+            blocked: None,
             destinations: Destinations::default(),
+            favoured: None,
+            unfavourable: None,
+            options: *options,
             client,
             connected: false,
             probe,
             next_probe: 0,
             trouble: None,
-            drops,
+            drops: held.drops,
             skipping: false,
-            buffer_bytes: options.buffer_bytes,
         })
     }
 
@@ -83,9 +90,9 @@ impl Port {
     pub fn capabilities(&self, mode: Mode, overhead: usize, stock: usize) -> Capabilities {
         Capabilities {
             mode,
-            mtu: (self.buffer_bytes - overhead).min(largest_payload(self.local.is_ipv6())),
+            mtu: (self.options.buffer_bytes - overhead).min(largest_payload(self.local.is_ipv6())),
             headroom: 0,
-            piece_bytes: self.buffer_bytes,
+            piece_bytes: self.options.buffer_bytes,
             pieces: 1,
             burst: calls::BURST,
             stock,
@@ -95,7 +102,7 @@ impl Port {
     /// A free buffer, all of it.
     #[inline(always)]
     pub fn free_buffer(&mut self) -> Option<FbufMut> {
-        self.pool.alloc_to_receive(self.buffer_bytes)
+        self.pool.alloc_to_receive(self.options.buffer_bytes)
     }
 
     pub fn open_destination(
@@ -130,21 +137,18 @@ impl Port {
         self.destinations.close(destination);
     }
 
-    /// Whom the kernel must be told, to send there.
-    #[inline(always)]
-    fn name<'a>(&self, entry: &'a Entry) -> Option<&'a Name> {
-        if self.connected { None } else { Some(&entry.name) }
-    }
-
     pub fn max_payload(&self, destination: Destination) -> usize {
         self.destinations.get(destination).map_or(0, |entry| entry.max_payload)
     }
 
     /// Counts what the kernel dropped since the last time.
     pub fn statistics(&mut self) -> Statistics {
-        if let Ok(drops) = calls::drops(&self.socket) {
-            let more = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops));
+        if let Ok(held) = calls::held(&self.socket) {
+            let more = held.drops.wrapping_sub(std::mem::replace(&mut self.drops, held.drops));
             self.counted.add(Count::QueueFull, u64::from(more));
+        }
+        if let Some(favoured) = &mut self.favoured {
+            self.counted.add(Count::QueueFull, favoured.dropped().into());
         }
         self.counted
     }
@@ -210,10 +214,12 @@ impl Port {
 
     #[inline(always)]
     fn send(&self, bytes: &[u8], entry: &Entry) -> Result<usize, Errno> {
-        match calls::send(&self.socket, bytes, self.name(entry)) {
-            // What came back about a datagram that was sent before: this one was not tried yet.
-            Err(errno) if self.connected && errno != Errno::AGAIN => {
-                calls::send(&self.socket, bytes, None)
+        let (side, name) = self.way(entry);
+        match calls::send(self.at(side), bytes, name) {
+            // What came back about a datagram that was sent before: this one was not tried yet. What is
+            // wrong with this one, if it is, the open socket says.
+            Err(errno) if name.is_none() && errno != Errno::AGAIN => {
+                calls::send(&self.socket, bytes, (!self.connected).then_some(&entry.name))
             }
             result => result,
         }
@@ -238,11 +244,14 @@ impl Port {
 
     /// Sends the first ones of a queue in one call. Whether the next may be tried.
     pub fn send_many(&mut self, queue: &mut VecDeque<Outgoing>) -> bool {
+        let first = queue.front().and_then(|first| self.check(first).ok());
+        let (side, name) = first.map_or((Side::Open, None), |entry| self.way(entry));
+        let is_connected = name.is_none();
         let good = queue.iter().map_while(|datagram| {
-            let entry = self.check(datagram).ok()?;
-            Some((&datagram.piece.bytes[..], self.name(entry)))
+            let (other, name) = self.way(self.check(datagram).ok()?);
+            (other == side).then_some((&datagram.piece.bytes[..], name))
         });
-        match calls::send_many(&self.socket, good) {
+        match calls::send_many(self.at(side), good) {
             // The first one is not to be sent.
             Ok(0) => self.send_first(queue),
             Ok(sent) => {
@@ -251,7 +260,7 @@ impl Port {
                 true
             }
             // It is about the first one, or about one that was sent before.
-            Err(_) if self.connected => self.send_first(queue),
+            Err(_) if is_connected => self.send_first(queue),
             Err(errno) => self.refused_first(queue, errno),
         }
     }
@@ -270,7 +279,7 @@ impl Port {
         self.counted.add(Count::Sent, 1);
         self.counted.add(Count::SentBytes, bytes.range().len() as u64);
         self.pool.recycle(bytes);
-        self.blocked = false;
+        self.blocked = None;
         self.trouble = None;
     }
 
@@ -299,6 +308,11 @@ impl Port {
         true
     }
 
+    /// Whether a datagram that the kernel refused is tried again at once, by [`Port::send_first`].
+    pub fn is_retried(&self, to: Destination, errno: Errno) -> bool {
+        errno != Errno::AGAIN && self.destinations.get(to).is_some_and(|entry| entry.favoured)
+    }
+
     /// Takes note that the kernel refused a datagram: whether it stays in the queue. If not, it was
     /// counted.
     #[cold]
@@ -306,7 +320,8 @@ impl Port {
         match errno {
             // Room comes back by itself.
             Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR => {
-                self.blocked = true;
+                let entry = self.destinations.get(to);
+                self.blocked = Some(entry.map_or(Side::Open, |entry| self.way(entry).0));
                 return true;
             }
             Errno::MSGSIZE => {

@@ -16,13 +16,22 @@ const QUEUE_BYTES: usize = 1 << 20;
 /// How often a port that was free is tried, until it is not taken before it is bound to.
 const ATTEMPTS: u32 = 16;
 
-/// Opens a socket and binds it; so that it keeps its port when it is connected and disconnected, if asked.
+/// Opens a socket and binds it: so that it keeps its port when it is connected and disconnected, or else so
+/// that another may stand beside it ([`beside`]).
 pub(crate) fn open(
     local: SocketAddr,
     options: &UdpOptions,
     keeps_port: bool,
 ) -> Result<OwnedFd, OpenError> {
-    if !keeps_port || local.port() != 0 {
+    if !keeps_port {
+        let socket = unbound(local, options)?;
+        if let Err(errno) = stays_first(&socket) {
+            tracing::debug!(%errno, "while a second udp socket is set up, what comes may overtake");
+        }
+        bind(&socket, local)?;
+        return Ok(socket);
+    }
+    if local.port() != 0 {
         return open_at(local, options);
     }
     // The kernel takes back a port of its own choice with the connection; one that was asked for it leaves.
@@ -36,8 +45,54 @@ pub(crate) fn open(
     Err(OpenError::AddressInUse)
 }
 
-/// Opens a socket and binds it. IPv6 ones carry IPv6 only.
+/// Whoever shares its port with the socket takes nothing but what comes from where it is connected to: not
+/// between being bound and being connected either. It is not bound yet, and shares its port with nobody.
+fn stays_first(socket: &OwnedFd) -> Result<(), Errno> {
+    share_port(socket, true)?;
+    let kept = calls::keep_to_first(socket);
+    share_port(socket, false)?;
+    kept
+}
+
+fn share_port(socket: &OwnedFd, shares: bool) -> Result<(), Errno> {
+    calls::set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, shares.into())
+}
+
+/// Opens a second socket at the address of one that [`open`] opened, connected to a peer: what comes from
+/// there arrives at the second one from now on. Nobody else can share the port but while this runs, and then
+/// only who has the same user. The thread must be in the first one's network.
+pub(crate) fn beside(
+    first: &OwnedFd,
+    local: SocketAddr,
+    options: &UdpOptions,
+    to: SocketAddr,
+) -> Result<OwnedFd, OpenError> {
+    let second = unbound(local, options)?;
+    let network = |socket| {
+        calls::network(socket).map_err(|errno| refusal("tell the socket's network", errno))
+    };
+    if network(first)? != network(&second)? {
+        return Err(OpenError::Unsupported("this thread is in another network namespace by now"));
+    }
+    let share = |shares| {
+        let both = share_port(first, shares).and(share_port(&second, shares));
+        both.map_err(|errno| refusal("share the socket's port", errno))
+    };
+    let bound = share(true).and_then(|()| bind(&second, local)).and_then(|()| {
+        rustix::net::connect(&second, &to).map_err(|errno| refusal("connect the socket", errno))
+    });
+    share(false)?;
+    bound.map(|()| second)
+}
+
 fn open_at(local: SocketAddr, options: &UdpOptions) -> Result<OwnedFd, OpenError> {
+    let socket = unbound(local, options)?;
+    bind(&socket, local)?;
+    Ok(socket)
+}
+
+/// Opens a socket. IPv6 ones carry IPv6 only.
+fn unbound(local: SocketAddr, options: &UdpOptions) -> Result<OwnedFd, OpenError> {
     let family = if local.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)
@@ -62,14 +117,17 @@ fn open_at(local: SocketAddr, options: &UdpOptions) -> Result<OwnedFd, OpenError
             },
         )?;
     }
-    rustix::net::bind(&socket, &local).map_err(|errno| match errno {
+    Ok(socket)
+}
+
+fn bind(socket: &OwnedFd, local: SocketAddr) -> Result<(), OpenError> {
+    rustix::net::bind(socket, &local).map_err(|errno| match errno {
         Errno::ADDRINUSE | Errno::ADDRNOTAVAIL => OpenError::AddressInUse,
         Errno::ACCESS => OpenError::NotPermitted(
             "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
         ),
         errno => refusal("bind the socket", errno),
-    })?;
-    Ok(socket)
+    })
 }
 
 fn set_queues(socket: &OwnedFd, options: &UdpOptions) -> Result<(), OpenError> {

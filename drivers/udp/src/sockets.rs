@@ -16,6 +16,7 @@ use unet::device::{
 };
 
 use crate::calls::{self, Arrival, BURST};
+use crate::favoured::Side;
 use crate::name::Name;
 use crate::port::Port;
 
@@ -23,10 +24,12 @@ use crate::port::Port;
 pub(crate) struct Sockets {
     port: Port,
     waiting: Waiting,
+    /// For the favoured socket.
+    waiting_favoured: Waiting,
     /// Buffers to receive into, each as its whole: `capabilities.stock` of them, or what there was.
     stock: Vec<FbufMut>,
-    /// Looks in a row that found something: from two on, more is likely to be there.
-    found: u8,
+    /// Looks in a row that found something, of either socket: from two on, more is likely to be there.
+    found: [u8; 2],
     /// What the last look for one said, in vain, until it is told.
     looked: Option<Result<(), DeviceError>>,
     capabilities: Capabilities,
@@ -39,9 +42,10 @@ impl Sockets {
         let capabilities = port.capabilities(Mode::Sockets, 0, most);
         let mut device = Self {
             port,
+            waiting_favoured: waiting.another()?,
             waiting,
             stock: Vec::with_capacity(most),
-            found: 0,
+            found: [0; 2],
             looked: None,
             capabilities,
         };
@@ -56,50 +60,76 @@ impl Sockets {
         }
     }
 
+    /// Waits for either socket.
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        let (port, room) = (&self.port, |side| self.port.blocked == Some(side));
+        self.waiting.arm(&port.socket, room(Side::Open))?;
+        match &port.favoured {
+            Some(favoured) => self.waiting_favoured.arm(&favoured.socket, room(Side::Favoured)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits no more. Whether something may have come to either socket.
+    #[inline(always)]
+    fn wait_no_more(&mut self) -> bool {
+        self.waiting.disarm(&self.port.socket);
+        let was_armed = self.waiting_favoured.is_armed();
+        self.waiting_favoured.disarm(self.port.at(Side::Favoured));
+        was_armed
+    }
+
     /// Receives one datagram. What was longer than a buffer is dropped, and the next one tried.
     #[inline(always)]
-    fn receive_next(&mut self) -> Result<Option<Received>, DeviceError> {
+    fn receive_next(&mut self, side: Side) -> Result<Option<Received>, DeviceError> {
         for _ in 0..BURST {
             let Some(buffer) = self.stock.last_mut() else { break };
             let mut from = Name::EMPTY;
-            match calls::receive(&self.port.socket, buffer, &mut from) {
+            match calls::receive(self.port.at(side), buffer, &mut from) {
                 Ok(len) => {
+                    self.port.looked(side, 1);
                     let buffer = self.stock.pop();
                     let received = buffer.and_then(|it| self.port.hand_over(it, 0..len, &from));
                     if received.is_some() {
-                        self.found = self.found.saturating_add(1);
+                        self.found[side as usize] = self.found[side as usize].saturating_add(1);
                         return Ok(received);
                     }
                 }
                 Err(Errno::AGAIN) => {
-                    self.found = 0;
+                    self.found[side as usize] = 0;
+                    self.port.looked(side, 0);
                     // Nothing is waiting for this.
                     if self.stock.len() < self.capabilities.stock {
                         self.restock();
                     }
                     break;
                 }
-                Err(errno) => self.port.receive_failed(errno)?,
+                Err(errno) => {
+                    self.port.looked(side, 1);
+                    self.port.receive_failed(errno)?;
+                }
             }
         }
         Ok(None)
     }
 
     /// Receives several in one call.
-    fn receive_many(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
+    fn receive_many(&mut self, side: Side, into: &mut Vec<Received>) -> Result<(), DeviceError> {
         let mut arrivals: [Arrival; BURST] = [(Name::EMPTY, 0); BURST];
         let first = self.stock.len().saturating_sub(BURST);
-        let got = calls::receive_many(&self.port.socket, &mut self.stock[first..], &mut arrivals);
+        let got = calls::receive_many(self.port.at(side), &mut self.stock[first..], &mut arrivals);
         let got = match got {
             Ok(got) => got,
             Err(errno) => {
-                self.found = 0;
+                self.found[side as usize] = 0;
+                self.port.looked(side, usize::from(errno != Errno::AGAIN));
                 return self.port.receive_failed(errno);
             }
         };
         if got < 2 {
-            self.found = 0;
+            self.found[side as usize] = 0;
         }
+        self.port.looked(side, got);
         let buffers = self.stock.drain(first..first + got);
         for (buffer, (from, len)) in buffers.zip(&arrivals) {
             if let Some(received) = self.port.hand_over(buffer, 0..*len, from) {
@@ -136,11 +166,15 @@ impl Device for Sockets {
             // The descriptor would be readable for what cannot be read.
             return Ok(false);
         }
-        self.waiting.arm(&self.port.socket, self.port.blocked)?;
+        self.wait()?;
         Ok(true)
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
+        self.port.favour();
+        if self.waiting.is_armed() {
+            self.wait()?;
+        }
         self.port.maintain(self.capabilities.mtu)
     }
 }
@@ -181,27 +215,33 @@ impl Datagrams for Sockets {
     }
 
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
-        self.waiting.disarm(&self.port.socket);
+        let is_woken = self.wait_no_more();
         if let Some(vain) = self.looked.take() {
             return vain;
         }
-        if self.found >= 2 {
+        let side = self.port.next_side();
+        if self.found[side as usize] >= 2 {
             self.restock();
             if self.stock.len() > 1 {
-                return self.receive_many(into);
+                return self.receive_many(side, into);
             }
         } else if self.stock.is_empty() {
             self.restock();
         }
-        into.extend(self.receive_next()?);
+        let mut received = self.receive_next(side)?;
+        if is_woken && received.is_none() {
+            received = self.receive_next(side.other())?;
+        }
+        into.extend(received);
         Ok(())
     }
 
     fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
-        if self.waiting.is_armed() || self.found >= 2 || self.stock.is_empty() {
+        let side = self.port.next_side();
+        if self.waiting.is_armed() || self.found[side as usize] >= 2 || self.stock.is_empty() {
             return None;
         }
-        match self.receive_next() {
+        match self.receive_next(side) {
             Ok(Some(received)) => Some((received.from, received.piece.bytes)),
             vain => {
                 // Told to who asks for a burst now, instead of another look.

@@ -1,8 +1,8 @@
 //! The path by io_uring.
 //!
-//! One request receives for ever: the kernel takes a buffer from the ring of provided ones for each
-//! datagram, writes who sent it before the payload, and posts a completion. To look is to read memory; a
-//! system call is made only when the kernel has said that there is something to be fetched. Task work is
+//! One request for each socket receives for ever: the kernel takes a buffer from the ring of provided ones
+//! for each datagram, writes who sent it before the payload, and posts a completion. To look is to read
+//! memory; a system call is made only when the kernel has said that there is something to be fetched. Task work is
 //! cooperative rather than deferred, since a deferring ring belongs to one thread for ever and a device
 //! may move. A single datagram is sent by a plain system call, which costs less than a request; a burst
 //! is one submission of linked requests, so that the order holds and what follows a refused one is not
@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use unet::device::{Capabilities, Count, DeviceError, Mode, OpenError, Outgoing, Received};
 
 use crate::calls::BURST;
+use crate::favoured::Side;
 use crate::name::Name;
 use crate::options::ZERO_COPY_BYTES;
 use crate::port::Port;
@@ -43,6 +44,9 @@ pub(crate) use setup::{Rings, rings};
 const RECEIVE: u64 = u64::MAX;
 const ROOM: u64 = u64::MAX - 1;
 const CANCEL: u64 = u64::MAX - 2;
+const RECEIVE_FAVOURED: u64 = u64::MAX - 3;
+
+const SIDES: [(Side, u64); 2] = [(Side::Open, RECEIVE), (Side::Favoured, RECEIVE_FAVOURED)];
 
 /// A device over io_uring. The ring is the first field: it is closed before the rest is freed.
 pub(crate) struct Uring {
@@ -53,13 +57,13 @@ pub(crate) struct Uring {
     port: Port,
     /// Datagrams that arrived while something else was looked for.
     arrived: VecDeque<Received>,
-    /// The receive request is under way.
-    receiving: bool,
+    /// The receive request of either socket is under way.
+    receiving: [bool; 2],
     /// A request that waits for room to send is under way.
     watching: bool,
     /// Why receiving failed, until it is told.
     failure: Option<DeviceError>,
-    /// The thread that the receive request belongs to: the kernel does its work there.
+    /// The thread that the receive requests belong to: the kernel does its work there.
     thread: usize,
     zero_copy: bool,
     capabilities: Capabilities,
@@ -85,7 +89,7 @@ impl Uring {
             sends: Sends::new(),
             header: Header::new(name_len),
             port,
-            receiving: false,
+            receiving: [false; 2],
             watching: false,
             failure: None,
             thread: this_thread(),
@@ -130,32 +134,58 @@ impl Uring {
         }
     }
 
-    /// Sees to it that the receive request is under way, where there are buffers, and is this thread's.
+    /// Whether what comes to either socket is received, by this thread.
+    #[inline(always)]
+    fn is_ready(&self) -> bool {
+        self.receiving == [true, self.port.favoured.is_some()] && self.thread == this_thread()
+    }
+
+    /// Sees to it that the receive requests are under way, where there are buffers, and are this thread's.
     #[inline(always)]
     fn ready(&mut self) -> Result<(), DeviceError> {
-        if self.receiving && self.thread == this_thread() { Ok(()) } else { self.rearm() }
+        if self.is_ready() { Ok(()) } else { self.rearm() }
+    }
+
+    /// Has a receive request end, if there is one.
+    fn cancel(&mut self, side: Side) -> Result<(), DeviceError> {
+        let (_, mark) = SIDES[side as usize];
+        let cancel = opcode::AsyncCancel::new(mark).build().user_data(CANCEL);
+        if self.receiving[side as usize] && self.push(&cancel) {
+            self.submit()?;
+        }
+        Ok(())
     }
 
     #[cold]
     fn rearm(&mut self) -> Result<(), DeviceError> {
-        if self.receiving {
-            // The device has moved: the request ends, and the next one is this thread's.
+        if self.receiving != [false; 2] && self.thread != this_thread() {
+            // The device has moved: the requests end, and the next ones are this thread's.
             self.thread = this_thread();
-            let cancel = opcode::AsyncCancel::new(RECEIVE).build().user_data(CANCEL);
-            if self.push(&cancel) {
-                self.submit()?;
-            }
-            return Ok(());
+            self.cancel(Side::Open)?;
+            return self.cancel(Side::Favoured);
+        }
+        if !self.receiving[Side::Favoured as usize] {
+            self.port.forget_last();
         }
         self.restock();
         if self.provided.held() == 0 {
             return Ok(());
         }
         let header: *const libc::msghdr = &*self.header.0;
-        let fd = Fd(self.port.socket.as_raw_fd());
-        let receive = opcode::RecvMsgMulti::new(fd, header, GROUP).build().user_data(RECEIVE);
-        if self.push(&receive) {
-            (self.receiving, self.thread) = (true, this_thread());
+        let mut begun = false;
+        for (side, mark) in SIDES {
+            let is_there = side == Side::Open || self.port.favoured.is_some();
+            if self.receiving[side as usize] || !is_there {
+                continue;
+            }
+            let fd = Fd(self.port.at(side).as_raw_fd());
+            let receive = opcode::RecvMsgMulti::new(fd, header, GROUP).build().user_data(mark);
+            if self.push(&receive) {
+                (self.receiving[side as usize], self.thread) = (true, this_thread());
+                begun = true;
+            }
+        }
+        if begun {
             self.submit()?;
             self.reap();
         }
@@ -191,8 +221,9 @@ impl Uring {
         for entry in posted.by_ref().take(count) {
             any = true;
             match entry.user_data() {
-                RECEIVE => {
-                    self.receiving &= cqueue::more(entry.flags());
+                mark @ (RECEIVE | RECEIVE_FAVOURED) => {
+                    let side = usize::from(mark == RECEIVE_FAVOURED);
+                    self.receiving[side] &= cqueue::more(entry.flags());
                     let port = &mut self.port;
                     match arrival(entry.result(), entry.flags(), port, &mut self.provided) {
                         Ok(Some(received)) => self.arrived.push_back(received),
@@ -203,7 +234,7 @@ impl Uring {
                         }
                     }
                 }
-                ROOM => (self.watching, self.port.blocked) = (false, false),
+                ROOM => (self.watching, self.port.blocked) = (false, None),
                 CANCEL => {}
                 mark => match self.sends.completed(mark, entry.result(), entry.flags()) {
                     Ok(None) => {}
@@ -231,13 +262,18 @@ impl Uring {
         let mut places = [0; BURST];
         let mut count = 0;
         let mut last: Option<squeue::Entry> = None;
+        let mut by: Option<Side> = None;
         while count < BURST.min(self.sends.room() + count) {
             let Some(first) = queue.front() else { break };
             let Ok(entry) = self.port.check(first) else { break };
-            let name = entry.name;
+            let (side, name) = self.port.way(entry);
+            let name = name.copied();
+            if *by.get_or_insert(side) != side {
+                break;
+            }
             let zero_copy = self.zero_copy && first.piece.bytes.len() >= ZERO_COPY_BYTES;
             let Some(first) = queue.pop_front() else { break };
-            let socket = self.port.socket.as_raw_fd();
+            let socket = self.port.at(side).as_raw_fd();
             let datagram = (first.to, name, first.piece.bytes);
             let Some((place, entry)) = self.sends.request(socket, datagram, zero_copy) else {
                 break;
@@ -256,19 +292,24 @@ impl Uring {
         self.submit()?;
         self.reap();
         // Answered by now: none of them waits. From behind, so that what comes back is in order.
-        self.port.blocked = false;
+        self.port.blocked = None;
         let before = queue.len();
         for place in places[..count].iter().rev() {
             if let Some(outcome) = self.sends.outcome(*place) {
                 settle(&mut self.port, outcome, Some(queue));
             }
         }
-        Ok(queue.len() - before < count && !self.port.blocked)
+        let back = queue.len() - before;
+        if by == Some(Side::Favoured) && back > 0 && self.port.blocked.is_none() {
+            // What is wrong with the first, if it is that one, the other socket says.
+            return Ok(self.port.send_first(queue));
+        }
+        Ok(back < count && self.port.blocked.is_none())
     }
 
     /// Whether no request is under way.
     fn is_quiet(&self) -> bool {
-        !self.receiving && !self.watching && self.sends.under_way() == 0
+        self.receiving == [false; 2] && !self.watching && self.sends.under_way() == 0
     }
 
     /// Cancels every request, and waits until all have ended, for a second at most: the longest wait is

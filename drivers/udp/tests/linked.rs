@@ -23,8 +23,9 @@ impl Bench for Linked {
     type End = OverDatagrams<Boxed>;
 
     fn pair(&mut self) -> Result<(Self::End, Self::End), String> {
-        let a = Boxed(self.a.device("10.9.1.1:0", self.path));
-        let b = Boxed(self.b.device("10.9.1.2:0", self.path));
+        let boxed = |device| Boxed { device, attended: false };
+        let a = boxed(self.a.device("10.9.1.1:0", self.path));
+        let b = boxed(self.b.device("10.9.1.2:0", self.path));
         Ok((OverDatagrams::new(a), OverDatagrams::new(b)))
     }
 

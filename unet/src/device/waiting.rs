@@ -6,9 +6,10 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::{DeviceError, OpenError};
 
-/// A driver's descriptor that is readable when its socket is ready. The socket is in it only while somebody
-/// waits: where a poll of any kind knows a socket, the kernel wakes it with every packet, on the core that
-/// delivers it. Over a pair of virtual interfaces that is the sender's, and 80 ns for each were measured.
+/// A driver's descriptor that is readable when its socket is ready, or one of its sockets. A socket is in it
+/// only while somebody waits: where a poll of any kind knows a socket, the kernel wakes it with every packet,
+/// on the core that delivers it. Over a pair of virtual interfaces that is the sender's, and 80 ns for each
+/// were measured.
 #[derive(Debug)]
 pub struct Waiting {
     epoll: OwnedFd,
@@ -23,6 +24,16 @@ impl Waiting {
     pub fn new() -> Result<Self, OpenError> {
         let refused = |errno| OpenError::Kernel { step: "make an epoll", errno };
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC).map_err(refused)?, armed: None })
+    }
+
+    /// For a second socket, by the same descriptor.
+    ///
+    /// # Errors
+    /// [`OpenError::Kernel`].
+    pub fn another(&self) -> Result<Self, OpenError> {
+        let refused = |errno| OpenError::Kernel { step: "wait for a second socket", errno };
+        let epoll = rustix::io::fcntl_dupfd_cloexec(&self.epoll, 0).map_err(refused)?;
+        Ok(Self { epoll, armed: None })
     }
 
     /// Waits for what arrives, and for room if `room`.

@@ -60,8 +60,8 @@ pub(crate) fn settle(port: &mut Port, outcome: Outcome, queue: Option<&mut VecDe
         port.counted.add(Count::SentBytes, bytes as u64);
     } else {
         let errno = Errno::from_raw_os_error(-answer);
-        // The one before it in its chain was refused.
-        let stays = errno == Errno::CANCELED || port.stays(to, errno);
+        // The one before it in its chain was refused; or it is about one that was sent before.
+        let stays = errno == Errno::CANCELED || port.is_retried(to, errno) || port.stays(to, errno);
         match (stays, queue, fbuf) {
             (true, Some(queue), Some(bytes)) => {
                 queue.push_front(Outgoing { to, piece: Piece::whole(bytes) });

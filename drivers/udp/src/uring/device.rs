@@ -13,6 +13,7 @@ use unet::device::{
 
 use super::{ROOM, Uring};
 use crate::calls::BURST;
+use crate::favoured::Side;
 
 impl AsFd for Uring {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -36,8 +37,10 @@ impl Device for Uring {
     fn arm(&mut self) -> Result<bool, DeviceError> {
         self.restock();
         self.ready()?;
-        if self.port.blocked && !self.watching {
-            let fd = Fd(self.port.socket.as_raw_fd());
+        if let Some(side) = self.port.blocked
+            && !self.watching
+        {
+            let fd = Fd(self.port.at(side).as_raw_fd());
             let room = opcode::PollAdd::new(fd, libc::POLLOUT as u32).build().user_data(ROOM);
             if self.push(&room) {
                 self.watching = true;
@@ -48,10 +51,20 @@ impl Device for Uring {
         // waits. That there is some is no reason not to: a thread that ended may have left the mark.
         self.look()?;
         // Without a buffer, nothing would be posted.
-        Ok(self.receiving && self.arrived.is_empty())
+        Ok(self.is_ready() && self.arrived.is_empty())
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
+        // While all that has come was received, in order, by this thread.
+        if self.is_ready() {
+            self.port.favour();
+            if self.port.has_last() {
+                // Nothing comes there any more. It is closed when this has ended.
+                self.cancel(Side::Favoured)?;
+                self.reap();
+            }
+            self.ready()?;
+        }
         self.port.maintain(self.capabilities.mtu)
     }
 }
@@ -79,7 +92,7 @@ impl Datagrams for Uring {
             self.submit()?;
             self.reap();
             if self.sends.has_unanswered() {
-                self.port.blocked = true;
+                self.port.blocked = Some(Side::Open);
                 return Ok(());
             }
         }

@@ -8,6 +8,7 @@
 //!    lives, unchanged, until the request has ended.
 
 use std::os::fd::RawFd;
+use std::ptr::{from_ref, null};
 
 use fbufs::Fbuf;
 use io_uring::{cqueue, opcode, squeue, types};
@@ -80,16 +81,25 @@ impl Sends {
     pub fn request(
         &mut self,
         socket: RawFd,
-        (to, name, fbuf): (Destination, Name, Fbuf),
+        (to, name, fbuf): (Destination, Option<Name>, Fbuf),
         zero_copy: bool,
     ) -> Option<(u16, squeue::Entry)> {
         let place = self.free.pop()?;
         self.unanswered += 1;
         let slot = &mut self.slots[usize::from(place)];
-        *slot = Slot { name, to, fbuf: None, answer: None, read: true, watched: true };
+        let name_len = name.as_ref().map_or(0, Name::len);
+        *slot = Slot {
+            name: name.unwrap_or(Name::EMPTY),
+            to,
+            fbuf: None,
+            answer: None,
+            read: true,
+            watched: true,
+        };
         let (fd, bytes, len) = (types::Fd(socket), fbuf.as_ptr(), fbuf.len() as u32);
         slot.fbuf = Some(fbuf);
-        let (name, name_len) = (std::ptr::from_ref(&slot.name).cast(), slot.name.len());
+        // None where the socket is connected.
+        let name = if name_len == 0 { null() } else { from_ref(&slot.name).cast() };
         // Never later: the order would be lost.
         let flags = libc::MSG_DONTWAIT;
         let entry = if zero_copy {
@@ -165,7 +175,7 @@ mod tests {
 
     fn one(pool: &mut Pool, sends: &mut Sends) -> u16 {
         let fbuf = pool.alloc(10).unwrap().freeze();
-        sends.request(0, (Destination(7), Name::EMPTY, fbuf), true).unwrap().0
+        sends.request(0, (Destination(7), None, fbuf), true).unwrap().0
     }
 
     #[test]
@@ -218,10 +228,10 @@ mod tests {
         let mut sends = Sends::new();
         let fbuf = pool.alloc(10).unwrap().freeze();
         for _ in 0..SENDS {
-            let datagram = (Destination(0), Name::EMPTY, fbuf.clone());
+            let datagram = (Destination(0), None, fbuf.clone());
             assert!(sends.request(0, datagram, false).is_some());
         }
         assert_eq!(sends.room(), 0);
-        assert!(sends.request(0, (Destination(0), Name::EMPTY, fbuf), false).is_none());
+        assert!(sends.request(0, (Destination(0), None, fbuf), false).is_none());
     }
 }

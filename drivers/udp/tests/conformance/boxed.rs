@@ -9,66 +9,81 @@ use unet::device::{
 };
 use unet::{Fbuf, FbufMut, Pool};
 
-pub struct Boxed(pub Box<dyn Datagrams>);
+pub struct Boxed {
+    pub device: Box<dyn Datagrams>,
+    /// It is attended to whenever its destinations change, so that the only one has its own socket at once.
+    pub attended: bool,
+}
+
+impl Boxed {
+    fn attend(&mut self) {
+        if self.attended {
+            _ = self.device.maintain();
+        }
+    }
+}
 
 impl AsFd for Boxed {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.device.as_fd()
     }
 }
 
 impl Device for Boxed {
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.device.capabilities()
     }
 
     fn statistics(&mut self) -> Statistics {
-        self.0.statistics()
+        self.device.statistics()
     }
 
     fn pool(&mut self) -> &mut Pool {
-        self.0.pool()
+        self.device.pool()
     }
 
     fn arm(&mut self) -> Result<bool, DeviceError> {
-        self.0.arm()
+        self.device.arm()
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
-        self.0.maintain()
+        self.device.maintain()
     }
 }
 
 impl Datagrams for Boxed {
     fn local(&self) -> SocketAddr {
-        self.0.local()
+        self.device.local()
     }
 
     fn open(&mut self, to: SocketAddr) -> Result<Destination, DeviceError> {
-        self.0.open(to)
+        let opened = self.device.open(to);
+        self.attend();
+        opened
     }
 
     fn close(&mut self, destination: Destination) {
-        self.0.close(destination);
+        self.device.close(destination);
+        self.attend();
     }
 
     fn max_payload(&self, destination: Destination) -> usize {
-        self.0.max_payload(destination)
+        self.device.max_payload(destination)
     }
 
     fn transmit(&mut self, datagrams: &mut VecDeque<Outgoing>) -> Result<(), DeviceError> {
-        self.0.transmit(datagrams)
+        self.device.transmit(datagrams)
     }
 
     fn receive(&mut self, into: &mut Vec<Received>) -> Result<(), DeviceError> {
-        self.0.receive(into)
+        self.device.receive(into)
     }
 
     fn transmit_one(&mut self, to: Destination, payload: Fbuf, kick: Kick) -> Result<(), Fbuf> {
-        self.0.transmit_one(to, payload, kick)
+        self.device.transmit_one(to, payload, kick)
     }
 
     fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
-        self.0.receive_one()
+        self.device.receive_one()
     }
 }

@@ -15,6 +15,7 @@ struct Loopback {
     path: Path,
     at: &'static str,
     packets: u64,
+    attended: bool,
 }
 
 impl Bench for Loopback {
@@ -24,7 +25,8 @@ impl Bench for Loopback {
         let one = || {
             let at = self.at.parse().map_err(|_| "an address".to_owned())?;
             let opened = driver_udp::open(at, options(self.path));
-            opened.map(Boxed).map_err(|error| error.to_string())
+            let attended = self.attended;
+            opened.map(|device| Boxed { device, attended }).map_err(|error| error.to_string())
         };
         Ok((OverDatagrams::new(one()?), OverDatagrams::new(one()?)))
     }
@@ -35,9 +37,11 @@ impl Bench for Loopback {
 }
 
 fn conforms(path: Path, at: &'static str, packets: u64) {
-    let report = conformance::datagrams(&mut Loopback { path, at, packets });
-    println!("{report}");
-    assert!(report.is_ok());
+    for attended in [false, true] {
+        let report = conformance::datagrams(&mut Loopback { path, at, packets, attended });
+        println!("{report}");
+        assert!(report.is_ok());
+    }
 }
 
 fn every_behaviour_is_shown(path: Path) {

@@ -96,3 +96,14 @@ pub fn in_stock(device: &mut dyn Datagrams) -> usize {
 pub fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
+
+/// How many sockets have a port of this host.
+pub fn sockets_at(port: u16) -> usize {
+    let of = |table: &str| {
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
+        let port = format!(":{port:04X}");
+        let local = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+        text.lines().filter_map(local).filter(|local| local.ends_with(&port)).count()
+    };
+    of("udp") + of("udp6")
+}

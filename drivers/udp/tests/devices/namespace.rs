@@ -38,12 +38,17 @@ impl Namespace {
         rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), kind).unwrap();
     }
 
-    pub fn device(&self, at: &str, path: Path) -> Box<dyn Datagrams> {
-        let open = || {
+    /// What a thread in there says.
+    pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let run = || {
             self.enter();
-            super::open(at, super::options(path))
+            run()
         };
-        std::thread::scope(|scope| scope.spawn(open).join().unwrap())
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+    }
+
+    pub fn device(&self, at: &str, path: Path) -> Box<dyn Datagrams> {
+        self.within(|| super::open(at, super::options(path)))
     }
 }
 
