@@ -20,6 +20,8 @@ pub(super) struct Reassembly<D> {
     /// Which came above it.
     above: Map,
     bytes: usize,
+    /// What is missing below is known to be lost.
+    missed: u32,
     /// How many came since the sender was told.
     unsaid: u32,
 }
@@ -40,7 +42,15 @@ pub(super) enum Kept {
 
 impl<D> Reassembly<D> {
     pub fn new(last: u16) -> Self {
-        Self { parts: Vec::new(), last, base: 0, above: Map::default(), bytes: 0, unsaid: 0 }
+        Self {
+            parts: Vec::new(),
+            last,
+            base: 0,
+            above: Map::default(),
+            bytes: 0,
+            missed: 0,
+            unsaid: 0,
+        }
     }
 
     pub fn is_whole(&self) -> bool {
@@ -84,9 +94,18 @@ impl<D> Reassembly<D> {
         (self.base, self.above)
     }
 
-    /// Whether what is missing cannot just have been overtaken.
-    pub fn has_lost(&self) -> bool {
-        self.above.highest().is_some_and(|highest| highest >= REORDERED)
+    /// The first that is missing.
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// Whether something more is missing that cannot just have been overtaken. Says so once.
+    pub fn misses_more(&mut self) -> bool {
+        let overtaken = (self.above.highest().unwrap_or(0) + 1).saturating_sub(REORDERED);
+        let known = Map::below(self.missed.saturating_sub(self.base));
+        let missing = Map::below(overtaken).without(&self.above).without(&known);
+        self.missed = self.missed.max(self.base + overtaken);
+        !missing.is_empty()
     }
 
     /// The message, in order, and its length.
@@ -125,6 +144,17 @@ mod tests {
         }
         assert_eq!(it.keep((10, 9), 10, AGREED, ()), Kept::Wrong);
         assert_eq!(it.word(), (0, Map::default()));
+    }
+
+    #[test]
+    fn what_is_lost_is_missed_once() {
+        let mut it = Reassembly::new(9);
+        let mut missed = Vec::new();
+        for index in [0, 2, 3, 4, 5, 7, 8, 1] {
+            it.keep((index, 9), 10, (10, 20), ());
+            missed.push(it.misses_more());
+        }
+        assert_eq!(missed, [false, false, false, true, false, false, false, false]);
     }
 
     #[test]

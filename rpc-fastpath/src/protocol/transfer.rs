@@ -12,6 +12,9 @@ use super::map::Map;
 /// So many fragments may be overtaken before they count as lost.
 pub(super) const REORDERED: u32 = 3;
 
+/// One in so many asks in any case.
+const ASKED_OF: u32 = 16;
+
 /// Which fragments of a message to send.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -35,7 +38,7 @@ pub(super) struct Transfer {
     probe: Option<(u32, u32)>,
     /// Time ran out: one fragment is sent whatever else is under way.
     is_urgent: bool,
-    /// A fragment that was sent once, and when.
+    /// A fragment that was sent once and asked, and when.
     timed: Option<(u32, u64)>,
 }
 
@@ -89,9 +92,10 @@ impl Transfer {
     }
 
     /// The next fragment to send, and whether word shall be asked for: when nothing more can be sent
-    /// until it comes. At most `room` fragments may be sent.
+    /// until it comes, and now and then. At most `room` fragments may be sent.
     pub fn send(&mut self, now: u64, room: u32) -> Option<(u16, bool)> {
         self.is_urgent = false;
+        let is_new = self.lost.is_empty();
         let index = if let Some(bit) = self.lost.first() {
             self.lost.remove(bit);
             if self.timed.is_some_and(|(timed, _)| timed == self.base + bit) {
@@ -99,13 +103,17 @@ impl Transfer {
             }
             self.base + bit
         } else if self.next < self.end() {
-            self.timed.get_or_insert((self.next, now));
             self.next += 1;
             self.next - 1
         } else {
             return None;
         };
-        Some((index as u16, room <= 1 || !self.is_ready()))
+        let ask = room <= 1 || !self.is_ready() || index % ASKED_OF == ASKED_OF - 1;
+        // What is answered at once tells the network's time; what waits for others to come does not.
+        if ask && is_new {
+            self.timed.get_or_insert((index, now));
+        }
+        Some((index as u16, ask))
     }
 
     /// Takes the receiver's word. What it cannot know, such as that a fragment arrived that was never

@@ -65,6 +65,9 @@ impl<P, D> Client<P, D> {
                 if !is_ours || !self.is_acceptable(window, credits, &terms) {
                     return None;
                 }
+                if let State::Opening { times: 0, since, .. } = self.state {
+                    self.measure_opening(now, now.saturating_sub(since));
+                }
                 self.open(now, window, credits, terms);
                 Some(Event::Opened(terms))
             }
@@ -141,6 +144,13 @@ impl<P, D> Client<P, D> {
         }
         self.heard = now;
         Some(slot)
+    }
+
+    /// The shortest round trip that is known, before anything queues. A server may take its time to accept:
+    /// that must not make this side wait longer than if it knew nothing.
+    fn measure_opening(&mut self, now: u64, round_trip: u64) {
+        self.round_trip.sample(round_trip.min(self.timers.rto_initial / 3));
+        self.congestion.sample(now, round_trip, self.round_trip.smoothed());
     }
 
     pub(super) fn measure(&mut self, now: u64, round_trip: u64) {
@@ -238,7 +248,7 @@ impl<P, D> Client<P, D> {
         if timed.is_some() {
             slot.timed = None;
         }
-        let has_lost = slot.reassembly.as_ref().is_some_and(|it| it.has_lost());
+        let has_lost = slot.reassembly.as_mut().is_some_and(|it| it.misses_more());
         self.next_timer = self.next_timer.min(due);
         if let Some((_, at)) = timed {
             self.measure(now, now.saturating_sub(at));

@@ -124,7 +124,12 @@ impl<P, D> Client<P, D> {
     }
 
     pub(super) fn on_loss(&mut self, now: u64, again: bool) {
-        let in_flight = self.in_flight();
+        // Both ways: also what the server was permitted to send.
+        let incoming = |slot: &super::Slot<P, D>| match &slot.reassembly {
+            Some(reassembly) => slot.told.saturating_sub(reassembly.base()),
+            None => 0,
+        };
+        let in_flight = self.in_flight() + self.slots.iter().map(incoming).sum::<u32>();
         self.congestion.on_loss(now, self.round_trip.smoothed(), in_flight, again);
         self.apply_congestion();
     }
