@@ -7,7 +7,8 @@
 //!     target/release/examples/call_cost 10000
 //! ```
 //!
-//! Without a tool it prints the time of a call. `deadline` as a second word gives each call one.
+//! Without a tool it prints the time of a call. As a second word, `deadline` gives each call one, and
+//! `unpredicted` sets a flag in each header that says nothing new, so that no header is the predicted one.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -32,13 +33,18 @@ fn main() -> ExitCode {
         eprintln!("say how many calls: `call_cost 10000`");
         return ExitCode::FAILURE;
     };
-    let time = words.next().map(|_| 1_000_000_000);
+    let how = words.next().unwrap_or_default();
+    let time = (how == "deadline").then_some(1_000_000_000);
+    // The flag by which a sender asks for word.
+    let flag = if how == "unpredicted" { 0x10 } else { 0 };
     let (mut client, mut server) = open();
     let begin = Instant::now();
     for number in 1..=count {
         let now = number * 1_000;
-        let request = client_sends(&mut client, now, time.map(|time| now + time));
-        let reply = server_answers(&mut server, now + 200, &request);
+        let mut request = client_sends(&mut client, now, time.map(|time| now + time));
+        request[1] |= flag;
+        let mut reply = server_answers(&mut server, now + 200, &request);
+        reply[1] |= flag;
         client_receives(&mut client, now + 400, &reply);
     }
     println!("{} ns a call", begin.elapsed().as_nanos() / u128::from(count.max(1)));
