@@ -74,7 +74,7 @@ pub struct Request<D> {
 pub enum ServerEvent<D> {
     /// A call is to be executed.
     Request(Request<D>),
-    /// The packet asks for a session that is not this one: [`Server::accept`] takes it.
+    /// The packet asks for a session that is not this one: [`super::Server::accept`] takes it.
     OtherSession,
     /// Nothing was heard of the client for longer than the suspicion lasts.
     Suspected,
