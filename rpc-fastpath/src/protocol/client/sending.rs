@@ -1,0 +1,216 @@
+//! What goes out: first what is short, so that a long message does not keep a call waiting.
+
+use super::slot::{Phase, Send};
+use super::{Client, State};
+use crate::protocol::packet::{Body, Transmit};
+use crate::wire::{self, MAX_CONTROL, Offer, Packet, span};
+
+/// Behind a header that says it all.
+const NOTHING: ([u8; MAX_CONTROL], usize) = ([0; MAX_CONTROL], 0);
+
+impl<P, D> Client<P, D> {
+    /// The next packet to send, if there is one now. To be asked until there is none, after whatever was
+    /// begun, received or due; one that is given out counts as sent.
+    #[inline]
+    pub fn poll_transmit(&mut self, now: u64) -> Option<Transmit<'_, P>> {
+        if self.small == 0 && self.bulk == 0 && !self.is_unusual {
+            return None;
+        }
+        let index = self.small.trailing_zeros();
+        if self.is_unusual
+            || self.small == 0
+            || self.slots.get(index as usize)?.send != Send::REQUEST
+        {
+            return self.transmit_slowly(now);
+        }
+        self.small &= self.small - 1;
+        self.transmit_request(now, index)
+    }
+
+    /// A request in one fragment.
+    #[inline(always)]
+    fn transmit_request(&mut self, now: u64, index: u32) -> Option<Transmit<'_, P>> {
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.send = Send::default();
+        slot.was_sent = true;
+        slot.sent_at = now;
+        if slot.times == 0 {
+            slot.due = now.saturating_add(self.round_trip.timeout()).min(slot.deadline);
+            self.next_timer = self.next_timer.min(slot.due);
+        }
+        let time = if slot.deadline == u64::MAX { 0 } else { time_left(now, slot.deadline) };
+        let packet = Packet::Request {
+            id: slot.id,
+            method: slot.method,
+            time,
+            last: 0,
+            credit: self.credit,
+            one_way: slot.one_way,
+            ask: false,
+        };
+        let body = Body::Payload(slot.payload.as_ref()?, 0..slot.len);
+        Some(Transmit { header: packet.encode(), body })
+    }
+
+    #[cold]
+    fn transmit_slowly(&mut self, now: u64) -> Option<Transmit<'_, P>> {
+        if let Some((packet, bytes)) = self.control_packet() {
+            return Some(Transmit::control(packet, bytes));
+        }
+        if self.state != State::Open {
+            return None;
+        }
+        self.is_unusual = !self.congestion.is_calm();
+        // Words, questions and what is sent again are few, and are never held back.
+        let mut room = None;
+        let mut left = self.small;
+        while left != 0 {
+            let index = left.trailing_zeros();
+            left &= left - 1;
+            let slot = self.slots.get(index as usize)?;
+            let is_first = slot.send == Send::REQUEST && slot.times == 0;
+            if is_first && *room.get_or_insert_with(|| self.room(now)) == 0 {
+                continue;
+            }
+            self.small &= !(1 << index);
+            if slot.send != Send::REQUEST {
+                return self.transmit_word(now, index);
+            }
+            if self.is_unusual {
+                self.congestion.on_send(now, self.round_trip.smoothed());
+            }
+            return self.transmit_request(now, index);
+        }
+        self.transmit_fragment(now)
+    }
+
+    fn control_packet(&mut self) -> Option<(Packet, ([u8; MAX_CONTROL], usize))> {
+        if std::mem::take(&mut self.control.open) {
+            let Self { nonce, limits, service, .. } = *self;
+            let packet = Packet::Open {
+                nonce,
+                version: wire::VERSION,
+                window: limits.window,
+                credits: limits.credits,
+            };
+            let offer = Offer {
+                service,
+                epoch: self.terms.epoch,
+                fragment: limits.fragment,
+                max_reply: limits.max_message,
+            };
+            let mut bytes = [0; MAX_CONTROL];
+            bytes[..Offer::BYTES].copy_from_slice(&offer.encode());
+            return Some((packet, (bytes, Offer::BYTES)));
+        }
+        if std::mem::take(&mut self.control.ping) {
+            return Some((Packet::Ping { id: self.cookie }, NOTHING));
+        }
+        let close = std::mem::take(&mut self.control.close);
+        close.then_some((Packet::Close { id: self.cookie }, NOTHING))
+    }
+
+    /// A question, or what is known of a reply.
+    fn transmit_word(&mut self, now: u64, index: u32) -> Option<Transmit<'_, P>> {
+        let credits = self.congestion.credits(self.credits);
+        let slot = self.slots.get_mut(index as usize)?;
+        let send = std::mem::take(&mut slot.send);
+        if send == Send::ALL_TAKEN {
+            // Of the call before, whose place is free.
+            let id = slot.id.wrapping_sub(self.window);
+            let packet = Packet::Taken { id, base: wire::ALL, limit: wire::ALL, resend: false };
+            return Some(Transmit::bare(packet));
+        }
+        if send == Send::QUERY {
+            return Some(Transmit::bare(Packet::Query { id: slot.id }));
+        }
+        let (base, map) = slot.reassembly.as_mut()?.word();
+        let limit = (base + u32::from(credits)).min(wire::ALL.into());
+        let resend = std::mem::take(&mut slot.resend);
+        if resend {
+            slot.timed = None;
+        } else if limit > slot.told {
+            slot.timed.get_or_insert((slot.told, now));
+        }
+        slot.told = slot.told.max(limit);
+        let (base, limit) = (base as u16, limit as u16);
+        let packet = Packet::Taken { id: slot.id, base, limit, resend };
+        Some(Transmit::control(packet, map.encode()))
+    }
+
+    /// A fragment of long arguments: of one call after the other.
+    fn transmit_fragment(&mut self, now: u64) -> Option<Transmit<'_, P>> {
+        let Some((index, number, ask)) = self.choose_fragment(now) else {
+            if (self.bulk | self.small) != 0 && self.congestion.next() > now {
+                // Held back for its pace. What waits for an answer goes on with that.
+                self.wake(self.congestion.next());
+            }
+            return None;
+        };
+        self.turn = index + 1;
+        if self.is_unusual {
+            self.congestion.on_send(now, self.round_trip.smoothed());
+        }
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.due = now.saturating_add(self.round_trip.timeout()).min(slot.deadline);
+        self.next_timer = self.next_timer.min(slot.due);
+        slot.was_sent = true;
+        let (len, id, method) = (slot.len, slot.id, slot.method);
+        let last = super::Limits::last(self.fragment, len)?;
+        let packet = if number == 0 {
+            let time = if slot.deadline == u64::MAX { 0 } else { time_left(now, slot.deadline) };
+            let (credit, one_way) = (self.credit, slot.one_way);
+            Packet::Request { id, method, time, last, credit, one_way, ask }
+        } else {
+            Packet::Fragment { id, method, index: number, last, ask }
+        };
+        let payload = slot.payload.as_ref()?;
+        Some(Transmit::fragment(packet, payload, number, (self.fragment, len)))
+    }
+
+    /// The next slot's next fragment, and whether word of it shall be asked for.
+    fn choose_fragment(&mut self, now: u64) -> Option<(u32, u16, bool)> {
+        let room = if self.bulk == 0 { 0 } else { self.room(now) };
+        for at in 0..self.window as u32 {
+            let index = (at + self.turn) & (self.window as u32 - 1);
+            if self.bulk >> index & 1 == 0 {
+                continue;
+            }
+            let Some(transfer) = &mut self.slots.get_mut(index as usize)?.transfer else {
+                self.bulk &= !(1 << index);
+                continue;
+            };
+            let room = room.max(transfer.is_urgent().into());
+            let sent = if room > 0 { transfer.send(now, room) } else { None };
+            if !transfer.is_ready() {
+                self.bulk &= !(1 << index);
+            }
+            if let Some((number, ask)) = sent {
+                return Some((index, number, ask));
+            }
+        }
+        None
+    }
+
+    /// How many packets may be sent now.
+    fn room(&self, now: u64) -> u32 {
+        if self.congestion.is_calm() {
+            u32::MAX
+        } else {
+            self.congestion.room(now, self.in_flight())
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        let of_one = |slot: &super::Slot<P, D>| match &slot.transfer {
+            Some(transfer) => transfer.in_flight(),
+            None => u32::from(slot.phase == Phase::Sent && slot.was_sent),
+        };
+        self.slots.iter().map(of_one).sum()
+    }
+}
+
+/// The time until the deadline, as a span; never zero, which is none.
+fn time_left(now: u64, deadline: u64) -> u16 {
+    span::encode(deadline.saturating_sub(now)).max(1)
+}

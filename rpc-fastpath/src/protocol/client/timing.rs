@@ -1,0 +1,170 @@
+//! What is due: repetition, giving up, asking whether the server lives.
+
+use super::slot::{Phase, Send};
+use super::{Client, SessionEnd, State};
+use crate::protocol::outcome::{Doubt, Outcome};
+use crate::wire::Refusal;
+
+impl<P, D> Client<P, D> {
+    /// When [`Client::on_timer`] shall be called, if it is not called before; the end of time if never.
+    #[inline(always)]
+    pub fn next_timer(&self) -> u64 {
+        self.next_timer
+    }
+
+    /// Shall be woken by then.
+    pub(super) fn wake(&mut self, at: u64) {
+        self.next_timer = self.next_timer.min(at);
+    }
+
+    /// Does what is due.
+    ///
+    /// # Cost
+    /// A walk over the window. Nothing if nothing is due.
+    #[inline]
+    pub fn on_timer(&mut self, now: u64) {
+        if now >= self.next_timer {
+            self.do_what_is_due(now);
+        }
+    }
+
+    #[cold]
+    fn do_what_is_due(&mut self, now: u64) {
+        self.next_timer = u64::MAX;
+        match self.state {
+            State::Opening { times, since, due } => self.ask_again(now, times, since, due),
+            State::Open => {
+                for index in 0..self.slots.len() {
+                    self.attend(now, index);
+                }
+                self.look_for_life(now);
+                let held_back = self.small | self.bulk;
+                if held_back != 0 && self.congestion.next() > now {
+                    self.wake(self.congestion.next());
+                }
+            }
+            State::Over => return,
+        }
+        if let Some(first) = self.backlog.iter().filter_map(|call| call.deadline).min() {
+            self.told.expiry |= first <= now;
+            self.wake(first.max(now.saturating_add(1)));
+        }
+    }
+
+    fn ask_again(&mut self, now: u64, times: u32, since: u64, due: u64) {
+        if now.saturating_sub(since) >= self.timers.patience {
+            return self.end_session(Doubt::SessionLost, Some(SessionEnd::NoAnswer));
+        }
+        let mut next = due;
+        if now >= due {
+            let chance = self.next_chance();
+            next = now.saturating_add(self.round_trip.backed_off(times, chance));
+            self.control.open = true;
+            self.state = State::Opening { times: times + 1, since, due: next };
+        }
+        self.wake(next.min(since.saturating_add(self.timers.patience)));
+    }
+
+    /// Looks after one slot.
+    fn attend(&mut self, now: u64, index: usize) {
+        let chance = self.next_chance();
+        let slot = &mut self.slots[index];
+        if !slot.is_busy() {
+            return;
+        }
+        if now < slot.due {
+            return self.next_timer = self.next_timer.min(slot.due);
+        }
+        let is_late = now >= slot.deadline;
+        if is_late || now.saturating_sub(slot.heard) >= self.timers.patience {
+            let end = match (slot.was_sent, is_late) {
+                (false, true) => Outcome::Refused(Refusal::DeadlinePassed),
+                // Held back all the time.
+                (false, false) => Outcome::Refused(Refusal::Overload),
+                (true, true) => Outcome::Unknown(Doubt::DeadlinePassed),
+                (true, false) => Outcome::Unknown(Doubt::NoAnswer),
+            };
+            slot.end_without_reply(end);
+            self.ended |= 1 << index;
+            self.small &= !(1 << index);
+            self.bulk &= !(1 << index);
+            return;
+        }
+        slot.times = slot.times.saturating_add(1);
+        let wait = self.round_trip.backed_off(slot.times, chance);
+        let patient = slot.heard.saturating_add(self.timers.patience);
+        // Never in the past, or this would be done for ever.
+        let due = now.saturating_add(wait).min(patient).min(slot.deadline).max(now + 1);
+        slot.due = due;
+        let (times, phase, was_sent) = (slot.times, slot.phase, slot.was_sent);
+        match (phase, &mut slot.transfer) {
+            (Phase::Sent, Some(transfer)) => {
+                transfer.on_silence();
+                self.bulk |= 1 << index;
+            }
+            (Phase::Sent, None) => {
+                slot.send = Send::REQUEST;
+                self.small |= 1 << index;
+            }
+            (Phase::Receiving, _) => {
+                slot.send = Send::WORD;
+                slot.resend = true;
+                self.small |= 1 << index;
+            }
+            _ => {
+                slot.send = Send::QUERY;
+                self.small |= 1 << index;
+            }
+        }
+        self.next_timer = self.next_timer.min(due);
+        // Who is asked while it works has lost nothing.
+        if was_sent && phase != Phase::Accepted {
+            self.on_loss(now, times > 1);
+        }
+    }
+
+    pub(super) fn on_loss(&mut self, now: u64, again: bool) {
+        // Both ways: also what the server was permitted to send.
+        let incoming = |slot: &super::Slot<P, D>| match &slot.reassembly {
+            Some(reassembly) => slot.told.saturating_sub(reassembly.base()),
+            None => 0,
+        };
+        let in_flight = self.in_flight() + self.slots.iter().map(incoming).sum::<u32>();
+        self.congestion.on_loss(now, self.round_trip.smoothed(), in_flight, again);
+        self.apply_congestion();
+    }
+
+    /// Asks for a sign of life, and suspects who gives none: apart from all calls, since a call may take as
+    /// long as it takes.
+    fn look_for_life(&mut self, now: u64) {
+        let (keepalive, suspicion) = (self.timers.keepalive, self.timers.suspicion);
+        if keepalive == 0 {
+            return;
+        }
+        let ask_at = self.heard.max(self.pinged).saturating_add(keepalive);
+        if now >= ask_at {
+            self.pinged = now;
+            self.control.ping = true;
+            self.is_unusual = true;
+        }
+        self.wake(self.heard.max(self.pinged).saturating_add(keepalive));
+        if suspicion == 0 || self.suspected.is_some() {
+            return;
+        }
+        let suspect_at = self.heard.saturating_add(suspicion.max(keepalive));
+        if now >= suspect_at {
+            self.suspected = Some(now);
+            self.told.suspicion = true;
+        } else {
+            self.wake(suspect_at);
+        }
+    }
+
+    /// For jitter; nothing that anybody must not guess.
+    pub(super) fn next_chance(&mut self) -> u64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        self.chance >> 16
+    }
+}

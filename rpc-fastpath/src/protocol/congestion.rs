@@ -1,0 +1,211 @@
+//! How many packets may be under way, by the delay that they meet.
+//!
+//! As long as round trips stay below a target, the window is full and nothing is done for a packet: no
+//! count, no pace. Above it, the window shrinks in proportion to the excess, once in a round trip; it may
+//! fall below one packet, and then packets are spaced out. Below the target it grows by one packet in a round
+//! trip, or by a sixteenth if that is more, which outweighs chance losses of about one in a hundred. After Kumar et al., *Swift: Delay is Simple and Effective for Congestion Control in the Datacenter*
+//! (SIGCOMM 2020), whose target for the fabric becomes the shortest round trip seen, with an allowance.
+
+/// One packet, in the window's units.
+const PACKET: u64 = 256;
+/// All that can be under way: nothing is restrained.
+const FULL: u64 = 512 * PACKET;
+/// A packet in 16 round trips.
+const LEAST: u64 = PACKET / 16;
+/// So few packets under way are not what was too much.
+const FEW: u32 = 16;
+/// The shortest round trip is that of the last one or two such spans, in nanoseconds.
+const MEMORY: u64 = 2_000_000_000;
+/// While all is calm, one round trip in so many is looked at.
+const SEEN_OF: u32 = 16;
+
+/// The window of one session's sender.
+#[derive(Debug)]
+pub(super) struct Congestion {
+    window: u64,
+    /// What may be added to the shortest round trip.
+    allowance: u64,
+    /// A round trip above it is congestion.
+    target: u64,
+    /// The shortest round trip of this span and of the one before, and when the span ends.
+    shortest: [u64; 2],
+    span_ends: u64,
+    /// The window shrinks at most once until then.
+    shrink_after: u64,
+    /// And grows at most once until then.
+    grow_after: u64,
+    /// When the next packet may be sent.
+    next: u64,
+    /// How many calm round trips are passed over until the next is looked at.
+    skip: u32,
+}
+
+impl Congestion {
+    pub fn new(allowance: u64) -> Self {
+        Self {
+            window: FULL,
+            allowance,
+            target: u64::MAX,
+            shortest: [u64::MAX; 2],
+            span_ends: 0,
+            shrink_after: 0,
+            grow_after: 0,
+            next: 0,
+            skip: 0,
+        }
+    }
+
+    /// Whether a round trip is worth a look: all that a calm one costs.
+    #[inline(always)]
+    pub fn is_notable(&mut self, round_trip: u64) -> bool {
+        if round_trip > self.target || self.skip == 0 {
+            return true;
+        }
+        self.skip -= 1;
+        false
+    }
+
+    /// Whether nothing is restrained.
+    #[inline(always)]
+    pub fn is_calm(&self) -> bool {
+        self.window == FULL
+    }
+
+    /// Takes a measured round trip; `smoothed` is what is usual.
+    pub fn sample(&mut self, now: u64, round_trip: u64, smoothed: u64) {
+        if now >= self.span_ends {
+            self.shortest = [u64::MAX, self.shortest[0]];
+            self.span_ends = now.saturating_add(MEMORY);
+        }
+        self.shortest[0] = self.shortest[0].min(round_trip);
+        let shortest = self.shortest[0].min(self.shortest[1]);
+        self.target = shortest.saturating_add(shortest.max(self.allowance));
+        if round_trip > self.target {
+            let excess = round_trip - self.target;
+            let by = u128::from(self.window) * u128::from(excess) / u128::from(round_trip);
+            self.shrink(now, smoothed, (by as u64 * 4 / 5).min(self.window / 2));
+        } else if now >= self.grow_after {
+            self.window = (self.window + PACKET.max(self.window / 16)).min(FULL);
+            self.grow_after = now.saturating_add(smoothed);
+        }
+        self.skip = if self.is_calm() { SEEN_OF } else { 0 };
+    }
+
+    /// Something was lost, or was lost again: the first may be chance, which delay tells better, and takes
+    /// an eighth; the second takes half.
+    pub fn on_loss(&mut self, now: u64, smoothed: u64, in_flight: u32, again: bool) {
+        // From what was under way, not from what might have been. Acknowledgements come in clumps, so that
+        // less is under way now than was.
+        if now >= self.shrink_after {
+            self.window = self.window.min(2 * u64::from(in_flight.max(FEW)) * PACKET);
+        }
+        // Who is silent is not slow: only delay spaces packets out.
+        let most = self.window.saturating_sub(PACKET);
+        self.shrink(now, smoothed, (self.window / if again { 2 } else { 8 }).min(most));
+    }
+
+    fn shrink(&mut self, now: u64, smoothed: u64, by: u64) {
+        if now >= self.shrink_after {
+            self.window = (self.window - by).max(LEAST);
+            self.shrink_after = now.saturating_add(smoothed);
+            self.skip = 0;
+        }
+    }
+
+    /// How many more packets may be sent now. Never called while all is calm, where it is no question.
+    pub fn room(&self, now: u64, in_flight: u32) -> u32 {
+        let whole = (self.window / PACKET).max(1) as u32;
+        if now < self.next { 0 } else { whole.saturating_sub(in_flight) }
+    }
+
+    /// A packet was sent.
+    pub fn on_send(&mut self, now: u64, smoothed: u64) {
+        let space = u128::from(smoothed) * u128::from(PACKET) / u128::from(self.window);
+        self.next = now.saturating_add(space as u64);
+    }
+
+    /// When a packet may be sent that was held back for its pace.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// How many packets the other side may send unasked.
+    pub fn credits(&self, most: u16) -> u16 {
+        (self.window / PACKET).clamp(1, most.max(1).into()) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USUAL: u64 = 10_000;
+
+    /// After a first round trip at 0, one each 10 µs.
+    fn after(round_trips: impl IntoIterator<Item = u64>) -> Congestion {
+        let mut it = Congestion::new(20_000);
+        it.sample(0, USUAL, USUAL);
+        for (number, round_trip) in (1..).zip(round_trips) {
+            it.sample(number * USUAL, round_trip, USUAL);
+        }
+        it
+    }
+
+    #[test]
+    fn while_calm_one_round_trip_in_sixteen_is_looked_at() {
+        let mut it = after([]);
+        assert_eq!((0..160).filter(|_| it.is_notable(USUAL)).count(), 144);
+        let mut it = after([]);
+        assert_eq!((0..16).filter(|_| it.is_notable(USUAL)).count(), 0);
+        assert!(it.is_notable(USUAL) && it.is_notable(31_000));
+    }
+
+    #[test]
+    fn delay_shrinks_the_window_in_proportion_and_its_end_restores_it() {
+        let slow = after([40_000; 40]);
+        let slower = after([400_000; 40]);
+        assert!(!slow.is_calm() && slower.window < slow.window);
+        assert_eq!(slower.window, LEAST);
+        let mut it = after([400_000; 8]);
+        let mut now = 10_000_000;
+        while !it.is_calm() {
+            now += USUAL / 8;
+            it.sample(now, USUAL, USUAL);
+        }
+        assert!(now < 10_000_000_000);
+    }
+
+    #[test]
+    fn the_window_shrinks_once_in_a_round_trip() {
+        let mut it = after([]);
+        it.on_loss(20_000, USUAL, 100, true);
+        assert_eq!(it.window, 100 * PACKET);
+        it.on_loss(20_001, USUAL, 100, true);
+        it.sample(20_002, 1_000_000, USUAL);
+        assert_eq!(it.window, 100 * PACKET);
+        it.on_loss(30_000, USUAL, 100, false);
+        assert_eq!(it.window, 100 * PACKET - 100 * PACKET / 8);
+    }
+
+    #[test]
+    fn below_one_packet_they_are_spaced_out() {
+        let mut it = after([400_000; 40]);
+        assert_eq!(it.credits(256), 1);
+        assert_eq!((it.room(1_000_000, 0), it.room(1_000_000, 1)), (1, 0));
+        it.on_send(1_000_000, USUAL);
+        assert_eq!(it.next(), 1_000_000 + 16 * USUAL);
+        assert_eq!(it.room(1_000_000 + USUAL, 0), 0);
+        assert_eq!(it.room(1_000_000 + 16 * USUAL, 0), 1);
+    }
+
+    #[test]
+    fn nothing_that_is_measured_is_too_large() {
+        let mut it = Congestion::new(u64::MAX);
+        for time in [0, u64::MAX, 1, u64::MAX] {
+            it.sample(u64::MAX, time, u64::MAX);
+            it.on_loss(u64::MAX, u64::MAX, u32::MAX, true);
+            it.on_send(u64::MAX, u64::MAX);
+        }
+        assert!(it.room(0, u32::MAX) == 0 && it.credits(0) == 1);
+    }
+}

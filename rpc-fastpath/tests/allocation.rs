@@ -1,0 +1,58 @@
+//! A small call allocates nothing on either side.
+
+use rpc_fastpath::protocol::{
+    Body, Call, Client, Event, Identity, Limits, Outcome, Server, ServerEvent, Timers, Transmit,
+};
+
+type Argument = [u8; 24];
+
+fn packet<P>(transmit: &Transmit<'_, P>) -> ([u8; 48], usize) {
+    let mut head = [0; 48];
+    head[..16].copy_from_slice(&transmit.header);
+    match &transmit.body {
+        Body::Control(bytes, len) => {
+            head[16..16 + len].copy_from_slice(&bytes[..*len]);
+            (head, 16 + len)
+        }
+        _ => (head, 16),
+    }
+}
+
+fn null_call(client: &mut Client<Argument, ()>, server: &mut Server<Argument, ()>, now: u64) {
+    let call = Call {
+        token: now,
+        method: 1,
+        payload: [7; 24],
+        len: 24,
+        deadline: None,
+        max_reply: 64,
+        one_way: false,
+    };
+    assert!(client.start(now, call).is_ok());
+    let (head, len) = packet(&client.poll_transmit(now).expect("a request"));
+    let Some(ServerEvent::Request(request)) = server.receive(now, &head[..len], 24, ()) else {
+        panic!("no request");
+    };
+    server.reply(now, request.pending, [8; 24], 24).expect("it fits");
+    let (head, len) = packet(&server.poll_transmit().expect("a reply"));
+    let event = client.receive(now, &head[..len], 24, ());
+    assert!(matches!(event, Some(Event::Ended { outcome: Outcome::Executed(_), .. })));
+    assert!(client.poll_event(now).is_none() && client.poll_transmit(now).is_none());
+    client.on_timer(now);
+}
+
+#[test]
+fn a_small_call_allocates_nothing() {
+    let (limits, timers) = (Limits::default(), Timers::default());
+    let mut client = Client::new(0, 1, 2, 0, limits, timers);
+    let (head, len) = packet(&client.poll_transmit(0).expect("an opening"));
+    let identity = Identity { service: 2, incarnation: 3, epoch: 4 };
+    let mut server =
+        Server::accept(0, &head[..len], identity, 5, limits, timers).expect("a session");
+    let (head, len) = packet(&server.poll_transmit().expect("an answer"));
+    assert!(matches!(client.receive(0, &head[..len], 0, ()), Some(Event::Opened(_))));
+    let counted = allocation_counter::measure(|| {
+        (1..10_000).for_each(|number| null_call(&mut client, &mut server, number * 1_000));
+    });
+    assert_eq!(counted.count_total, 0);
+}
