@@ -238,7 +238,12 @@ impl Datagrams for Sockets {
 
     fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
         let side = self.port.next_side();
-        if self.waiting.is_armed() || self.found[side as usize] >= 2 || self.stock.is_empty() {
+        let has_failed = matches!(self.looked, Some(Err(_)));
+        if has_failed
+            || self.waiting.is_armed()
+            || self.found[side as usize] >= 2
+            || self.stock.is_empty()
+        {
             return None;
         }
         match self.receive_next(side) {

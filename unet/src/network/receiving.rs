@@ -14,6 +14,8 @@ use crate::wire::{self, Fields, Kind, WireError};
 
 /// The most pieces of a datagram that are kept until its last one has come.
 const MAX_PIECES: usize = 64;
+/// Looks by the short way for one by the long one, while nothing comes.
+const SHORT_LOOKS: u32 = 8;
 
 impl Link {
     /// Takes what the device has received.
@@ -56,18 +58,23 @@ impl Link {
         taker: &mut Taker<'_>,
         mut again: impl FnMut() -> bool,
     ) -> Result<Option<u32>, DeviceError> {
-        let mut came = false;
+        let mut short = 1;
         let outcome = loop {
-            // The shortest way, where the device has it.
-            if taker.delivery.is_some()
-                && let Some((from, bytes)) = self.device.receive_one()
-            {
-                LinkCount::Taken.add(&self.counters, 1);
-                let delivered = self.take(from, Piece::whole(bytes), taker);
-                if delivered.is_some() {
-                    return Ok(delivered);
+            // The shortest way, where the device has it; while nothing comes, several times for one of all
+            // else that a look does.
+            let mut came = false;
+            for _ in 0..short {
+                if taker.delivery.is_some()
+                    && let Some((from, bytes)) = self.device.receive_one()
+                {
+                    LinkCount::Taken.add(&self.counters, 1);
+                    let delivered = self.take(from, Piece::whole(bytes), taker);
+                    if delivered.is_some() {
+                        return Ok(delivered);
+                    }
+                    came = true;
+                    break;
                 }
-                came = true;
             }
             // What is for nobody here is no reason not to see what came behind it.
             let outcome = self.device.receive(&mut self.received);
@@ -77,6 +84,7 @@ impl Link {
             if came || !again() {
                 return Ok(None);
             }
+            short = SHORT_LOOKS;
         };
         let delivered = self.take_received(taker);
         match outcome {
