@@ -247,7 +247,11 @@ impl Datagrams for Sockets {
             return None;
         }
         match self.receive_next(side) {
-            Ok(Some(received)) => Some((received.from, received.piece.bytes)),
+            Ok(Some(received)) => {
+                // What an earlier look said is over.
+                self.looked = None;
+                Some((received.from, received.piece.bytes))
+            }
             vain => {
                 // Told to who asks for a burst now, instead of another look.
                 self.looked = Some(vain.map(drop));

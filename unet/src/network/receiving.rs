@@ -61,9 +61,13 @@ impl Link {
         let mut short = 1;
         let outcome = loop {
             // The shortest way, where the device has it; while nothing comes, several times for one of all
-            // else that a look does.
-            let mut came = false;
-            for _ in 0..short {
+            // else that a look does. Each is a look to who waits.
+            let (mut came, mut goes_on) = (false, true);
+            for turn in 0..short {
+                if turn > 0 && !again() {
+                    goes_on = false;
+                    break;
+                }
                 if taker.delivery.is_some()
                     && let Some((from, bytes)) = self.device.receive_one()
                 {
@@ -81,7 +85,7 @@ impl Link {
             if !self.received.is_empty() || outcome.is_err() {
                 break outcome;
             }
-            if came || !again() {
+            if came || !goes_on || !again() {
                 return Ok(None);
             }
             short = SHORT_LOOKS;
