@@ -9,12 +9,12 @@ use super::account::LinkCount;
 use super::link::{Arrived, Link, Phase};
 use super::sequence::Seen;
 use crate::Delivery;
-use crate::device::{DeviceError, Piece, Received};
+use crate::device::{DeviceError, Mode, Piece, Received};
 use crate::wire::{self, Fields, Kind, WireError};
 
 /// The most pieces of a datagram that are kept until its last one has come.
 const MAX_PIECES: usize = 64;
-/// Looks by the short way for one by the long one, while nothing comes.
+/// Looks by the short way for one by the long one, while nothing comes into the rings of a device.
 const SHORT_LOOKS: u32 = 8;
 
 impl Link {
@@ -88,7 +88,10 @@ impl Link {
             if came || !goes_on || !again() {
                 return Ok(None);
             }
-            short = SHORT_LOOKS;
+            // Elsewhere a look is a system call, or comes to the same.
+            if matches!(self.capabilities.mode, Mode::Generic | Mode::Native | Mode::ZeroCopy) {
+                short = SHORT_LOOKS;
+            }
         };
         let delivered = self.take_received(taker);
         match outcome {
