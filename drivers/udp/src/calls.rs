@@ -72,17 +72,18 @@ pub(crate) fn send_many<'a>(
     Ok(answer(sent as isize)?.min(count))
 }
 
-/// Receives one datagram: how long it was, which may be longer than `into`.
+/// Receives one datagram: how long it was, which may be longer than `into`; and who sent it, if asked.
 #[inline(always)]
 pub(crate) fn receive(
     socket: &impl AsFd,
     into: &mut [u8],
-    from: &mut Name,
+    from: Option<&mut Name>,
 ) -> Result<usize, Errno> {
     let fd = socket.as_fd().as_raw_fd();
     let (data, size, flags) = (into.as_mut_ptr(), into.len(), libc::MSG_TRUNC);
-    let mut name_len = size_of::<Name>() as u32;
-    let (name, name_len) = (std::ptr::from_mut(from), &raw mut name_len);
+    let mut len = size_of::<Name>() as u32;
+    let none = (std::ptr::null_mut(), std::ptr::null_mut());
+    let (name, name_len) = from.map_or(none, |from| (std::ptr::from_mut(from), &raw mut len));
     // SAFETY: invariant 1; a name of any bytes is valid.
     let got = unsafe { libc::syscall(libc::SYS_recvfrom, fd, data, size, flags, name, name_len) };
     answer(got as isize)

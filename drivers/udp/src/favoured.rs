@@ -6,7 +6,7 @@
 //! it; the kernel prefers that one for what comes from there. Only one, and only while there is no other
 //! destination: whoever else speaks waits for a few looks at it, and with two peers or more that would be
 //! most of them. It is chosen and given up in `maintain`, so that no stranger has sockets opened faster than
-//! that is called.
+//! that is called: at most every few milliseconds, however many channels are opened.
 //!
 //! Order: it is chosen, and given up, while nothing waits to be received or is on its way out. What came to
 //! the open socket meanwhile is taken first. When it is given up, it is connected to its own address, from
@@ -21,6 +21,7 @@ use unet::device::{Count, Destination};
 use crate::calls::{self, BURST, Held};
 use crate::destinations::Entry;
 use crate::name::Name;
+use crate::peer::Peer;
 use crate::port::Port;
 use crate::socket;
 
@@ -76,6 +77,7 @@ impl Turns {
 /// The socket, and whose it is.
 pub(crate) struct Favoured {
     pub socket: OwnedFd,
+    peer: Peer,
     to: Destination,
     turns: Turns,
     /// The kernel's count of drops, as it was last read.
@@ -83,10 +85,15 @@ pub(crate) struct Favoured {
 }
 
 impl Favoured {
-    /// Has it hear nothing new. Nothing happens if that fails.
+    /// Has it hear nothing new. Where that fails, as without its address, what comes between the last look
+    /// and its end is lost.
     fn give_up(&mut self) {
         let own = socket::local(&self.socket).ok();
-        self.turns.last = own.is_some_and(|own| rustix::net::connect(&self.socket, &own).is_ok());
+        match own.and_then(|own| Peer::connect(&self.socket, own).ok()) {
+            Some(itself) => self.peer = itself,
+            None => tracing::debug!("udp closes a socket that can still be sent to"),
+        }
+        self.turns.last = true;
     }
 
     /// Counts what the kernel dropped since the last time.
@@ -106,6 +113,7 @@ impl Port {
     /// # Cost
     /// Next to nothing where nothing changes; else some ten system calls.
     pub fn favour(&mut self) {
+        self.look_for_sole_senders();
         let is_only = |to| self.destinations.is_only(to);
         let Some(favoured) = &mut self.favoured else {
             if !self.client
@@ -120,9 +128,7 @@ impl Port {
             return;
         }
         favoured.give_up();
-        if favoured.turns.last
-            && let Some(entry) = self.destinations.get_mut(favoured.to)
-        {
+        if let Some(entry) = self.destinations.get_mut(favoured.to) {
             entry.favoured = false;
         }
     }
@@ -134,9 +140,9 @@ impl Port {
         let Some(entry) = self.destinations.get_mut(to) else { return };
         let peer: SocketAddr = entry.address;
         match socket::beside(&self.socket, self.local, &self.options, peer) {
-            Ok(socket) => {
+            Ok((socket, peer)) => {
                 entry.favoured = true;
-                self.favoured = Some(Favoured { socket, to, turns: Turns::new(), drops: 0 });
+                self.favoured = Some(Favoured { socket, peer, to, turns: Turns::new(), drops: 0 });
             }
             Err(error) => {
                 self.unfavourable = Some(to);
@@ -148,10 +154,30 @@ impl Port {
     /// By which socket to send there, and whom the kernel must be told.
     #[inline(always)]
     pub fn way<'a>(&self, entry: &'a Entry) -> (Side, Option<&'a Name>) {
-        match (entry.favoured, self.connected) {
+        match (entry.favoured, self.peer) {
             (true, _) => (Side::Favoured, None),
-            (false, true) => (Side::Open, None),
-            (false, false) => (Side::Open, Some(&entry.name)),
+            (false, Some(_)) => (Side::Open, None),
+            (false, None) => (Side::Open, Some(&entry.name)),
+        }
+    }
+
+    /// From whom all comes that is received from a socket, if it is connected and that is certain.
+    #[inline(always)]
+    pub fn sole_sender(&self, side: Side) -> Option<SocketAddr> {
+        let peer = match side {
+            Side::Open => self.peer.as_ref(),
+            Side::Favoured => self.favoured.as_ref().map(|favoured| &favoured.peer),
+        };
+        peer.and_then(Peer::sole)
+    }
+
+    /// Looks whether the sockets' senders are certain by now.
+    fn look_for_sole_senders(&mut self) {
+        if let Some(peer) = &mut self.peer {
+            peer.look(&self.socket);
+        }
+        if let Some(favoured) = &mut self.favoured {
+            favoured.peer.look(&favoured.socket);
         }
     }
 

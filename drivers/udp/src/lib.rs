@@ -77,6 +77,7 @@ mod favoured;
 mod name;
 mod options;
 mod path_mtu;
+mod peer;
 mod port;
 pub mod raw;
 mod socket;

@@ -15,9 +15,9 @@ use unet::device::{
 use crate::calls;
 use crate::destinations::{Destinations, Entry};
 use crate::favoured::{Favoured, Side};
-use crate::name::Name;
 use crate::options::UdpOptions;
 use crate::path_mtu::{Probe, failure, largest_payload};
+use crate::peer::Peer;
 use crate::socket;
 
 /// Destinations whose way is looked at again in one call of `maintain`.
@@ -40,8 +40,8 @@ pub(crate) struct Port {
     /// It is a client's, who has one server as a rule: then only that one's datagrams are wanted, and the
     /// way there need not be looked up for each of them.
     pub client: bool,
-    /// The socket is connected to the only destination.
-    pub connected: bool,
+    /// The only destination, to which the socket is connected.
+    pub peer: Option<Peer>,
     probe: Probe,
     /// Where [`Port::maintain`] goes on.
     next_probe: usize,
@@ -77,7 +77,7 @@ impl Port {
             unfavourable: None,
             options: *options,
             client,
-            connected: false,
+            peer: None,
             probe,
             next_probe: 0,
             trouble: None,
@@ -124,11 +124,10 @@ impl Port {
     /// Connects the socket to a destination if it is the only one, and else to none.
     fn connect(&mut self, to: SocketAddr) -> Result<(), Errno> {
         if self.destinations.count() == 1 {
-            rustix::net::connect(&self.socket, &to)?;
-            self.connected = true;
-        } else if self.connected {
+            self.peer = Some(Peer::connect(&self.socket, to)?);
+        } else if self.peer.is_some() {
             rustix::net::connect_unspec(&self.socket)?;
-            self.connected = false;
+            self.peer = None;
         }
         Ok(())
     }
@@ -212,16 +211,19 @@ impl Port {
         Ok(())
     }
 
+    /// Sends one datagram. If not, why, and which socket says so.
     #[inline(always)]
-    fn send(&self, bytes: &[u8], entry: &Entry) -> Result<usize, Errno> {
+    fn send(&self, bytes: &[u8], entry: &Entry) -> Result<usize, (Side, Errno)> {
         let (side, name) = self.way(entry);
         match calls::send(self.at(side), bytes, name) {
+            Ok(sent) => Ok(sent),
             // What came back about a datagram that was sent before: this one was not tried yet. What is
             // wrong with this one, if it is, the open socket says.
             Err(errno) if name.is_none() && errno != Errno::AGAIN => {
-                calls::send(&self.socket, bytes, (!self.connected).then_some(&entry.name))
+                let name = self.peer.is_none().then_some(&entry.name);
+                calls::send(&self.socket, bytes, name).map_err(|errno| (Side::Open, errno))
             }
-            result => result,
+            Err(errno) => Err((side, errno)),
         }
     }
 
@@ -236,7 +238,7 @@ impl Port {
                     self.sent(queue);
                     true
                 }
-                Err(errno) => self.refused_first(queue, errno),
+                Err((side, errno)) => self.refused_first(queue, side, errno),
             },
             Err(count) => self.drop_first(queue, count),
         }
@@ -261,7 +263,7 @@ impl Port {
             }
             // It is about the first one, or about one that was sent before.
             Err(_) if is_connected => self.send_first(queue),
-            Err(errno) => self.refused_first(queue, errno),
+            Err(errno) => self.refused_first(queue, side, errno),
         }
     }
 
@@ -299,9 +301,9 @@ impl Port {
     }
 
     #[cold]
-    fn refused_first(&mut self, queue: &mut VecDeque<Outgoing>, errno: Errno) -> bool {
+    fn refused_first(&mut self, queue: &mut VecDeque<Outgoing>, by: Side, errno: Errno) -> bool {
         let Some(to) = queue.front().map(|first| first.to) else { return false };
-        if self.stays(to, errno) {
+        if self.stays(to, by, errno) {
             return false;
         }
         queue.pop_front();
@@ -313,15 +315,14 @@ impl Port {
         errno != Errno::AGAIN && self.destinations.get(to).is_some_and(|entry| entry.favoured)
     }
 
-    /// Takes note that the kernel refused a datagram: whether it stays in the queue. If not, it was
-    /// counted.
+    /// Takes note that the kernel refused a datagram, by a socket: whether it stays in the queue. If not, it
+    /// was counted.
     #[cold]
-    pub fn stays(&mut self, to: Destination, errno: Errno) -> bool {
+    pub fn stays(&mut self, to: Destination, by: Side, errno: Errno) -> bool {
         match errno {
             // Room comes back by itself.
             Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::INTR => {
-                let entry = self.destinations.get(to);
-                self.blocked = Some(entry.map_or(Side::Open, |entry| self.way(entry).0));
+                self.blocked = Some(by);
                 return true;
             }
             Errno::MSGSIZE => {
@@ -354,14 +355,14 @@ impl Port {
         &mut self,
         mut buffer: FbufMut,
         part: Range<usize>,
-        from: &Name,
+        from: Option<SocketAddr>,
     ) -> Option<Received> {
         let bytes = part.len();
         if !buffer.set_range(part) {
             self.discard(buffer, Count::Truncated);
             return None;
         }
-        let Some(from) = from.address() else {
+        let Some(from) = from else {
             self.discard(buffer, Count::Fault);
             return None;
         };

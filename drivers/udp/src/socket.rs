@@ -9,6 +9,7 @@ use unet::device::OpenError;
 
 use crate::calls;
 use crate::options::UdpOptions;
+use crate::peer::Peer;
 
 /// The kernel's queues where nothing else was asked for.
 const QUEUE_BYTES: usize = 1 << 20;
@@ -66,7 +67,7 @@ pub(crate) fn beside(
     local: SocketAddr,
     options: &UdpOptions,
     to: SocketAddr,
-) -> Result<OwnedFd, OpenError> {
+) -> Result<(OwnedFd, Peer), OpenError> {
     let second = unbound(local, options)?;
     let network = |socket| {
         calls::network(socket).map_err(|errno| refusal("tell the socket's network", errno))
@@ -79,10 +80,10 @@ pub(crate) fn beside(
         both.map_err(|errno| refusal("share the socket's port", errno))
     };
     let bound = share(true).and_then(|()| bind(&second, local)).and_then(|()| {
-        rustix::net::connect(&second, &to).map_err(|errno| refusal("connect the socket", errno))
+        Peer::connect(&second, to).map_err(|errno| refusal("connect the socket", errno))
     });
     share(false)?;
-    bound.map(|()| second)
+    bound.map(|peer| (second, peer))
 }
 
 fn open_at(local: SocketAddr, options: &UdpOptions) -> Result<OwnedFd, OpenError> {

@@ -84,12 +84,15 @@ impl Sockets {
     fn receive_next(&mut self, side: Side) -> Result<Option<Received>, DeviceError> {
         for _ in 0..BURST {
             let Some(buffer) = self.stock.last_mut() else { break };
-            let mut from = Name::EMPTY;
-            match calls::receive(self.port.at(side), buffer, &mut from) {
+            let sole = self.port.sole_sender(side);
+            let mut name = Name::EMPTY;
+            let asked = sole.is_none().then_some(&mut name);
+            match calls::receive(self.port.at(side), buffer, asked) {
                 Ok(len) => {
                     self.port.looked(side, 1);
                     let buffer = self.stock.pop();
-                    let received = buffer.and_then(|it| self.port.hand_over(it, 0..len, &from));
+                    let from = sole.or_else(|| name.address());
+                    let received = buffer.and_then(|it| self.port.hand_over(it, 0..len, from));
                     if received.is_some() {
                         self.found[side as usize] = self.found[side as usize].saturating_add(1);
                         return Ok(received);
@@ -132,7 +135,7 @@ impl Sockets {
         self.port.looked(side, got);
         let buffers = self.stock.drain(first..first + got);
         for (buffer, (from, len)) in buffers.zip(&arrivals) {
-            if let Some(received) = self.port.hand_over(buffer, 0..*len, from) {
+            if let Some(received) = self.port.hand_over(buffer, 0..*len, from.address()) {
                 into.push(received);
             }
         }

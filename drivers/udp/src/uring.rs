@@ -1,7 +1,8 @@
 //! The path by io_uring.
 //!
 //! One request for each socket receives for ever: the kernel takes a buffer from the ring of provided ones
-//! for each datagram, writes who sent it before the payload, and posts a completion. To look is to read
+//! for each datagram, writes who sent it before the payload, and posts a completion. Where it is certain who
+//! sends ([`crate::peer`]), another kind of request leaves the name out, which is faster. To look is to read
 //! memory; a system call is made only when the kernel has said that there is something to be fetched. Task work is
 //! cooperative rather than deferred, since a deferring ring belongs to one thread for ever and a device
 //! may move. A single datagram is sent by a plain system call, which costs less than a request; a burst
@@ -22,6 +23,7 @@ mod sends;
 mod setup;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -59,6 +61,8 @@ pub(crate) struct Uring {
     arrived: VecDeque<Received>,
     /// The receive request of either socket is under way.
     receiving: [bool; 2],
+    /// From whom all comes that it brings, if the kernel does not say.
+    sole: [Option<SocketAddr>; 2],
     /// A request that waits for room to send is under way.
     watching: bool,
     /// Why receiving failed, until it is told.
@@ -90,6 +94,7 @@ impl Uring {
             header: Header::new(name_len),
             port,
             receiving: [false; 2],
+            sole: [None; 2],
             watching: false,
             failure: None,
             thread: this_thread(),
@@ -156,6 +161,16 @@ impl Uring {
         Ok(())
     }
 
+    /// Has the kernel leave out the name of the favoured one.
+    fn leave_out_name(&mut self) -> Result<(), DeviceError> {
+        let side = Side::Favoured;
+        if self.sole[side as usize].is_none() && self.port.sole_sender(side).is_some() {
+            self.cancel(side)?;
+            self.reap();
+        }
+        Ok(())
+    }
+
     #[cold]
     fn rearm(&mut self) -> Result<(), DeviceError> {
         if self.receiving != [false; 2] && self.thread != this_thread() {
@@ -179,8 +194,14 @@ impl Uring {
                 continue;
             }
             let fd = Fd(self.port.at(side).as_raw_fd());
-            let receive = opcode::RecvMsgMulti::new(fd, header, GROUP).build().user_data(mark);
-            if self.push(&receive) {
+            let sole = self.port.sole_sender(side);
+            let receive = match sole {
+                // With the whole length of what did not fit.
+                Some(_) => opcode::RecvMulti::new(fd, GROUP).flags(libc::MSG_TRUNC).build(),
+                None => opcode::RecvMsgMulti::new(fd, header, GROUP).build(),
+            };
+            if self.push(&receive.user_data(mark)) {
+                self.sole[side as usize] = sole;
                 (self.receiving[side as usize], self.thread) = (true, this_thread());
                 begun = true;
             }
@@ -224,8 +245,9 @@ impl Uring {
                 mark @ (RECEIVE | RECEIVE_FAVOURED) => {
                     let side = usize::from(mark == RECEIVE_FAVOURED);
                     self.receiving[side] &= cqueue::more(entry.flags());
-                    let port = &mut self.port;
-                    match arrival(entry.result(), entry.flags(), port, &mut self.provided) {
+                    let (port, provided) = (&mut self.port, &mut self.provided);
+                    let (result, flags) = (entry.result(), entry.flags());
+                    match arrival(result, flags, self.sole[side], port, provided) {
                         Ok(Some(received)) => self.arrived.push_back(received),
                         Ok(None) => {}
                         Err(errno) => {

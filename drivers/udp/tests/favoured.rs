@@ -25,6 +25,7 @@ by_both_paths!(
     a_socket_that_comes_while_somebody_waits_wakes_too,
     what_the_kernel_drops_before_either_socket_is_counted,
     a_device_can_be_its_own_only_destination,
+    a_favoured_peer_may_say_nothing_much_or_too_much,
 );
 
 /// Every kind of local address, and where it is reached.
@@ -333,4 +334,32 @@ fn a_device_can_be_its_own_only_destination(path: Path) {
         assert_eq!(numbers(&mut *device, 1), [round]);
     }
     assert_eq!(sockets_at(own.port()), 2);
+}
+
+fn a_favoured_peer_may_say_nothing_much_or_too_much(path: Path) {
+    for (at, host) in PLACES {
+        let (mut device, socket) = favouring(at, host, options(path));
+        let from = socket.local_addr().unwrap();
+        // Its names are left out from some time on; nobody else's are.
+        for round in 0..4 {
+            assert!(receive_all(&mut *device).is_empty());
+            device.maintain().unwrap();
+            let most = device.capabilities().piece_bytes;
+            for len in [0, 1, 0, 0, most - 64, most + 1, 2] {
+                socket.send(&vec![7; len]).unwrap();
+            }
+            let received = receive(&mut *device, 6);
+            let lens: Vec<_> = received.iter().map(|one| one.piece.bytes.len()).collect();
+            assert_eq!(lens, [0, 1, 0, 0, most - 64, 2], "{at}, round {round}");
+            assert!(received.iter().all(|one| one.from == from));
+            drop(received);
+            let other = stranger(&*device, host);
+            say(&other, round);
+            let received = receive(&mut *device, 1);
+            assert_eq!(received[0].from, other.local_addr().unwrap());
+        }
+        let counted = device.statistics();
+        assert_eq!((counted[Count::Truncated], counted[Count::Fault]), (4, 0), "{at}");
+        assert_eq!(in_stock(&mut *device), device.capabilities().stock);
+    }
 }

@@ -1,6 +1,7 @@
 //! What the kernel's completions mean. Their word is checked against the tables of what it was given.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use io_uring::cqueue;
 use rustix::io::Errno;
@@ -8,6 +9,7 @@ use unet::device::{Count, Outgoing, Piece, Received};
 
 use super::provided::Provided;
 use super::sends::Outcome;
+use crate::favoured::Side;
 use crate::name::Name;
 use crate::port::Port;
 
@@ -15,12 +17,13 @@ use crate::port::Port;
 /// flags.
 pub(crate) const HEADER: usize = 16;
 
-/// Reads what arrived out of the buffer that the kernel names, if it had one of that name. An error where
-/// nothing was received.
+/// Reads what arrived out of the buffer that the kernel names, if it had one of that name; before the payload
+/// stands who sent it, unless that is known. An error where nothing was received.
 #[inline(always)]
 pub(crate) fn arrival(
     result: i32,
     flags: u32,
+    sole: Option<SocketAddr>,
     port: &mut Port,
     provided: &mut Provided,
 ) -> Result<Option<Received>, Errno> {
@@ -29,6 +32,15 @@ pub(crate) fn arrival(
         // Given back by being dropped, if there is one.
         return Err(Errno::from_raw_os_error(-result));
     };
+    if sole.is_some() {
+        // For an empty datagram without its sender's name the kernel takes no buffer.
+        let buffer = if written == 0 { buffer.or_else(|| port.free_buffer()) } else { buffer };
+        let Some(buffer) = buffer else {
+            port.counted.add(if written == 0 { Count::NoBuffer } else { Count::Fault }, 1);
+            return Ok(None);
+        };
+        return Ok(port.hand_over(buffer, 0..written, sole));
+    }
     let Some(mut buffer) = buffer else {
         port.counted.add(Count::Fault, 1);
         return Ok(None);
@@ -48,7 +60,7 @@ pub(crate) fn arrival(
         port.discard(buffer, Count::Fault);
         return Ok(None);
     }
-    Ok(port.hand_over(buffer, payload..written, &from))
+    Ok(port.hand_over(buffer, payload..written, from.address()))
 }
 
 /// Counts what came of a send, and puts it back before the queue, if there is one, where it is to be
@@ -61,7 +73,10 @@ pub(crate) fn settle(port: &mut Port, outcome: Outcome, queue: Option<&mut VecDe
     } else {
         let errno = Errno::from_raw_os_error(-answer);
         // The one before it in its chain was refused; or it is about one that was sent before.
-        let stays = errno == Errno::CANCELED || port.is_retried(to, errno) || port.stays(to, errno);
+        let entry = port.destinations.get(to);
+        let by = entry.map_or(Side::Open, |entry| port.way(entry).0);
+        let stays =
+            errno == Errno::CANCELED || port.is_retried(to, errno) || port.stays(to, by, errno);
         match (stays, queue, fbuf) {
             (true, Some(queue), Some(bytes)) => {
                 queue.push_front(Outgoing { to, piece: Piece::whole(bytes) });
@@ -110,7 +125,7 @@ mod tests {
                 buffer[HEADER..HEADER + 2].copy_from_slice(&2_u16.to_ne_bytes());
             }
             provided.give(buffer);
-            let received = arrival(result, flags, &mut port, &mut provided).unwrap();
+            let received = arrival(result, flags, None, &mut port, &mut provided).unwrap();
             faults += u64::from(is_fault);
             assert_eq!(received.is_none(), is_fault, "{what}");
             assert_eq!(port.counted[Count::Fault], faults, "{what}");

@@ -58,6 +58,7 @@ impl Device for Uring {
         // While all that has come was received, in order, by this thread.
         if self.is_ready() {
             self.port.favour();
+            self.leave_out_name()?;
             if self.port.has_last() {
                 // Nothing comes there any more. It is closed when this has ended.
                 self.cancel(Side::Favoured)?;

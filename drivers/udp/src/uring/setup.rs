@@ -13,8 +13,9 @@ use super::sends::SENDS;
 
 /// The group of provided buffers: there is but one.
 pub(crate) const GROUP: u16 = 0;
-/// The most buffers that the kernel is given.
-pub(crate) const STOCK: usize = 512;
+/// The most buffers that the kernel is given: as few as serve two bursts, for they are used in turn, each of
+/// them colder than the one that was used last.
+pub(crate) const STOCK: usize = 64;
 
 /// The rings of a device that is to be made.
 pub(crate) struct Rings(pub IoUring, pub Provided);
