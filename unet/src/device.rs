@@ -77,7 +77,8 @@ pub trait Device: AsFd + Send {
     fn arm(&mut self) -> Result<bool, DeviceError>;
 
     /// What need not be done for every packet: takes note of a changed MTU, of an interface that went down,
-    /// came up or away, of neighbours. To be called some ten times a second.
+    /// came up or away, of neighbours. To be called some ten times a second, and a few times in the
+    /// milliseconds after a destination was opened, which it may serve better from then on.
     ///
     /// # Errors
     /// [`DeviceError`], as the next transmission would have it.

@@ -67,6 +67,10 @@ pub(crate) struct Link {
     pub(crate) answered: bool,
     pub(super) counters: Counters,
     pub(super) next_maintenance: Instant,
+    /// When the channels are looked at.
+    pub(super) next_period: Instant,
+    /// How many times the device is maintained before that.
+    pub(super) hurried: u8,
     /// How many answers to what no channel is for may still be sent in this period.
     pub(super) stale_left: u32,
     pub failed: Option<DeviceError>,
@@ -192,6 +196,8 @@ impl Link {
             answered: false,
             counters: Counters::of_endpoint()?,
             next_maintenance: Instant::now() + PERIOD,
+            next_period: Instant::now() + PERIOD,
+            hurried: 0,
             stale_left: STRANGERS,
             failed: None,
             options,
@@ -266,6 +272,7 @@ impl Link {
             (self.channels.len() - 1) as u32
         });
         self.channels[number as usize] = Some(state);
+        self.hurry();
         Ok(number)
     }
 

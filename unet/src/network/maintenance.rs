@@ -11,6 +11,10 @@ use crate::wire::Kind;
 
 /// How often.
 pub(super) const PERIOD: Duration = Duration::from_millis(100);
+/// How long after a channel was opened the device is maintained, and how often, for it may do better then
+/// what it does for that peer.
+const SOON: Duration = Duration::from_millis(5);
+const HURRIED: u8 = 4;
 /// How many words a period may be said to strangers.
 pub(super) const STRANGERS: u32 = 64;
 
@@ -18,19 +22,39 @@ impl Link {
     /// Does what is due. Called by whoever looks at the link, every few milliseconds.
     ///
     /// # Cost
-    /// A look at the clock; every tenth of a second some system calls and a walk over the channels.
+    /// A look at the clock; every tenth of a second some system calls and a walk over the channels, and some
+    /// system calls a few times after a channel was opened.
     #[cold]
     pub fn attend(&mut self) {
         let now = Instant::now();
         if now < self.next_maintenance {
             return;
         }
-        self.next_maintenance = now + PERIOD;
-        self.stale_left = STRANGERS;
+        let is_due = now >= self.next_period;
+        if is_due {
+            self.next_period = now + PERIOD;
+        }
+        self.hurried = self.hurried.saturating_sub(1);
+        let next = if self.hurried > 0 { now + SOON } else { self.next_period };
+        self.next_maintenance = next.min(self.next_period);
         match self.device.maintain() {
             Err(error) if !error.is_passing() => return self.fail(error),
             _ => {}
         }
+        if is_due {
+            self.attend_channels();
+        }
+    }
+
+    /// A channel was opened.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = HURRIED;
+        self.next_maintenance = self.next_maintenance.min(Instant::now() + SOON);
+    }
+
+    /// Does what is due once in a period.
+    fn attend_channels(&mut self) {
+        self.stale_left = STRANGERS;
         account::publish(&self.counters, &self.device.statistics());
         if !self.outgoing.is_empty() || self.unkicked > 0 {
             self.flush();

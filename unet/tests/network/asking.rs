@@ -1,6 +1,6 @@
 //! Connections that are begun, and that nobody waits for; and ports that are listened at no more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use unet::{ConnectError, Endpoint, Event, Refusal, Wait};
 
@@ -165,4 +165,33 @@ fn a_thread_that_spins_at_a_device_lets_another_one_use_it() {
         assert!(client.join().expect("no panic").is_err(), "it was refused");
         assert!(other.join().expect("no panic") < LONG);
     });
+}
+
+#[test]
+fn a_device_is_maintained_soon_after_a_channel_was_opened_but_not_for_each() {
+    let wires = Wires::default();
+    let mut server = listening(&wires, 1, Wait::Adaptive);
+    for _ in 0..3 {
+        let mut channels = Vec::new();
+        let (begun, before) = (Instant::now(), wires.maintained());
+        for _ in 0..4 {
+            channels.push(join(&mut server, &wires, 1).1.expect("connected"));
+        }
+        while begun.elapsed() < Duration::from_millis(60) {
+            assert!(server.recv_timeout(Duration::from_millis(1)).is_none());
+        }
+        // The server's device alone; the clients' are not looked at.
+        let (after, most) = (wires.maintained() - before, begun.elapsed().as_millis() / 5 + 1);
+        assert!((3..=most).contains(&after.into()), "{after} times, {most} at most");
+        drop(channels);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(250) {
+            _ = server.recv_timeout(Duration::from_millis(1));
+        }
+        let (before, begun) = (wires.maintained(), Instant::now());
+        while begun.elapsed() < Duration::from_millis(80) {
+            assert!(server.recv_timeout(Duration::from_millis(1)).is_none());
+        }
+        assert!(wires.maintained() - before <= 1, "otherwise ten times a second");
+    }
 }

@@ -25,6 +25,7 @@ struct Hub {
     next_port: u16,
     down: bool,
     gone: bool,
+    maintained: u32,
 }
 
 /// The driver: clone it to give it to several endpoints.
@@ -74,6 +75,11 @@ impl Wires {
 
     pub fn take_away(&self) {
         self.hub.lock().expect("no panic").gone = true;
+    }
+
+    /// How often its devices were maintained.
+    pub fn maintained(&self) -> u32 {
+        self.hub.lock().expect("no panic").maintained
     }
 
     pub fn bring_back(&self) {
@@ -184,7 +190,9 @@ impl Device for Port {
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
-        self.hub.lock().expect("no panic").state()
+        let mut hub = self.hub.lock().expect("no panic");
+        hub.maintained += 1;
+        hub.state()
     }
 }
 
