@@ -55,7 +55,7 @@ pub const NETWORK: Set = Set {
     invocations: network::INVOCATIONS,
     rows: network::ROWS,
     adapter: true,
-    turns: 10,
+    turns: 20,
     duration: "300ms",
 };
 
