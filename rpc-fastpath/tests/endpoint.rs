@@ -79,3 +79,9 @@ fn an_address_without_a_server_is_an_error() {
         scene::nobody_answers(way);
     }
 }
+
+/// Over a network, what nobody reads is lost, and nothing waits.
+#[test]
+fn a_client_that_does_not_read_is_let_go_of() {
+    failures::a_client_that_does_not_read_is_let_go_of(SHM);
+}

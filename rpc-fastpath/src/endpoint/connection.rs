@@ -234,7 +234,8 @@ impl Connection {
     /// [`Connection::poll`].
     ///
     /// # Cost
-    /// With arguments and a reply of up to 40 bytes: two looks at the clock, and what the channel costs.
+    /// With arguments and a reply of up to 40 bytes: a look at the clock, over a network two, and what the
+    /// channel costs.
     #[inline]
     pub fn call_and<R>(
         &mut self,

@@ -34,8 +34,8 @@ pub struct ServiceOptions {
     /// What is taken of each client, and how much at once. The size of a fragment is what the channel carries, at
     /// most.
     pub limits: Limits,
-    /// Of the patience: how long a client may take until it asks for a session, and until its half-sent request
-    /// gives way to another.
+    /// Of the patience: how long a client may take until it asks for a session, or reads what it is sent, and until
+    /// its half-sent request gives way to another.
     pub timers: Timers,
     /// The most clients at once; further ones are refused.
     pub clients: usize,
@@ -95,7 +95,7 @@ pub struct Counts {
     pub rejected: u64,
     /// Clients that could not be accepted.
     pub unaccepted: u64,
-    /// Clients that asked for no session in time, and were closed.
+    /// Clients that asked for no session in time, or did not read for as long, and were closed.
     pub idle: u64,
     /// Calls that handlers refused.
     pub refused: u64,
@@ -130,7 +130,7 @@ pub struct Service {
     options: ServiceOptions,
     clock: Clock,
     now: u64,
-    /// When to look for clients that ask for nothing.
+    /// When to look for clients to be let go of.
     sweep: u64,
     counts: Counts,
 }
@@ -203,9 +203,9 @@ impl Service {
     /// Serves what is there, and does what is due. Never waits. How much there was.
     ///
     /// # Cost
-    /// A look at the active channels; for each message a look at the clock before its calls, and one after each
-    /// of them, by which the client tells a slow handler from a slow network. Idle clients cost nothing but a
-    /// walk over all of them once in a second.
+    /// A look at the active channels; a look at the clock for what there is, and over a network one after each
+    /// call, by which the client tells a slow handler from a slow network. Idle clients cost nothing but a walk
+    /// over all of them once in a second.
     #[inline]
     pub fn poll(&mut self, handler: &mut impl Handler) -> usize {
         self.serve_burst(handler)

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rpc_fastpath::endpoint::*;
-use rpc_fastpath::protocol::Rejection;
+use rpc_fastpath::protocol::{Body, Call, Client, Rejection};
+use rpc_fastpath::wire::{Packet, Status};
 use unet::Channel;
 
 use crate::calls::all_ends;
@@ -205,5 +206,42 @@ pub fn an_epoch_that_is_over_takes_a_new_session(way: Way) {
             let either = |outcome| [&refused, &Outcome::Executed(vec![])].contains(&outcome);
             assert!(outcomes.iter().all(either), "{outcomes:?}");
         }
+    });
+}
+
+pub fn a_client_that_does_not_read_is_let_go_of(way: Way) {
+    let mut options = of_server();
+    options.timers.patience = 300_000_000;
+    with_server(way, options, |scene| {
+        let mut hostile =
+            Channel::connect(&scene.address, of_client(way).connect).expect("a channel");
+        let (limits, timers) = (Limits { window: 64, ..Limits::default() }, Timers::default());
+        let mut machine: Client<(), ()> = Client::new(0, 7, SERVICE, 0, limits, timers);
+        let open = machine.poll_transmit(0).expect("an opening");
+        let Body::Control(offer, len) = open.body else { panic!("with an offer") };
+        hostile.send(&[&open.header[..], &offer[..len]].concat()).expect("room");
+        let opened = hostile.recv().expect("an answer");
+        assert!(machine.receive(0, opened.inline(), opened.inline().len() - 16, ()).is_some());
+        let begin = Instant::now();
+        let mut at = 0;
+        while hostile.closed().is_none() {
+            assert!(begin.elapsed() < Duration::from_secs(15), "it is still served");
+            at += 1;
+            let (payload, len) = ((), 0);
+            let (deadline, max_reply, one_way) = (None, u32::MAX, false);
+            let call = Call { token: at, method: NULL, payload, len, deadline, max_reply, one_way };
+            machine.start(0, call).expect("all were answered");
+            let Some(packet) = machine.poll_transmit(0) else { panic!("a request") };
+            let header = packet.header;
+            // Without room, the call is given up.
+            let _ = hostile.try_send(&header);
+            // As if it had been answered.
+            let id = u64::from_le_bytes(*header[8..].first_chunk().expect("its id"));
+            let status = Status::Executed;
+            let answer = Packet::Reply { id, status, held: 0, last: 0, ask: false };
+            assert!(machine.receive(0, &answer.encode(), 0, ()).is_some());
+            hostile.check_liveness();
+        }
+        assert_eq!(scene.connect().call(NULL, b"", How::default()), Outcome::Executed(vec![]));
     });
 }

@@ -238,14 +238,14 @@ impl Service {
         moved
     }
 
-    /// Closes the channels of clients that ask for no session.
+    /// Closes the channels of clients that ask for no session, or do not read.
     #[cold]
     fn sweep(&mut self) {
         self.sweep = self.now.saturating_add(SWEEP);
         let patience = self.options.timers.patience;
         for index in 0..self.sessions.len() {
             let Some(session) = &self.sessions[index] else { continue };
-            if !session.is_open() && self.now.saturating_sub(session.since) > patience {
+            if session.is_idle(self.now, patience) {
                 let id = session.id;
                 self.endpoint.close(id);
                 self.part(id);

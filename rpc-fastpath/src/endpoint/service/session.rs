@@ -23,12 +23,16 @@ pub(super) struct Session {
     pub id: ChannelId,
     machine: Option<Server<Content, Piece>>,
     outbox: Outbox,
+    /// Whether there is a network between.
+    is_far: bool,
     /// When the channel was accepted.
     pub since: u64,
     /// Its calls that are answered later, whichever of its sessions they were of.
     pub later: usize,
     /// Whether it is in the list of those that send.
     pub is_listed: bool,
+    /// Since when there is no room for what it is sent.
+    pub full_since: Option<u64>,
     /// Packets of sessions that are over.
     dropped: (u64, u64),
 }
@@ -50,7 +54,17 @@ impl Session {
     pub fn new(id: ChannelId, now: u64, channel: &Channel) -> Self {
         let mut outbox = Outbox::default();
         outbox.begin(channel);
-        Self { id, machine: None, outbox, since: now, later: 0, is_listed: false, dropped: (0, 0) }
+        Self {
+            id,
+            machine: None,
+            outbox,
+            is_far: channel.peer_address().is_some(),
+            since: now,
+            later: 0,
+            is_listed: false,
+            full_since: None,
+            dropped: (0, 0),
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -66,6 +80,12 @@ impl Session {
         let (malformed, foreign) = self.machine.as_ref().map_or((0, 0), Server::dropped);
         counts.malformed += self.dropped.0 + malformed;
         counts.foreign += self.dropped.1 + foreign;
+    }
+
+    /// Whether it is to be let go of: it asks for no session, or does not read, for longer than the patience.
+    pub fn is_idle(&self, now: u64, patience: u64) -> bool {
+        let since = if self.is_open() { self.full_since } else { Some(self.since) };
+        since.is_some_and(|since| now.saturating_sub(since) > patience)
     }
 
     pub fn fence(&mut self, now: u64) {
@@ -112,8 +132,10 @@ impl Session {
                     has_place,
                 };
                 let said = handle(handler, &context, arguments, reply);
-                // A slow handler is not to be taken for a slow network.
-                *scene.now = scene.clock.now();
+                if self.is_far {
+                    // A slow handler is not to be taken for a slow network.
+                    *scene.now = scene.clock.now();
+                }
                 match said {
                     Some((pending, said)) => self.answer(*scene.now, scene.counts, pending, said),
                     None => {
@@ -222,7 +244,14 @@ impl Session {
     pub fn send(&mut self, channel: &mut Channel, now: u64) -> Sent {
         let Some(machine) = &mut self.machine else { return Sent::All };
         match self.outbox.send(channel, machine, now, TURN) {
-            Ok(sent) => sent,
+            Ok(Sent::Full) => {
+                self.full_since.get_or_insert(now);
+                Sent::Full
+            }
+            Ok(sent) => {
+                self.full_since = None;
+                sent
+            }
             // The endpoint tells of the channel's end.
             Err(Unsent::Closed(_)) => Sent::All,
             Err(Unsent::TooLarge) => {
