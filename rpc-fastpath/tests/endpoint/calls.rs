@@ -37,7 +37,8 @@ pub fn a_null_call_is_executed(way: Way) {
 pub fn sizes_of_every_kind_go_there_and_back(way: Way) {
     with_server(way, of_server(), |scene| {
         let mut connection = scene.connect();
-        for size in [0, 1, 24, 25, 40, 41, 240, 241, 1 << 10, 64 << 10, 8 << 20, 0, 5_000_001] {
+        let large = [way.largest, way.largest / 2 + 1, 0];
+        for size in [0, 1, 24, 25, 40, 41, 240, 241, 1 << 10, 64 << 10].into_iter().chain(large) {
             let bytes = pattern(size);
             let outcome = connection.call(ECHO, &bytes, How::default());
             assert!(outcome == Outcome::Executed(bytes), "{size} bytes there and back");
@@ -149,7 +150,7 @@ pub fn an_event_loop_waits_on_the_descriptor(way: Way) {
 pub fn buffers_are_handed_over(way: Way) {
     with_server(way, of_server(), |scene| {
         let mut connection = scene.connect();
-        for size in [1usize, 1000, 100_000, 6 << 20] {
+        for size in [1usize, 1000, 100_000, way.largest / 4 * 3] {
             let whole = pattern(size);
             let mut at = 0;
             let message = connection.message(size, |buffer| {

@@ -34,13 +34,18 @@ pub struct Way {
     pub form: &'static str,
     /// The longest opening that is waited for, in milliseconds.
     pub limit: u64,
+    /// The largest message that does not take it too long.
+    pub largest: usize,
 }
 
-pub const SHM: Way = Way { form: "shm:NAME", limit: 5_000 };
-pub const UDP: Way = Way { form: "udp:127.0.0.1:PORT", limit: 5_000 };
-pub const SIM: Way = Way { form: "sim:NAME@127.0.0.1:PORT", limit: 5_000 };
-pub const LOSSY: Way =
-    Way { form: "sim:NAME@127.0.0.1:PORT?loss=0.02&duplicate=0.02&reorder=0.02", limit: 5_000 };
+pub const SHM: Way = Way { form: "shm:NAME", limit: 5_000, largest: 8 << 20 };
+pub const UDP: Way = Way { form: "udp:127.0.0.1:PORT", limit: 5_000, largest: 8 << 20 };
+pub const SIM: Way = Way { form: "sim:NAME@127.0.0.1:PORT", limit: 5_000, largest: 1 << 20 };
+pub const LOSSY: Way = Way {
+    form: "sim:NAME@127.0.0.1:PORT?loss=0.02&duplicate=0.02&reorder=0.02",
+    limit: 5_000,
+    largest: 1 << 20,
+};
 
 impl Way {
     /// An address that nobody else has.
