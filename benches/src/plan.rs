@@ -148,6 +148,7 @@ impl Plan {
         way: &Way,
     ) -> Result<(), Failure> {
         let bench = match command {
+            Some(Command::NullRpc) => Bench::NullRpc,
             Some(Command::Rtt) => Bench::Rtt,
             Some(Command::Rate) => Bench::Rate,
             Some(Command::Bandwidth) => Bench::Bandwidth,
@@ -157,7 +158,8 @@ impl Plan {
                 Bench::Sweep
             }
             _ => {
-                let sentence = "Across a network there are rtt, rate, bandwidth and sweep.";
+                let sentence =
+                    "Across a network there are null-rpc, rtt, rate, bandwidth and sweep.";
                 return Err(Failure::Usage(sentence.to_owned()));
             }
         };
@@ -171,6 +173,7 @@ impl Plan {
         if sizes.is_empty() {
             let largest = way.largest_message()?;
             sizes = match bench {
+                Bench::NullRpc => vec![0],
                 Bench::Rtt => vec![64, 1 << 10, largest],
                 Bench::Bandwidth => vec![1 << 10, largest],
                 _ => vec![64],

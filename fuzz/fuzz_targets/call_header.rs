@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rpc_fastpath::wire::{HEADER_BYTES, Offer, Packet, Terms, span};
+use rpc_fastpath::wire::{HEADER_BYTES, Offer, Packet, Terms, pack, span};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() {
@@ -18,6 +18,10 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(terms.encode(), body);
         }
     }
+    // A pack's packets lie one behind the other, and none is shorter than a header.
+    let packets = pack::packets(bytes).flatten();
+    let len: usize = packets.map(|packet| packet[HEADER_BYTES..].len() + HEADER_BYTES + 2).sum();
+    assert!(len <= bytes.len());
     if let Some(code) = bytes.first_chunk() {
         let code = u16::from_le_bytes(*code);
         assert_eq!(span::encode(span::decode(code)), code);

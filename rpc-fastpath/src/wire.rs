@@ -15,6 +15,7 @@
 //! do.
 
 mod opening;
+pub mod pack;
 pub mod span;
 mod status;
 

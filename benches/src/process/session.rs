@@ -106,8 +106,12 @@ fn check(task: &Task) -> Result<&'static dyn network::Network, Fault> {
     let system = system
         .ok_or_else(|| Fault::Other(format!("there is no network system `{:.40}`", task.system)))?;
     let most = if system.keeps_bounds() { MAX_DATAGRAM } else { MAX_STREAMED };
-    let known = matches!(task.bench, Bench::Rtt | Bench::Rate | Bench::Bandwidth | Bench::Sweep);
-    let least = if task.bench == Bench::Sweep { load::STAMP } else { size_of::<u64>() };
+    let known = !matches!(task.bench, Bench::Scale | Bench::Fbuf);
+    let least = match task.bench {
+        Bench::Sweep => load::STAMP,
+        Bench::NullRpc if system.takes_nothing() => 0,
+        _ => size_of::<u64>(),
+    };
     let refused = match () {
         () if !known => Some(format!("{} is no question across a network", task.bench.name())),
         () if !(least..=most).contains(&task.payload) => {

@@ -22,6 +22,7 @@ mod layers;
 mod lrpc;
 pub mod network;
 mod pipe;
+mod rpc;
 mod tcp;
 mod udp;
 mod uds;
@@ -125,6 +126,7 @@ pub enum ServerHalf {
 pub fn all() -> Vec<&'static dyn System> {
     let mut all: Vec<&'static dyn System> = vec![
         &lrpc::Lrpc,
+        &rpc::HERE,
         &unet::Unet,
         #[cfg(feature = "peers")]
         &iceoryx2::PublishSubscribe,

@@ -51,7 +51,7 @@ fn what_no_chosen_system_can_measure_is_refused_with_the_reason() {
     refused(&["rtt", "--system", "udp/spin"], &["udp/spin", "--to"]);
     let across = ["--transport", "udp:127.0.0.1:0", "--system"];
     for (bench, system, words) in [
-        ("null-rpc", "udp/spin", &["rtt", "sweep"][..]),
+        ("scale", "udp/spin", &["rtt", "sweep"][..]),
         ("rtt", "pipe", &["pipe", "tcp/spin"]),
         ("rtt", "udp/mmsg", &["udp/mmsg", "udp/spin"]),
         ("sweep", "udp/io-uring", &["udp/io-uring", "udp/spin"]),

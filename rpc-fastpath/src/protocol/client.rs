@@ -17,6 +17,7 @@
 //! ended in doubt is the last one to be used again, since its outcome can be asked for until then.
 
 mod call;
+mod ending;
 mod receiving;
 mod sending;
 mod slot;
@@ -28,7 +29,7 @@ pub use self::call::{Call, Event, QueryError, SessionEnd, StartError};
 use self::slot::{Phase, Slot};
 use super::congestion::Congestion;
 use super::options::{Limits, Timers};
-use super::outcome::{Doubt, Outcome, RequestId};
+use super::outcome::{Outcome, Payload, RequestId};
 use super::round_trip::RoundTrip;
 use super::transfer::Transfer;
 use super::{Refusal, Terms};
@@ -91,6 +92,7 @@ pub struct Client<P, D> {
     pinged: u64,
     suspected: Option<u64>,
     told: Told,
+    malformed: u64,
 }
 
 /// What of the session itself is still to be told.
@@ -148,6 +150,7 @@ impl<P, D> Client<P, D> {
             pinged: now,
             suspected: None,
             told: Told::default(),
+            malformed: 0,
         }
     }
 
@@ -295,37 +298,6 @@ impl<P, D> Client<P, D> {
         Ok(())
     }
 
-    /// Ends the session: the server is told once, and the ends of all calls follow as events.
-    pub fn close(&mut self) {
-        if self.state == State::Open {
-            self.control.close = true;
-        }
-        self.end_session(Doubt::Closed, None);
-    }
-
-    fn end_session(&mut self, doubt: Doubt, why: Option<SessionEnd>) {
-        if self.state == State::Over {
-            return;
-        }
-        self.state = State::Over;
-        self.told.end = why;
-        (self.small, self.bulk, self.free, self.doubtful) = (0, 0, 0, 0);
-        self.control.open = false;
-        self.is_unusual = true;
-        self.next_timer = u64::MAX;
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.is_busy() {
-                let end = if slot.was_sent {
-                    Outcome::Unknown(doubt)
-                } else {
-                    Outcome::Refused(Refusal::NoSession)
-                };
-                slot.end_without_reply(end);
-                self.ended |= 1 << index;
-            }
-        }
-    }
-
     /// What happened beside what [`Client::receive`] gave back. To be asked until there is nothing, after
     /// whatever was received or done.
     #[inline]
@@ -387,7 +359,7 @@ fn refused<P>(why: Refusal, call: Call<P>) -> StartError<P> {
     StartError { why, payload: call.payload }
 }
 
-fn ended<D>(token: u64, request: Option<RequestId>, outcome: Outcome<D>) -> Event<D> {
+fn ended<D>(token: u64, request: Option<RequestId>, outcome: Outcome<Payload<D>>) -> Event<D> {
     Event::Ended { token, request, outcome }
 }
 

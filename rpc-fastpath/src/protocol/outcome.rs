@@ -11,12 +11,12 @@ pub struct RequestId {
     pub number: u64,
 }
 
-/// How a call ended.
-#[derive(Debug, PartialEq, Eq)]
+/// How a call ended. `R` is the reply, or its handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Outcome<D> {
+pub enum Outcome<R> {
     /// It was executed once, and this is its reply.
-    Executed(Payload<D>),
+    Executed(R),
     /// A one-way call was handed to its handler, once.
     Delivered,
     /// It was begun once, and has no reply.
@@ -25,6 +25,19 @@ pub enum Outcome<D> {
     Refused(Refusal),
     /// It was executed once or not at all, or will be yet.
     Unknown(Doubt),
+}
+
+impl<R> Outcome<R> {
+    /// The same with what `make` makes of the reply.
+    pub fn map<S>(self, make: impl FnOnce(R) -> S) -> Outcome<S> {
+        match self {
+            Self::Executed(reply) => Outcome::Executed(make(reply)),
+            Self::Delivered => Outcome::Delivered,
+            Self::Failed(why) => Outcome::Failed(why),
+            Self::Refused(why) => Outcome::Refused(why),
+            Self::Unknown(doubt) => Outcome::Unknown(doubt),
+        }
+    }
 }
 
 /// Why nobody here knows what became of a call.

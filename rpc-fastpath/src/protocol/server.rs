@@ -58,6 +58,8 @@ pub struct Server<P, D> {
     suspected: Option<u64>,
     tells_suspicion: bool,
     is_closed: bool,
+    malformed: u64,
+    foreign: u64,
 }
 
 /// What stands out to be sent that belongs to no call.
@@ -149,6 +151,8 @@ impl<P, D> Server<P, D> {
             suspected: None,
             tells_suspicion: false,
             is_closed: false,
+            malformed: 0,
+            foreign: 0,
         })
     }
 
@@ -160,6 +164,11 @@ impl<P, D> Server<P, D> {
     /// How many calls are being executed.
     pub fn executing(&self) -> u32 {
         self.executing
+    }
+
+    /// How many packets were dropped that have no header, and how many that are of no request of this session.
+    pub fn dropped(&self) -> (u64, u64) {
+        (self.malformed, self.foreign)
     }
 
     /// When the client was last heard of.

@@ -97,7 +97,7 @@ pub fn request(mut events: Vec<ServerEvent<u32>>) -> Request<u32> {
 }
 
 /// The outcome of the one call that ended, and its token.
-pub fn outcome(mut events: Vec<Event<u32>>) -> (u64, Outcome<u32>) {
+pub fn outcome(mut events: Vec<Event<u32>>) -> (u64, Outcome<Payload<u32>>) {
     assert_eq!(events.len(), 1, "{events:?}");
     match events.pop() {
         Some(Event::Ended { token, outcome, .. }) => (token, outcome),

@@ -277,7 +277,12 @@ impl World {
         }
     }
 
-    fn on_end(&mut self, call: usize, request: Option<RequestId>, outcome: Outcome<Piece>) {
+    fn on_end(
+        &mut self,
+        call: usize,
+        request: Option<RequestId>,
+        outcome: Outcome<Payload<Piece>>,
+    ) {
         let end = match outcome {
             Outcome::Executed(payload) => {
                 End::Executed { reply_to: message(&payload, |call| self.calls[call].reply_len) }

@@ -64,14 +64,15 @@ impl Channel {
         by_way!(&mut self.way, _local => {}, remote => remote.flush())
     }
 
-    /// Sends two pieces of bytes as one message in a slot, if there is room; for layers that put a
-    /// header before what they are given.
+    /// Sends two pieces of bytes as one message, if there is room; for layers that put a header before
+    /// what they are given. In a slot if both fit; else the head beside a buffer, which has the rest.
     ///
     /// # Errors
-    /// [`SendError`], for good: `TooLarge` beyond [`crate::MAX_INLINE`] in all.
+    /// [`SendError`], for good: `TooLarge` for a head beyond [`crate::MAX_INLINE_WITH_FBUF`] that does not
+    /// fit into a slot with the rest.
     ///
     /// # Cost
-    /// One cache line, as [`Channel::try_send`].
+    /// As [`Channel::try_send`].
     #[inline(always)]
     pub fn try_send_parts(
         &mut self,
@@ -82,7 +83,29 @@ impl Channel {
         by_way!(
             &mut self.way,
             local => local.try_send_parts(tag, head, rest),
-            remote => remote.try_send_parts(tag, head, rest)
+            remote => remote.try_send_parts(tag, head, rest, true)
+        )
+    }
+
+    /// As [`Channel::try_send_parts`], but over a network the message may wait for others, as with
+    /// [`Channel::try_post`].
+    ///
+    /// # Errors
+    /// As [`Channel::try_send_parts`].
+    ///
+    /// # Cost
+    /// As [`Channel::try_post`].
+    #[inline(always)]
+    pub fn try_post_parts(
+        &mut self,
+        tag: u16,
+        head: &[u8],
+        rest: &[u8],
+    ) -> Result<Offer, SendError> {
+        by_way!(
+            &mut self.way,
+            local => local.try_send_parts(tag, head, rest),
+            remote => remote.try_send_parts(tag, head, rest, false)
         )
     }
 

@@ -21,7 +21,7 @@ impl LocalChannel {
     #[inline(always)]
     pub fn try_send_tagged(&mut self, tag: u16, bytes: &[u8]) -> Result<Offer, SendError> {
         let mut cell = Cell::new(tag);
-        if cell.append(bytes) { self.offer(&cell) } else { self.try_send_copied(tag, bytes) }
+        if cell.append(bytes) { self.offer(&cell) } else { self.try_send_copied(tag, bytes, &[]) }
     }
 
     #[inline(always)]
@@ -35,16 +35,21 @@ impl LocalChannel {
         if cell.append(head) && cell.append(rest) {
             return self.offer(&cell);
         }
-        self.counters.add(Counter::TooLarge, 1);
-        Err(SendError::TooLarge { len: head.len() + rest.len(), limit: MAX_INLINE })
+        self.try_send_copied(tag, rest, head)
     }
 
+    /// Sends bytes in a buffer, and those of `inline` beside it.
     #[cold]
-    pub(super) fn try_send_copied(&mut self, tag: u16, bytes: &[u8]) -> Result<Offer, SendError> {
+    pub(super) fn try_send_copied(
+        &mut self,
+        tag: u16,
+        bytes: &[u8],
+        inline: &[u8],
+    ) -> Result<Offer, SendError> {
         if let Some(reason) = self.closed {
             return self.refuse_closed(reason);
         }
-        self.fits(bytes.len())?;
+        self.fits(bytes.len() + inline.len())?;
         let mut fbuf = match self.alloc(bytes.len()) {
             Ok(fbuf) => fbuf,
             Err(AllocError::TooLarge { asked, largest }) => {
@@ -57,7 +62,7 @@ impl LocalChannel {
         };
         fbuf.copy_from_slice(bytes);
         self.pool.count_copy(bytes.len());
-        match self.try_send_fbuf(tag, fbuf.freeze(), &[])? {
+        match self.try_send_fbuf(tag, fbuf.freeze(), inline)? {
             Offer::Taken => Ok(Offer::Taken),
             Offer::Full(_) => Ok(Offer::Full(())),
         }

@@ -12,7 +12,7 @@ use segment::wait::{Pulse, Step, Wait, Waiter};
 
 use super::sharing::{Shared, Spin, lock};
 use crate::channel::{CloseReason, Offer, SendError};
-use crate::{Delivery, MAX_INLINE};
+use crate::{Delivery, MAX_INLINE, MAX_INLINE_WITH_FBUF};
 
 /// One side of a channel over a network.
 ///
@@ -79,19 +79,19 @@ impl RemoteChannel {
         lock(&self.link).send_message(self.number, tag, message, inline, true)
     }
 
-    /// Two pieces of bytes that fit into a slot, as one.
+    /// Two pieces of bytes as one message.
     #[inline(never)]
     pub fn try_send_parts(
         &mut self,
         tag: u16,
         head: &[u8],
         rest: &[u8],
+        now: bool,
     ) -> Result<Offer, SendError> {
-        match head.len() + rest.len() {
-            len if len > MAX_INLINE => Err(SendError::TooLarge { len, limit: MAX_INLINE }),
-            // As one piece of bytes, as it arrives on this host.
-            _ => self.try_send(tag, &[head, rest].concat(), &[], true),
+        if head.len() > MAX_INLINE_WITH_FBUF && head.len() + rest.len() > MAX_INLINE {
+            return Err(SendError::TooLarge { len: head.len(), limit: MAX_INLINE_WITH_FBUF });
         }
+        lock(&self.link).send(self.number, tag, head, rest, now)
     }
 
     #[inline(never)]

@@ -52,7 +52,9 @@ impl Link {
         now: bool,
     ) -> Result<Offer, SendError> {
         let len = inline.len() + body.len();
-        let Some((to, header)) = self.prepare(channel, tag, len, inline.len())? else {
+        // What fits into a slot arrives as what came in a slot, as between processes of one host.
+        let beside = if len <= MAX_INLINE { len } else { inline.len() };
+        let Some((to, header)) = self.prepare(channel, tag, len, beside)? else {
             return Ok(Offer::Full(()));
         };
         if HEADER_BYTES + len > self.first_piece() {

@@ -25,6 +25,10 @@ pub trait Network: System {
     fn keeps_bounds(&self) -> bool;
     /// The scheme whose floor this is: the bare loop over that kind of network.
     fn bare(&self) -> Option<&'static str>;
+    /// Whether a message can be empty.
+    fn takes_nothing(&self) -> bool {
+        false
+    }
     /// Whether it has a way to such an address.
     fn crosses(&self, _: &NetworkAddress) -> bool {
         true
@@ -53,7 +57,8 @@ pub fn all() -> Vec<&'static dyn System> {
 }
 
 fn networks() -> Vec<&'static dyn Network> {
-    let mut all: Vec<&'static dyn Network> = vec![&unet::Unet, &unet::Mediated];
+    let mut all: Vec<&'static dyn Network> =
+        vec![&crate::systems::rpc::ACROSS, &unet::Unet, &unet::Mediated];
     all.extend(kernel::ALL.iter().map(|system| system as &dyn Network));
     all.extend(uring::ALL.iter().map(|system| system as &dyn Network));
     all.push(&mmsg::Bursts);

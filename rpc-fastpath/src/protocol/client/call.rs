@@ -1,6 +1,6 @@
 //! What a caller gives, and is told.
 
-use crate::protocol::outcome::{Outcome, RequestId};
+use crate::protocol::outcome::{Outcome, Payload, RequestId};
 use crate::wire::{Refusal, Rejection, Terms};
 
 /// A call to begin.
@@ -72,7 +72,7 @@ pub enum Event<D> {
         /// Which call it was, if it had a number: by it the outcome can be asked for.
         request: Option<RequestId>,
         /// How it ended.
-        outcome: Outcome<D>,
+        outcome: Outcome<Payload<D>>,
     },
     /// Nothing was heard of the server for longer than the suspicion lasts, though it was asked. That is no
     /// more than a suspicion, and ends no call.

@@ -57,7 +57,10 @@ impl<P, D> Client<P, D> {
         len: usize,
         payload: D,
     ) -> Option<Event<D>> {
-        let packet = Packet::decode(header).ok()?;
+        let Ok(packet) = Packet::decode(header) else {
+            self.malformed += 1;
+            return None;
+        };
         match (packet, self.state) {
             (Packet::Opened { nonce, version, window, credits }, State::Opening { .. }) => {
                 let terms = Terms::decode(body)?;
@@ -109,6 +112,11 @@ impl<P, D> Client<P, D> {
             // From a client, or of no concern now.
             _ => None,
         }
+    }
+
+    /// How many packets were dropped that have no header.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
     }
 
     /// Whether a server may say so: no more than was offered.
@@ -260,7 +268,12 @@ impl<P, D> Client<P, D> {
     }
 
     /// Ends a call with what the server said of it.
-    fn end_call(&mut self, id: u64, outcome: Outcome<D>, is_long: bool) -> Option<Event<D>> {
+    fn end_call(
+        &mut self,
+        id: u64,
+        outcome: Outcome<Payload<D>>,
+        is_long: bool,
+    ) -> Option<Event<D>> {
         let index = id.wrapping_sub(self.cookie) & (self.window - 1);
         let slot = self.slots.get_mut(index as usize)?;
         let event = ended(slot.token, Some(slot.request(self.cookie)), outcome);

@@ -27,11 +27,31 @@ impl<P, D> Client<P, D> {
         self.transmit_request(now, index)
     }
 
+    /// Whether [`Client::poll_transmit`] may have a packet. No promise: what is held back counts.
+    #[inline(always)]
+    pub fn may_transmit(&self) -> bool {
+        self.small | self.bulk != 0 || self.is_unusual
+    }
+
+    /// Says what the channel is like, where that was not known when the session was asked for: how many payload
+    /// bytes a packet can carry, and what a round trip may be longer than the shortest one
+    /// ([`crate::protocol::Timers::allowance`]). No effect once the session is there.
+    pub fn set_channel(&mut self, fragment: u32, allowance: u64) {
+        if matches!(self.state, State::Opening { .. }) {
+            self.limits = super::Limits { fragment, ..self.limits }.checked();
+            self.congestion = super::Congestion::new(allowance);
+        }
+    }
+
     /// A request in one fragment.
     #[inline(always)]
     fn transmit_request(&mut self, now: u64, index: u32) -> Option<Transmit<'_, P>> {
         let slot = self.slots.get_mut(index as usize)?;
         slot.send = Send::default();
+        if !slot.was_sent {
+            // Who began it may have looked at the clock before.
+            slot.heard = now;
+        }
         slot.was_sent = true;
         slot.sent_at = now;
         if slot.times == 0 {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::protocol::testing::*;
-use crate::protocol::{Failure, Payload, Server, ServerEvent};
+use crate::protocol::{Doubt, Failure, Payload, Server, ServerEvent};
 use crate::wire::{Packet, Rejection, Status};
 
 fn reply(id: u64, status: Status) -> Sent {

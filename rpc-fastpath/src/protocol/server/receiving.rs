@@ -42,7 +42,11 @@ impl<P, D> Server<P, D> {
         len: usize,
         payload: D,
     ) -> Option<ServerEvent<D>> {
-        match Packet::decode(header).ok()? {
+        let Ok(packet) = Packet::decode(header) else {
+            self.malformed += 1;
+            return None;
+        };
+        match packet {
             Packet::Open { nonce, .. } if nonce == self.nonce => {
                 self.control.opened = true;
                 None
@@ -74,7 +78,7 @@ impl<P, D> Server<P, D> {
                 None
             }
             Packet::Ping { id } => {
-                self.control.stale = Some(id);
+                self.is_foreign(id);
                 None
             }
             Packet::Close { id } if id == self.cookie && !self.is_closed => {
@@ -86,6 +90,11 @@ impl<P, D> Server<P, D> {
             // From a server, or of no concern.
             _ => None,
         }
+    }
+
+    fn is_foreign(&mut self, id: u64) {
+        self.foreign += 1;
+        self.control.stale = Some(id);
     }
 
     /// The slot of a number, and how they stand. A number of this session's is a sign of life; one that is
@@ -107,7 +116,7 @@ impl<P, D> Server<P, D> {
             Age::Foreign
         };
         match age {
-            Age::Foreign => self.control.stale = Some(id),
+            Age::Foreign => self.is_foreign(id),
             _ => self.heard = now,
         }
         (index as u32, age)

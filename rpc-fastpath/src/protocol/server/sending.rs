@@ -1,7 +1,7 @@
 //! What goes out: replies, and words of what is here.
 
-use super::Server;
 use super::slot::{Slot, State};
+use super::{Control, Server};
 use crate::protocol::map::Map;
 use crate::protocol::options::Limits;
 use crate::protocol::packet::{Body, Transmit};
@@ -27,6 +27,13 @@ impl<P, D> Server<P, D> {
         let packet = Packet::Reply { id, status: Status::Executed, held, last: 0, ask: false };
         let body = Body::Payload(slot.payload.as_ref()?, 0..slot.len);
         Some(Transmit { header: packet.encode(), body })
+    }
+
+    /// Whether [`Server::poll_transmit`] may have a packet. No promise.
+    #[inline(always)]
+    pub fn may_transmit(&self) -> bool {
+        let Control { opened, pong, stale } = &self.control;
+        self.small | self.bulk != 0 || *opened || *pong || stale.is_some()
     }
 
     #[cold]

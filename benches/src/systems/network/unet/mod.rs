@@ -57,12 +57,19 @@ impl System for Unet {
     }
 
     fn remark(&self, bench: Bench, asked: usize) -> Option<String> {
+        if bench == Bench::NullRpc {
+            let payload = self.payload(bench, asked);
+            return Some(format!(
+                "a channel has no procedures: a message of {payload} bytes, echoed"
+            ));
+        }
         let untouched = bench == Bench::Rtt && asked > letter::COPIED;
         untouched.then(|| "unet: the bytes of buffers are sent, but not written or read".to_owned())
     }
 
     fn answers(&self, bench: Bench) -> bool {
-        matches!(bench, Bench::Rtt | Bench::Rate | Bench::Bandwidth | Bench::Sweep)
+        bench == Bench::NullRpc
+            || matches!(bench, Bench::Rtt | Bench::Rate | Bench::Bandwidth | Bench::Sweep)
     }
 
     fn network(&self) -> Option<&dyn Network> {

@@ -1,0 +1,311 @@
+//! What moves a client on: its endpoint, its machine and the clock.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use unet::{AllocError, Arrival, ChannelId, Delivery, Endpoint, EndpointOptions, Event, Message};
+
+use super::calls::Calls;
+use super::{ConnectionOptions, End, How, OpenError, Token};
+use crate::endpoint::arriving::{Bounds, packets};
+use crate::endpoint::binding::Binding;
+use crate::endpoint::clock::{Clock, draw};
+use crate::endpoint::content::Content;
+use crate::endpoint::outbox::{Outbox, Unsent};
+use crate::endpoint::sleeping::Sleep;
+use crate::protocol::{QueryError, Refusal, RequestId};
+use crate::wire::HEADER_BYTES;
+
+/// The most messages that are taken in a row.
+const BURST: usize = 64;
+/// The most packets that are sent in a row.
+const TURN: u32 = 256;
+/// How long to wait for room: nothing tells when there is.
+const ROOM: u64 = 50_000;
+
+pub(super) struct Driver {
+    endpoint: Endpoint,
+    sleep: Sleep,
+    delivery: Delivery,
+    space: Vec<u8>,
+    outbox: Outbox,
+    pub calls: Calls,
+    binding: Binding,
+    clock: Clock,
+    /// When the clock was last looked at.
+    now: u64,
+    /// Whether there is a network between.
+    is_far: bool,
+    /// Nothing is sent before this: the session after one that failed.
+    pause_until: u64,
+}
+
+impl Driver {
+    pub fn new(addresses: &[unet::Address], options: ConnectionOptions) -> Result<Self, OpenError> {
+        let of_endpoint = EndpointOptions { wait: options.wait, ..EndpointOptions::default() };
+        let endpoint = Endpoint::new(of_endpoint)?;
+        let sleep = Sleep::new(&endpoint, None)?;
+        let clock = Clock::new();
+        Ok(Self {
+            endpoint,
+            sleep,
+            delivery: Delivery::default(),
+            space: Vec::new(),
+            outbox: Outbox::default(),
+            calls: Calls::new(0, &options)?,
+            binding: Binding::new(addresses, options.connect, draw()?),
+            clock,
+            now: 0,
+            is_far: true,
+            pause_until: 0,
+        })
+    }
+
+    #[inline(always)]
+    pub fn look_at_clock(&mut self) {
+        self.now = self.clock.now();
+    }
+
+    /// Moves on until there is a session.
+    pub fn await_session(&mut self) -> Result<(), OpenError> {
+        self.poll(&mut |_| {});
+        loop {
+            if self.calls.terms().is_some() {
+                return Ok(());
+            }
+            if let Some(end) = self.calls.end() {
+                return Err(OpenError::Session(end));
+            }
+            match self.binding.error {
+                Some(error) if self.binding.is_in_vain() => return Err(OpenError::Connect(error)),
+                _ => {}
+            }
+            self.wait(Duration::MAX, &mut |_| {});
+        }
+    }
+
+    #[inline(always)]
+    pub fn start(&mut self, method: u16, content: Content, how: How) -> Result<Token, Refusal> {
+        // Whoever has other calls under way has looked at the clock of late. It is looked at before this one is
+        // sent.
+        if how.deadline.is_some() || self.calls.count() == 0 {
+            self.look_at_clock();
+        }
+        let deadline = how.deadline.map(|deadline| self.clock.of(deadline));
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
+            return Err(Refusal::DeadlinePassed);
+        }
+        self.calls.start(self.now, (method, content), deadline, how)
+    }
+
+    pub fn query(&mut self, request: RequestId) -> Result<(), QueryError> {
+        self.look_at_clock();
+        self.calls.query(self.now, request)
+    }
+
+    /// Sends what there is, as far as there is room.
+    #[inline(always)]
+    pub fn transmit(&mut self) {
+        if !self.calls.session.machine.may_transmit() && !self.outbox.is_waiting() {
+            return;
+        }
+        let Some(channel) = self.binding.channel else { return };
+        if self.now < self.pause_until {
+            return;
+        }
+        let Some(channel) = self.endpoint.channel_mut(channel) else { return };
+        let machine = &mut self.calls.session.machine;
+        match self.outbox.send(channel, machine, self.now, TURN) {
+            // The endpoint tells of the channel's end.
+            Ok(_) | Err(Unsent::Closed(_)) => {}
+            Err(Unsent::TooLarge) => machine.lose(),
+        }
+    }
+
+    /// Does everything that can be done now.
+    #[inline(always)]
+    pub fn poll(&mut self, each: &mut impl FnMut(End<'_>)) {
+        self.look_at_clock();
+        self.transmit();
+        for _ in 0..BURST {
+            let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery) else { break };
+            self.take(arrival, each);
+        }
+        self.attend(each);
+    }
+
+    /// Waits for what comes next, or is due, at most so long, and does it.
+    #[inline(always)]
+    pub fn wait(&mut self, most: Duration, each: &mut impl FnMut(End<'_>)) {
+        let left = Duration::from_nanos(self.due().saturating_sub(self.now)).min(most);
+        let arrival = match left {
+            Duration::ZERO => self.endpoint.try_recv_into(&mut self.delivery),
+            left => self.endpoint.recv_timeout_into(&mut self.delivery, left),
+        };
+        // Of the answer to the only call, on this host, nothing is measured.
+        if arrival.is_none() || self.is_far || self.calls.count() != 1 {
+            self.look_at_clock();
+        }
+        if let Some(arrival) = arrival {
+            self.take(arrival, each);
+        }
+        self.attend(each);
+    }
+
+    /// When there is something to do, if nothing comes.
+    #[inline(always)]
+    fn due(&self) -> u64 {
+        let mut due = self.calls.session.machine.next_timer().min(self.binding.next());
+        if self.now < self.pause_until {
+            due = due.min(self.pause_until);
+        }
+        if self.outbox.is_waiting() {
+            due = due.min(self.now + ROOM);
+        }
+        due
+    }
+
+    #[inline(always)]
+    fn take(&mut self, arrival: Arrival, each: &mut impl FnMut(End<'_>)) {
+        match arrival {
+            Arrival::Message(from) if Some(from) == self.binding.channel => {
+                self.take_packets(from, each);
+            }
+            Arrival::Message(_) => {}
+            Arrival::Other => self.take_event(),
+        }
+    }
+
+    #[inline(always)]
+    fn take_packets(&mut self, from: ChannelId, each: &mut impl FnMut(End<'_>)) {
+        let Self { delivery, space, calls, endpoint, now, .. } = self;
+        let fragment = calls.terms().map_or(0, |terms| terms.fragment as usize);
+        let bounds = || {
+            let held = endpoint.channel_mut(from).map_or(0, |channel| channel.held());
+            Bounds { fragment, held }
+        };
+        let dropped = packets(delivery, space, bounds, |packet| {
+            let machine = &mut calls.session.machine;
+            if let Some(event) = machine.receive(*now, packet.head, packet.len, packet.piece) {
+                calls.on_event(*now, event, packet.here, each);
+            }
+        });
+        if dropped > 0 {
+            calls.drop_malformed(dropped);
+        }
+    }
+
+    /// Does what is due, and sends what follows from what came.
+    #[inline(always)]
+    fn attend(&mut self, each: &mut impl FnMut(End<'_>)) {
+        self.calls.tell(self.now, each);
+        if self.calls.is_done() {
+            self.go_on();
+        }
+        if self.now >= self.binding.next() {
+            self.binding.advance(self.now, &mut self.endpoint);
+        }
+        if std::mem::take(&mut self.calls.went_well) {
+            self.binding.succeeded();
+        }
+        self.transmit();
+    }
+
+    /// Begins the next session: at once, unless the last ones failed as well.
+    #[cold]
+    fn go_on(&mut self) {
+        if self.calls.session.machine.is_over() {
+            self.pause_until = self.now.saturating_add(self.binding.pause_again());
+        }
+        if self.calls.renew(self.now) {
+            self.fit();
+        }
+    }
+
+    /// Says to a session that begins what the channel carries.
+    fn fit(&mut self) {
+        let Some(id) = self.binding.channel else { return };
+        let Some(channel) = self.endpoint.channel_mut(id) else { return };
+        self.outbox.begin(channel);
+        let fragment = fragment(channel);
+        self.is_far = channel.peer_address().is_some();
+        self.calls.fit(fragment, self.is_far);
+    }
+
+    #[cold]
+    fn take_event(&mut self) {
+        match self.endpoint.take_event() {
+            Some(Event::Connected(attempt, Ok(channel))) => {
+                if self.binding.connected(attempt, channel) {
+                    self.fit();
+                } else {
+                    self.endpoint.close(channel);
+                }
+            }
+            Some(Event::Connected(_, Err(error))) => self.binding.failed(self.now, error),
+            Some(Event::Closed(channel, _)) if Some(channel) == self.binding.channel => {
+                self.binding.ended(self.now);
+                // What was never sent waits for the next channel.
+                if self.calls.terms().is_some() {
+                    self.calls.session.machine.lose();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn message(
+        &mut self,
+        len: usize,
+        fill: impl FnMut(&mut [u8]),
+    ) -> Result<Message, AllocError> {
+        let channel = self.binding.channel.and_then(|id| self.endpoint.channel_mut(id));
+        match channel {
+            Some(channel) => channel.message(0, len, fill),
+            None => Err(AllocError::Exhausted),
+        }
+    }
+
+    pub fn arm(&mut self) -> bool {
+        self.look_at_clock();
+        self.transmit();
+        let due = self.due();
+        if due <= self.now || !self.endpoint.arm() {
+            return false;
+        }
+        self.sleep.set_timer((due != u64::MAX).then(|| Duration::from_nanos(due - self.now)));
+        true
+    }
+
+    pub fn close(&mut self, each: &mut impl FnMut(End<'_>)) {
+        self.look_at_clock();
+        self.pause_until = 0;
+        self.calls.session.machine.close();
+        self.transmit();
+        self.calls.tell(self.now, each);
+        if self.calls.has_next() && self.calls.renew(self.now) {
+            self.calls.session.machine.close();
+            self.calls.tell(self.now, each);
+        }
+    }
+}
+
+/// The most bytes that a packet can carry behind its header.
+pub(in crate::endpoint) fn fragment(channel: &unet::Channel) -> u32 {
+    let limit = channel.limit();
+    let beside = if channel.peer_address().is_some() { HEADER_BYTES } else { 0 };
+    u32::try_from(limit.saturating_sub(beside)).unwrap_or(u32::MAX).max(1)
+}
+
+impl AsFd for Driver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sleep.as_fd()
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // So that the server need not wait to learn of it.
+        self.close(&mut |_| {});
+    }
+}

@@ -1,0 +1,271 @@
+//! What is sent, what is received, and how it is read.
+
+use unet::{FbufMut, MAX_INLINE, Message, Part, ReadError};
+
+use crate::protocol::Payload;
+use crate::wire::HEADER_BYTES;
+
+/// The most bytes that travel in a slot beside their header.
+const SMALL: usize = MAX_INLINE - HEADER_BYTES;
+
+/// Arguments or a reply, kept until the other side has them.
+#[derive(Debug)]
+pub struct Content(pub(super) Kept);
+
+#[derive(Debug)]
+pub(super) enum Kept {
+    Small(u8, [u8; SMALL]),
+    Bytes(Vec<u8>),
+    /// In buffers of the channel that it goes by, or of any other, which is copied then.
+    Message(Box<Message>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self(Kept::Small(0, [0; SMALL]))
+    }
+}
+
+impl Content {
+    /// How many bytes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Kept::Small(len, _) => usize::from(*len),
+            Kept::Bytes(bytes) => bytes.len(),
+            Kept::Message(message) => message.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, where they are in one piece of private memory.
+    #[inline(always)]
+    pub(super) fn as_slice(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Kept::Small(len, bytes) => bytes.get(..usize::from(*len)),
+            Kept::Bytes(bytes) => Some(bytes),
+            Kept::Message(_) => None,
+        }
+    }
+}
+
+/// A copy: without an allocation up to 40 bytes.
+impl From<&[u8]> for Content {
+    #[inline(always)]
+    fn from(bytes: &[u8]) -> Self {
+        if bytes.len() > SMALL {
+            return Self(Kept::Bytes(bytes.to_vec()));
+        }
+        let mut small = [0; SMALL];
+        small[..bytes.len()].copy_from_slice(bytes);
+        Self(Kept::Small(bytes.len() as u8, small))
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Content {
+    #[inline(always)]
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Kept::Bytes(bytes))
+    }
+}
+
+impl From<Message> for Content {
+    fn from(message: Message) -> Self {
+        Self(Kept::Message(Box::new(message)))
+    }
+}
+
+impl From<FbufMut> for Content {
+    fn from(fbuf: FbufMut) -> Self {
+        Message::from(fbuf).into()
+    }
+}
+
+/// What is received, in the machines' hands.
+#[derive(Debug)]
+pub enum Piece {
+    /// It stays where it came, and is read at once.
+    Here,
+    /// A copy.
+    Bytes(Vec<u8>),
+    /// A buffer of the sender's, or of the device's.
+    Part(Part),
+}
+
+/// Bytes that were received, lent: arguments to a handler, or a reply to its caller.
+///
+/// What came over a network, or in a slot, is private memory. What is longer and came from a process of this
+/// host is the sender's to change still, and is read by copies.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a>(pub(super) View<'a>);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum View<'a> {
+    Slice(&'a [u8]),
+    Message(&'a Message),
+    Pieces(&'a [Piece]),
+}
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(View::Slice(bytes))
+    }
+}
+
+impl<'a> Bytes<'a> {
+    /// What an event hands over; what it left where it came is there.
+    #[inline(always)]
+    pub(super) fn of(payload: &'a Payload<Piece>, here: View<'a>) -> Self {
+        match payload {
+            Payload::One(Piece::Here) => Self(here),
+            payload => Self(View::Pieces(payload.pieces())),
+        }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self.0 {
+            View::Slice(bytes) => bytes.len(),
+            View::Message(message) => message.len(),
+            View::Pieces(pieces) => pieces.iter().map(Piece::len).sum(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes themselves, where they are in one piece of private memory.
+    #[inline(always)]
+    pub fn as_slice(&self) -> Option<&'a [u8]> {
+        match self.0 {
+            View::Slice(bytes) => Some(bytes),
+            View::Message(message) => match message.parts() {
+                [] => Some(&[]),
+                [Part::Own(fbuf)] => Some(fbuf),
+                _ => None,
+            },
+            View::Pieces([Piece::Bytes(bytes)]) => Some(bytes),
+            View::Pieces([Piece::Part(Part::Own(fbuf))]) => Some(fbuf),
+            View::Pieces(_) => None,
+        }
+    }
+
+    /// Fills `to` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `to` is not to be used then.
+    ///
+    /// # Cost
+    /// One copy.
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> Result<(), ReadError> {
+        let pieces = match self.0 {
+            View::Slice(bytes) => return copy(bytes, offset, to),
+            View::Message(message) => return message.peek(offset, to),
+            View::Pieces(pieces) => pieces,
+        };
+        let (mut skip, mut done) = (offset, 0);
+        for piece in pieces {
+            let here = piece.len().saturating_sub(skip).min(to.len() - done);
+            if here > 0 {
+                piece.copy_to(skip, &mut to[done..done + here])?;
+            }
+            done += here;
+            skip = skip.saturating_sub(piece.len());
+        }
+        if done < to.len() || skip > 0 { Err(ReadError::OutOfRange) } else { Ok(()) }
+    }
+
+    /// A copy of all.
+    ///
+    /// # Errors
+    /// [`ReadError::Revoked`]: the sender took it back.
+    pub fn to_vec(&self) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; self.len()];
+        self.copy_to(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// All of them in one piece of private memory: where they are, or copied to `space`.
+    ///
+    /// # Errors
+    /// [`ReadError::Revoked`]: the sender took it back.
+    #[inline]
+    pub fn whole<'b>(&'b self, space: &'b mut Vec<u8>) -> Result<&'b [u8], ReadError> {
+        if let Some(bytes) = self.as_slice() {
+            return Ok(bytes);
+        }
+        space.clear();
+        space.resize(self.len(), 0);
+        self.copy_to(0, space)?;
+        Ok(space)
+    }
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        match self {
+            Self::Here => 0,
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Part(part) => part.len(),
+        }
+    }
+
+    fn copy_to(&self, offset: usize, to: &mut [u8]) -> Result<(), ReadError> {
+        match self {
+            Self::Here => copy(&[], offset, to),
+            Self::Bytes(bytes) => copy(bytes, offset, to),
+            Self::Part(Part::Own(fbuf)) => copy(fbuf, offset, to),
+            Self::Part(Part::Peer(fbuf)) => fbuf.copy_to(offset, to),
+        }
+    }
+}
+
+fn copy(bytes: &[u8], offset: usize, to: &mut [u8]) -> Result<(), ReadError> {
+    let found = bytes.get(offset..).and_then(|rest| rest.get(..to.len()));
+    to.copy_from_slice(found.ok_or(ReadError::OutOfRange)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_read_as_the_whole(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..6),
+            offset in 0..40usize,
+            len in 0..40usize,
+        ) {
+            let whole = pieces.concat();
+            let pieces: Vec<Piece> = pieces.into_iter().map(Piece::Bytes).collect();
+            let bytes = Bytes(View::Pieces(&pieces));
+            prop_assert_eq!(bytes.len(), whole.len());
+            prop_assert_eq!(bytes.to_vec().expect("private"), whole.clone());
+            let mut to = vec![0; len];
+            match whole.get(offset..offset + len) {
+                Some(expected) => {
+                    prop_assert_eq!(bytes.copy_to(offset, &mut to), Ok(()));
+                    prop_assert_eq!(&to[..], expected);
+                }
+                // Nothing of nothing is to be had anywhere.
+                None if len == 0 => {}
+                None => prop_assert_eq!(bytes.copy_to(offset, &mut to), Err(ReadError::OutOfRange)),
+            }
+        }
+    }
+}

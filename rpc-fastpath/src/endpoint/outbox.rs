@@ -1,0 +1,318 @@
+//! How a machine's packets go out: one in a message while one waits, several small ones in a message else.
+
+use unet::{Channel, CloseReason, MAX_INLINE, Message, Offer, SendError};
+
+use super::arriving::{PACK, PACKET};
+use super::content::{Content, Kept, Piece};
+use crate::protocol::{Body, Client, Server, Transmit};
+use crate::wire::HEADER_BYTES;
+use crate::wire::pack::LENGTH_BYTES;
+
+/// Packets up to this length, header included, go into a pack.
+const PACKABLE: usize = 256;
+/// The longest pack.
+const LONGEST: usize = 4096;
+
+/// A state machine that has packets to send.
+pub(super) trait Packets {
+    fn next(&mut self, now: u64) -> Option<Transmit<'_, Content>>;
+    /// Whether there may be another one.
+    fn may_have_more(&self) -> bool;
+}
+
+impl Packets for Client<Content, Piece> {
+    #[inline(always)]
+    fn next(&mut self, now: u64) -> Option<Transmit<'_, Content>> {
+        self.poll_transmit(now)
+    }
+
+    #[inline(always)]
+    fn may_have_more(&self) -> bool {
+        self.may_transmit()
+    }
+}
+
+impl Packets for Server<Content, Piece> {
+    #[inline(always)]
+    fn next(&mut self, _: u64) -> Option<Transmit<'_, Content>> {
+        self.poll_transmit()
+    }
+
+    #[inline(always)]
+    fn may_have_more(&self) -> bool {
+        self.may_transmit()
+    }
+}
+
+/// What was sent of what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Sent {
+    /// All.
+    All,
+    /// As much as one turn permits.
+    Turn,
+    /// As much as the channel had room for.
+    Full,
+}
+
+/// Why a packet cannot go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsent {
+    Closed(CloseReason),
+    /// The channel does not carry so much any more: what was agreed holds no longer.
+    TooLarge,
+}
+
+/// What is between a machine and its channel: packets that the machine has given out and that are not sent yet.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// Packets, each behind its length.
+    pack: Box<[u8; LONGEST]>,
+    len: usize,
+    count: u32,
+    /// The most bytes of a pack on this channel.
+    limit: usize,
+    /// Packets that there was no room for, before those of the pack.
+    late: Option<([u8; HEADER_BYTES], Late)>,
+    /// Whether something was posted that the device has not been told of.
+    posted: bool,
+}
+
+#[derive(Debug)]
+enum Late {
+    Bytes(Vec<u8>),
+    Message(Message),
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        let pack = Box::new([0; LONGEST]);
+        Self { pack, len: 0, count: 0, limit: MAX_INLINE, late: None, posted: false }
+    }
+}
+
+impl Outbox {
+    /// Begins on a channel; what waited for another one is dropped.
+    pub fn begin(&mut self, channel: &Channel) {
+        let is_far = channel.peer_address().is_some();
+        let limit = if is_far { channel.limit().min(LONGEST) } else { MAX_INLINE };
+        (self.len, self.count, self.limit, self.late) = (0, 0, limit, None);
+    }
+
+    /// Whether something waits for room.
+    #[inline(always)]
+    pub fn is_waiting(&self) -> bool {
+        self.count > 0 || self.late.is_some()
+    }
+
+    /// Sends what waits, and what the machine has; at most so many packets.
+    #[inline(always)]
+    pub fn send(
+        &mut self,
+        channel: &mut Channel,
+        machine: &mut impl Packets,
+        now: u64,
+        most: u32,
+    ) -> Result<Sent, Unsent> {
+        if !machine.may_have_more() && !self.is_waiting() {
+            return Ok(Sent::All);
+        }
+        self.send_all(channel, machine, now, most)
+    }
+
+    #[inline(always)]
+    fn send_all(
+        &mut self,
+        channel: &mut Channel,
+        machine: &mut impl Packets,
+        now: u64,
+        most: u32,
+    ) -> Result<Sent, Unsent> {
+        if self.late.is_some() && !self.send_late(channel)? {
+            return Ok(Sent::Full);
+        }
+        let mut sent = Sent::Turn;
+        for _ in 0..most {
+            let Some(packet) = machine.next(now) else {
+                sent = Sent::All;
+                break;
+            };
+            if !self.put(channel, &packet)? {
+                sent = Sent::Full;
+                break;
+            }
+            if !machine.may_have_more() {
+                sent = Sent::All;
+                break;
+            }
+        }
+        if self.count > 0 && sent != Sent::Full && !self.send_pack(channel, true)? {
+            sent = Sent::Full;
+        }
+        if std::mem::take(&mut self.posted) {
+            channel.flush();
+        }
+        Ok(sent)
+    }
+
+    /// Takes a packet. `false` if there is no more room: it waits then.
+    #[inline(always)]
+    fn put(
+        &mut self,
+        channel: &mut Channel,
+        packet: &Transmit<'_, Content>,
+    ) -> Result<bool, Unsent> {
+        let len = HEADER_BYTES + packet.body.len();
+        if len > PACKABLE.min(self.limit) {
+            return self.put_long(channel, packet);
+        }
+        if self.len + LENGTH_BYTES + len > self.limit.max(LENGTH_BYTES + len)
+            && !self.send_pack(channel, false)?
+        {
+            // There is a place for one that found no room.
+            return self.keep_late(packet);
+        }
+        let bytes = match &packet.body {
+            Body::Empty => &[][..],
+            Body::Control(bytes, len) => bytes.get(..*len).unwrap_or_default(),
+            Body::Payload(content, range) => match content.as_slice() {
+                Some(bytes) => bytes.get(range.clone()).unwrap_or_default(),
+                None => return self.put_long(channel, packet),
+            },
+        };
+        let to = &mut self.pack[self.len..];
+        to[..LENGTH_BYTES].copy_from_slice(&(len as u16).to_le_bytes());
+        to[LENGTH_BYTES..][..HEADER_BYTES].copy_from_slice(&packet.header);
+        to[LENGTH_BYTES + HEADER_BYTES..][..bytes.len()].copy_from_slice(bytes);
+        self.len += LENGTH_BYTES + len;
+        self.count += 1;
+        Ok(true)
+    }
+
+    /// Sends what is packed: a single packet as itself. `false` if there is no room.
+    #[inline(always)]
+    fn send_pack(&mut self, channel: &mut Channel, is_last: bool) -> Result<bool, Unsent> {
+        let (tag, bytes) = match self.count {
+            1 => (PACKET, &self.pack[LENGTH_BYTES..self.len]),
+            _ => (PACK, &self.pack[..self.len]),
+        };
+        // A header stands in the slot, beside whatever follows it.
+        let split =
+            if tag == PACK || bytes.len() <= MAX_INLINE { bytes.len() } else { HEADER_BYTES };
+        let (head, rest) = match tag {
+            PACK if bytes.len() > MAX_INLINE => (&[][..], bytes),
+            _ => bytes.split_at(split),
+        };
+        let offer = match is_last {
+            true => channel.try_send_parts(tag, head, rest),
+            false => channel.try_post_parts(tag, head, rest),
+        };
+        let is_taken = taken(offer)?;
+        if is_taken {
+            (self.len, self.count) = (0, 0);
+            self.posted = !is_last;
+        }
+        Ok(is_taken)
+    }
+
+    /// A packet that is a message of its own.
+    #[inline(never)]
+    fn put_long(
+        &mut self,
+        channel: &mut Channel,
+        packet: &Transmit<'_, Content>,
+    ) -> Result<bool, Unsent> {
+        if self.count > 0 && !self.send_pack(channel, false)? {
+            return self.keep_late(packet);
+        }
+        let Body::Payload(content, range) = &packet.body else { return self.keep_late(packet) };
+        let is_taken = match content.as_slice() {
+            Some(bytes) => {
+                let bytes = bytes.get(range.clone()).unwrap_or_default();
+                taken(channel.try_post_parts(PACKET, &packet.header, bytes))?
+            }
+            None => {
+                self.keep_late(packet)?;
+                self.send_late(channel)?
+            }
+        };
+        self.posted |= is_taken;
+        if is_taken || self.late.is_some() { Ok(is_taken) } else { self.keep_late(packet) }
+    }
+
+    /// Keeps what there is no room for.
+    #[cold]
+    fn keep_late(&mut self, packet: &Transmit<'_, Content>) -> Result<bool, Unsent> {
+        let late = match &packet.body {
+            Body::Empty => Late::Bytes(Vec::new()),
+            Body::Control(bytes, len) => Late::Bytes(bytes.get(..*len).unwrap_or_default().into()),
+            Body::Payload(Content(Kept::Message(message)), range) => {
+                let mut part = Message::clone(message);
+                part.skip(range.start);
+                part.truncate(range.len());
+                Late::Message(part)
+            }
+            Body::Payload(content, range) => {
+                let bytes = content.as_slice().and_then(|bytes| bytes.get(range.clone()));
+                Late::Bytes(bytes.unwrap_or_default().to_vec())
+            }
+        };
+        self.late = Some((packet.header, late));
+        Ok(false)
+    }
+
+    /// Sends what found no room before. `false` if there still is none.
+    #[inline(never)]
+    fn send_late(&mut self, channel: &mut Channel) -> Result<bool, Unsent> {
+        // What was packed before it goes before it.
+        if self.count > 0 && !self.send_pack(channel, false)? {
+            return Ok(false);
+        }
+        let Some((header, late)) = self.late.take() else { return Ok(true) };
+        let bytes = match late {
+            Late::Bytes(bytes) => bytes,
+            Late::Message(message) => {
+                match channel.try_send_message(PACKET, message.clone(), &header) {
+                    Ok(Offer::Taken) => return Ok(true),
+                    Ok(Offer::Full(message)) => {
+                        self.late = Some((header, Late::Message(message)));
+                        return Ok(false);
+                    }
+                    Err(SendError::Closed(reason)) => return Err(Unsent::Closed(reason)),
+                    // Of another channel's buffers, or of too many parts: as bytes, then. What its originator took
+                    // back is lost, as a packet may be.
+                    Err(_) => match message.to_vec() {
+                        Ok(bytes) => bytes,
+                        Err(_) => return Ok(true),
+                    },
+                }
+            }
+        };
+        let joined;
+        let (head, rest) = match bytes.len() {
+            len if HEADER_BYTES + len <= MAX_INLINE => {
+                joined = [&header[..], &bytes].concat();
+                (&joined[..], &[][..])
+            }
+            _ => (&header[..], &bytes[..]),
+        };
+        let is_taken = taken(channel.try_post_parts(PACKET, head, rest))?;
+        self.posted |= is_taken;
+        if !is_taken {
+            self.late = Some((header, Late::Bytes(bytes)));
+        }
+        Ok(is_taken)
+    }
+}
+
+#[inline(always)]
+fn taken(offer: Result<Offer, SendError>) -> Result<bool, Unsent> {
+    match offer {
+        Ok(Offer::Taken) => Ok(true),
+        Ok(Offer::Full(())) => Ok(false),
+        Err(SendError::Closed(reason)) => Err(Unsent::Closed(reason)),
+        // No buffer of the channel's own is foreign, and none is guarded.
+        Err(_) => Err(Unsent::TooLarge),
+    }
+}

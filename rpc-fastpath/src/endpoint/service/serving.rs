@@ -1,0 +1,256 @@
+//! One turn of a service: a message taken and answered, or what is due.
+
+use std::time::Duration;
+
+use segment::wait::{Step, Waiter};
+use unet::{Arrival, ChannelId, Event};
+
+use super::handling::Handler;
+use super::session::{Scene, Session};
+use super::{Answer, Service};
+use crate::endpoint::arriving::{Bounds, packets};
+use crate::endpoint::outbox::Sent;
+
+/// The most messages that are taken in a row.
+const BURST: usize = 64;
+/// How often clients are looked for that ask for nothing.
+const SWEEP: u64 = 1_000_000_000;
+/// How long to wait for room: nothing tells when there is.
+const ROOM: Duration = Duration::from_micros(50);
+
+impl Service {
+    #[inline(always)]
+    pub(super) fn serve_burst(&mut self, handler: &mut impl Handler) -> usize {
+        let mut served = 0;
+        while served < BURST
+            && let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery)
+        {
+            if served == 0 {
+                self.now = self.clock.now();
+            }
+            self.take(arrival, handler);
+            served += 1;
+        }
+        served + self.attend(served == 0)
+    }
+
+    /// Waits for something, at most so long, and serves it.
+    #[inline(always)]
+    pub(super) fn serve_waiting(&mut self, handler: &mut impl Handler, most: Duration) -> usize {
+        let most = self.due_after().map_or(most, |due| due.min(most));
+        let arrival = if self.later == 0 {
+            self.endpoint.recv_timeout_into(&mut self.delivery, most)
+        } else {
+            self.wait_for_workers(most)
+        };
+        self.now = self.clock.now();
+        if let Some(arrival) = arrival {
+            self.take(arrival, handler);
+        }
+        usize::from(arrival.is_some()) + self.attend(false)
+    }
+
+    /// Waits where an answer can come from a worker, too.
+    #[cold]
+    fn wait_for_workers(&mut self, most: Duration) -> Option<Arrival> {
+        let mut waiter = Waiter::new(self.options.wait, false, Some(most));
+        loop {
+            if let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery) {
+                return Some(arrival);
+            }
+            if self.answers.has_some() {
+                return None;
+            }
+            match waiter.step(1, || false) {
+                Step::Again => {}
+                Step::TimedOut => return None,
+                Step::Park => {
+                    if self.answers.say_sleeps(true) && self.endpoint.arm() {
+                        self.sleep.park(waiter.remaining().unwrap_or(most));
+                    }
+                    self.answers.say_sleeps(false);
+                }
+            }
+        }
+    }
+
+    /// How long nothing is due.
+    pub(super) fn due_after(&self) -> Option<Duration> {
+        let waits = (!self.sending.is_empty()).then_some(ROOM);
+        let sweep = (!self.sessions.is_empty())
+            .then(|| Duration::from_nanos(self.sweep.saturating_sub(self.now)));
+        waits.into_iter().chain(sweep).min()
+    }
+
+    /// Whether there is something to do without waiting for it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.answers.has_some()
+    }
+
+    #[inline(always)]
+    fn take(&mut self, arrival: Arrival, handler: &mut impl Handler) {
+        match arrival {
+            Arrival::Message(from) => self.take_message(from, handler),
+            Arrival::Other => self.take_event(),
+        }
+    }
+
+    #[inline(always)]
+    fn take_message(&mut self, from: ChannelId, handler: &mut impl Handler) {
+        let index = from.index();
+        let Some(Some(session)) = self.sessions.get_mut(index) else { return };
+        let Some(channel) = self.endpoint.channel_mut(from) else { return };
+        let mut scene = Scene {
+            options: &self.options,
+            identity: self.identity,
+            answers: &self.answers,
+            clock: self.clock,
+            came: self.now,
+            now: &mut self.now,
+            later: &mut self.later,
+            counts: &mut self.counts,
+        };
+        let bounds = Bounds { fragment: session.fragment(), held: channel.held() };
+        let dropped = packets(
+            &mut self.delivery,
+            &mut self.space,
+            || bounds,
+            |packet| {
+                session.take(&mut scene, channel, packet, handler);
+            },
+        );
+        let sent = session.send(channel, *scene.now);
+        scene.counts.malformed += dropped;
+        if sent != Sent::All {
+            self.list(index);
+        }
+    }
+
+    /// Lets a client send on in its turn.
+    #[cold]
+    fn list(&mut self, index: usize) {
+        if let Some(Some(session)) = self.sessions.get_mut(index)
+            && !std::mem::replace(&mut session.is_listed, true)
+        {
+            self.sending.push_back(index);
+        }
+    }
+
+    /// Sends to a client what there is for it. Whether there was room.
+    pub(super) fn send(&mut self, index: usize) -> bool {
+        let Some(Some(session)) = self.sessions.get_mut(index) else { return false };
+        let Some(channel) = self.endpoint.channel_mut(session.id) else { return false };
+        let sent = session.send(channel, self.now);
+        if sent != Sent::All {
+            self.list(index);
+        }
+        sent != Sent::Full
+    }
+
+    #[cold]
+    fn take_event(&mut self) {
+        match self.endpoint.take_event() {
+            Some(Event::Incoming(incoming)) => match self.endpoint.accept(incoming, &[]) {
+                Ok(id) => self.welcome(id),
+                Err(_) => self.counts.unaccepted += 1,
+            },
+            Some(Event::Closed(id, _)) => self.part(id),
+            _ => {}
+        }
+    }
+
+    fn welcome(&mut self, id: ChannelId) {
+        let index = id.index();
+        if self.sessions.len() <= index {
+            self.sessions.resize_with(index + 1, || None);
+        }
+        if let Some(channel) = self.endpoint.channel_mut(id) {
+            self.sessions[index] = Some(Session::new(id, self.now, channel));
+        }
+    }
+
+    /// A client has gone.
+    fn part(&mut self, id: ChannelId) {
+        let Some(place) = self.sessions.get_mut(id.index()) else { return };
+        if let Some(session) = place.take_if(|session| session.id == id) {
+            session.add_to(&mut self.counts);
+            if session.is_listed {
+                self.sending.retain(|index| *index != id.index());
+            }
+        }
+    }
+
+    /// Does what is due beside messages. How much of that was for somebody.
+    #[inline(always)]
+    fn attend(&mut self, is_idle: bool) -> usize {
+        let mut done = 0;
+        if self.later > 0 && self.answers.has_some() {
+            done += self.take_answers();
+        }
+        if !self.sending.is_empty() {
+            done += self.give_turns();
+        }
+        if is_idle && self.sessions.is_empty() {
+            return done;
+        }
+        if is_idle {
+            self.now = self.clock.now();
+        }
+        if self.now >= self.sweep {
+            self.sweep();
+        }
+        done
+    }
+
+    #[cold]
+    fn take_answers(&mut self) -> usize {
+        self.now = self.clock.now();
+        let mut given = std::mem::take(&mut self.given);
+        self.answers.take(&mut given);
+        let count = given.len();
+        for Answer { client, pending, said } in given.drain(..) {
+            self.later = self.later.saturating_sub(1);
+            let place = self.sessions.get_mut(client.index()).and_then(Option::as_mut);
+            let Some(session) = place.filter(|session| session.id == client) else {
+                self.counts.late += 1;
+                continue;
+            };
+            session.later = session.later.saturating_sub(1);
+            session.answer(self.now, &mut self.counts, pending, said);
+            self.send(client.index());
+        }
+        self.given = given;
+        count
+    }
+
+    /// Each client that has more to send has a turn.
+    #[cold]
+    fn give_turns(&mut self) -> usize {
+        let turns = self.sending.len();
+        let mut moved = 0;
+        for _ in 0..turns {
+            let Some(index) = self.sending.pop_front() else { break };
+            if let Some(Some(session)) = self.sessions.get_mut(index) {
+                session.is_listed = false;
+                moved += usize::from(self.send(index));
+            }
+        }
+        moved
+    }
+
+    /// Closes the channels of clients that ask for no session, or do not read.
+    #[cold]
+    fn sweep(&mut self) {
+        self.sweep = self.now.saturating_add(SWEEP);
+        let patience = self.options.timers.patience;
+        for index in 0..self.sessions.len() {
+            let Some(session) = &self.sessions[index] else { continue };
+            if session.is_idle(self.now, patience) {
+                let id = session.id;
+                self.endpoint.close(id);
+                self.part(id);
+                self.counts.idle += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A client of a service: its session, and what waits to be sent to it.
+
+use std::sync::Arc;
+
+use unet::{Channel, ChannelId};
+
+use super::handling::{Context, Decline, Handler, Reply, handle};
+use super::later::Answers;
+use super::{Counts, ServiceOptions};
+use crate::endpoint::arriving::Arrived;
+use crate::endpoint::clock::{Clock, draw};
+use crate::endpoint::connection::fragment;
+use crate::endpoint::content::{Bytes, Content, Piece};
+use crate::endpoint::outbox::{Outbox, Sent, Unsent};
+use crate::protocol::{
+    AcceptError, Identity, Limits, Pending, Request, Server, ServerEvent, Timers, stale_answer,
+};
+
+/// The most packets that are sent to a client in its turn.
+const TURN: u32 = 16;
+
+pub(super) struct Session {
+    pub id: ChannelId,
+    machine: Option<Server<Content, Piece>>,
+    outbox: Outbox,
+    /// Whether there is a network between.
+    is_far: bool,
+    /// When the channel was accepted.
+    pub since: u64,
+    /// Its calls that are answered later, whichever of its sessions they were of.
+    pub later: usize,
+    /// Whether it is in the list of those that send.
+    pub is_listed: bool,
+    /// Since when there is no room for what it is sent.
+    pub full_since: Option<u64>,
+    /// Packets of sessions that are over.
+    dropped: (u64, u64),
+}
+
+/// What of a service a session's packets are handled with.
+pub(super) struct Scene<'a> {
+    pub options: &'a ServiceOptions,
+    pub identity: Identity,
+    pub answers: &'a Arc<Answers>,
+    pub clock: Clock,
+    /// When the message came, and when the clock was last looked at.
+    pub came: u64,
+    pub now: &'a mut u64,
+    pub later: &'a mut usize,
+    pub counts: &'a mut Counts,
+}
+
+impl Session {
+    pub fn new(id: ChannelId, now: u64, channel: &Channel) -> Self {
+        let mut outbox = Outbox::default();
+        outbox.begin(channel);
+        Self {
+            id,
+            machine: None,
+            outbox,
+            is_far: channel.peer_address().is_some(),
+            since: now,
+            later: 0,
+            is_listed: false,
+            full_since: None,
+            dropped: (0, 0),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    /// The most bytes of a packet's payload, as agreed.
+    pub fn fragment(&self) -> usize {
+        self.machine.as_ref().map_or(0, |machine| machine.terms().fragment as usize)
+    }
+
+    pub fn add_to(&self, counts: &mut Counts) {
+        let (malformed, foreign) = self.machine.as_ref().map_or((0, 0), Server::dropped);
+        counts.malformed += self.dropped.0 + malformed;
+        counts.foreign += self.dropped.1 + foreign;
+    }
+
+    /// Whether it is to be let go of: it asks for no session, or does not read, for longer than the patience.
+    pub fn is_idle(&self, now: u64, patience: u64) -> bool {
+        let since = if self.is_open() { self.full_since } else { Some(self.since) };
+        since.is_some_and(|since| now.saturating_sub(since) > patience)
+    }
+
+    pub fn fence(&mut self, now: u64) {
+        if let Some(machine) = &mut self.machine {
+            machine.fence(now);
+        }
+    }
+
+    /// Takes a packet; executes the call that it completes.
+    #[inline(always)]
+    pub fn take(
+        &mut self,
+        scene: &mut Scene<'_>,
+        channel: &mut Channel,
+        packet: Arrived<'_>,
+        handler: &mut impl Handler,
+    ) {
+        let Some(machine) = &mut self.machine else {
+            return self.take_without_session(scene, channel, packet.head);
+        };
+        // What waits behind others of its message waits here, not in the network.
+        match machine.receive(scene.came, packet.head, packet.len, packet.piece) {
+            None => {}
+            Some(ServerEvent::Request(request)) => {
+                let arguments = Bytes::of(&request.payload, packet.here);
+                // The handle of what is lent stays here, while the rest goes on.
+                let Request { method, deadline, one_way, .. } = request;
+                let pending = request.pending;
+                let (id, has_place) = (self.id, self.has_place(scene));
+                let context = Context {
+                    method,
+                    request: pending.request(),
+                    client: id,
+                    one_way,
+                    deadline,
+                    clock: scene.clock,
+                };
+                let reply = Reply {
+                    content: Content::default(),
+                    pending: Some(pending),
+                    client: id,
+                    channel,
+                    answers: scene.answers,
+                    has_place,
+                };
+                let said = handle(handler, &context, arguments, reply);
+                if self.is_far {
+                    // A slow handler is not to be taken for a slow network.
+                    *scene.now = scene.clock.now();
+                }
+                match said {
+                    Some((pending, said)) => self.answer(*scene.now, scene.counts, pending, said),
+                    None => {
+                        self.later += 1;
+                        *scene.later += 1;
+                    }
+                }
+            }
+            Some(event) => self.take_other(scene, channel, packet.head, event),
+        }
+    }
+
+    /// Whether one more call may be answered later.
+    #[inline(always)]
+    fn has_place(&self, scene: &Scene<'_>) -> bool {
+        let of_client = usize::from(scene.options.limits.backlog);
+        self.later < of_client && *scene.later < scene.options.later
+    }
+
+    /// Answers a call that its handler has given back.
+    #[inline(always)]
+    pub fn answer(
+        &mut self,
+        now: u64,
+        counts: &mut Counts,
+        pending: Pending,
+        said: Result<Content, Decline>,
+    ) {
+        let Some(machine) = &mut self.machine else { return };
+        match said {
+            Ok(content) => {
+                let len = content.len();
+                if machine.reply(now, pending, content, len).is_err() {
+                    counts.too_large += 1;
+                }
+            }
+            Err(Decline::Refuse(why)) => {
+                counts.refused += 1;
+                machine.refuse(now, pending, why);
+            }
+            Err(Decline::Fail(why)) => {
+                counts.failed += 1;
+                machine.fail(now, pending, why);
+            }
+        }
+    }
+
+    #[cold]
+    fn take_other(
+        &mut self,
+        scene: &mut Scene<'_>,
+        channel: &mut Channel,
+        head: &[u8],
+        event: ServerEvent<Piece>,
+    ) {
+        match event {
+            ServerEvent::OtherSession => self.open(scene, channel, head),
+            ServerEvent::Closed => self.end_session(),
+            _ => {}
+        }
+    }
+
+    fn end_session(&mut self) {
+        let Some(machine) = self.machine.take() else { return };
+        let (malformed, foreign) = machine.dropped();
+        self.dropped.0 += malformed;
+        self.dropped.1 += foreign;
+    }
+
+    #[cold]
+    fn take_without_session(&mut self, scene: &mut Scene<'_>, channel: &mut Channel, head: &[u8]) {
+        self.open(scene, channel, head);
+        if self.machine.is_none() {
+            scene.counts.sessionless += 1;
+            if let Some(answer) = stale_answer(head) {
+                // It is asked for again where it is lost.
+                let _ = channel.try_send(&answer);
+            }
+        }
+    }
+
+    /// Makes the session that a packet asks for, in place of the one that there is.
+    fn open(&mut self, scene: &mut Scene<'_>, channel: &mut Channel, head: &[u8]) {
+        let ServiceOptions { limits, timers, .. } = *scene.options;
+        let limits = Limits { fragment: limits.fragment.min(fragment(channel)), ..limits };
+        // The channel tells when the client is gone.
+        let timers = Timers { suspicion: 0, ..timers };
+        // Without a random number there is no session now: the client asks again.
+        let Ok(cookie) = draw() else { return };
+        match Server::accept(scene.came, head, scene.identity, cookie, limits, timers) {
+            Ok(machine) => {
+                self.end_session();
+                self.outbox.begin(channel);
+                self.machine = Some(machine);
+            }
+            Err(AcceptError::Rejected { answer, .. }) => {
+                scene.counts.rejected += 1;
+                let _ = channel.try_send(&answer);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Sends what there is, a turn's worth.
+    #[inline(always)]
+    pub fn send(&mut self, channel: &mut Channel, now: u64) -> Sent {
+        let Some(machine) = &mut self.machine else { return Sent::All };
+        match self.outbox.send(channel, machine, now, TURN) {
+            Ok(Sent::Full) => {
+                self.full_since.get_or_insert(now);
+                Sent::Full
+            }
+            Ok(sent) => {
+                self.full_since = None;
+                sent
+            }
+            // The endpoint tells of the channel's end.
+            Err(Unsent::Closed(_)) => Sent::All,
+            Err(Unsent::TooLarge) => {
+                // The client is told that there is no such session, and asks for another.
+                self.end_session();
+                Sent::All
+            }
+        }
+    }
+}
