@@ -146,6 +146,7 @@ impl<I: Interface> Binding<I> {
             scratch: vec![0; largest].into(),
             wakers: Vec::new(),
             armed: false,
+            disturbed: false,
         };
         let state = RefCell::new(state);
         Ok(Self { state, layout, wait: options.wait, _interface: PhantomData })
@@ -311,7 +312,7 @@ impl<I: Interface> Binding<I> {
             };
             match step {
                 Step::Again => {}
-                Step::Park => self.state.borrow_mut().channel.park_for_message(&waiter),
+                Step::Park => self.state.borrow_mut().park(&waiter),
                 Step::TimedOut => return self.abandon(a_stack),
             }
             if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {

@@ -189,3 +189,36 @@ fn a_future_is_woken_by_its_reply_and_by_the_end_of_the_server() {
     drop((one, two, waker));
     assert_eq!(Arc::strong_count(&woken), 1, "no waker is kept");
 }
+
+#[test]
+fn who_awaits_is_woken_also_after_others_have_taken_and_waited() {
+    let (server, binding) = desk("disturbed");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut put = binding.start::<Put>(&1, None).expect("sent");
+    assert!(Pin::new(&mut put).poll(&mut context).is_pending());
+    assert!(binding.arm(), "nothing is there yet");
+    // Neither a vain look nor a call that sleeps may leave the event loop without its bell.
+    assert!(Pin::new(&mut put).poll(&mut context).is_pending());
+    let outcome = binding.call_timeout::<Put>(&2, Duration::from_millis(5));
+    assert_eq!(outcome, Outcome::Unknown(UnknownReason::TimedOut));
+    assert_eq!(woken.0.swap(0, Ordering::Relaxed), 1, "it looks again");
+    assert!(Pin::new(&mut put).poll(&mut context).is_pending());
+    serve_all(&server);
+    for (later, number) in PUT.take() {
+        server.answer_later(later, Answer::Results(number), None);
+    }
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let readable = binding.with_fd(|fd| {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        poll(&mut fds, Some(&now)).expect("polled")
+    });
+    assert_eq!(readable, Some(1), "the reply rings");
+    assert!(binding.progress());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    let Poll::Ready(outcome) = Pin::new(&mut put).poll(&mut context) else {
+        panic!("it was woken for nothing");
+    };
+    assert_eq!(results(outcome), Outcome::Executed(1));
+}

@@ -66,10 +66,18 @@ impl<I: Interface> Binding<I> {
     /// # Cost
     /// Two system calls after [`Binding::arm`], none else.
     pub fn progress(&self) -> bool {
-        let state = &mut *self.state.borrow_mut();
-        if std::mem::take(&mut state.armed) {
-            state.channel.wake();
+        {
+            let state = &mut *self.state.borrow_mut();
+            if std::mem::take(&mut state.armed) {
+                state.channel.wake();
+            }
         }
+        self.take_replies()
+    }
+
+    /// The same for who did not wait for the doorbell: whoever does goes on waiting.
+    fn take_replies(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
         let mut taken = false;
         // Each A-stack has one reply at most; a server that sends more is found out.
         for _ in 0..=state.a_stacks.len() {
@@ -94,6 +102,7 @@ impl<I: Interface> Binding<I> {
     pub fn arm(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         state.armed = state.channel.arm();
+        state.disturbed = false;
         state.armed
     }
 
@@ -116,7 +125,7 @@ impl<P: Procedure> Pending<'_, P> {
             return None;
         }
         let mut outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
-        if outcome.is_none() && self.binding.progress() {
+        if outcome.is_none() && self.binding.take_replies() {
             outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
         }
         self.over = outcome.is_some();
@@ -163,13 +172,21 @@ impl<P: Procedure> Future for Pending<'_, P> {
     /// When the outcome was taken already.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.over, "the outcome of this call was taken already");
-        if let Some(outcome) = self.try_take() {
-            return Poll::Ready(outcome);
+        loop {
+            if let Some(outcome) = self.try_take() {
+                return Poll::Ready(outcome);
+            }
+            let state = &mut *self.binding.state.borrow_mut();
+            // A call that was waited for meanwhile has slept, and thereby ended the sleep that the
+            // event loop believes in.
+            if state.disturbed && !state.channel.arm() {
+                continue;
+            }
+            state.disturbed = false;
+            state.wakers.retain(|(of, _)| *of != self.a_stack);
+            state.wakers.push((self.a_stack, context.waker().clone()));
+            return Poll::Pending;
         }
-        let state = &mut *self.binding.state.borrow_mut();
-        state.wakers.retain(|(of, _)| *of != self.a_stack);
-        state.wakers.push((self.a_stack, context.waker().clone()));
-        Poll::Pending
     }
 }
 

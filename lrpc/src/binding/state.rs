@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use segment::wait::Waiter;
 use unet::{Channel, CloseReason, Delivery};
 
 use crate::a_stack::A_STACKS;
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub wakers: Vec<(u16, Waker)>,
     /// An event loop waits for the channel's doorbell.
     pub armed: bool,
+    /// It believes so, but a call has slept and woken meanwhile.
+    pub disturbed: bool,
 }
 
 impl State {
@@ -79,6 +82,16 @@ impl State {
                 self.channel.poison_protocol();
                 self.wake_all();
             }
+        }
+    }
+
+    /// Sleeps for a call's reply. Tasks whose event loop waits for the doorbell too look again then.
+    #[cold]
+    pub fn park(&mut self, waiter: &Waiter) {
+        self.channel.park_for_message(waiter);
+        if self.armed {
+            self.disturbed = true;
+            self.wake_all();
         }
     }
 
