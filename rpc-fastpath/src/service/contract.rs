@@ -67,7 +67,7 @@ pub trait Handled<H>: Method {
         handler: &H,
         call: &Call<'_>,
         takes: Self::Takes<'_>,
-        bulk: Message,
+        bulk: Option<Message>,
     ) -> (Self::Gives, Option<Message>);
 }
 

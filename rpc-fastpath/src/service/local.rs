@@ -5,6 +5,7 @@ mod client;
 mod pending;
 mod server;
 mod serving;
+mod source;
 mod workers;
 
 pub use call::{Call, Progress};

@@ -13,9 +13,9 @@ use lrpc::{Answer, ExportError, ExportOptions, Fbuf, Later, Reason};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use segment::wait::{Step, Waiter};
-use unet::{Address, AllocError, Credentials, EndpointError, FbufMut, Message, Wait};
+use unet::{Address, AllocError, EndpointError, FbufMut, Message, Wait};
 
-use super::call::Source;
+use super::source::{OnServer, OnWorker};
 use super::workers::{Done, Workers};
 use super::{Call, Progress, copied, has_passed};
 use crate::service::contract::{Handled, Method, Registry, Served, Service};
@@ -196,8 +196,9 @@ impl Drop for Running {
     }
 }
 
+/// Sends what workers have finished, and serves the next call.
 #[inline(always)]
-fn turn<S: Service>(server: &lrpc::Server<S>, workers: Option<&Workers<S>>) -> bool {
+pub(super) fn turn<S: Service>(server: &lrpc::Server<S>, workers: Option<&Workers<S>>) -> bool {
     let delivered = workers.is_some_and(|workers| workers.deliver(server));
     server.poll() || delivered
 }
@@ -247,16 +248,16 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
         let source = OnServer { call, workers: self.workers.as_deref() };
         let context = Call::new(&source, expires);
         let given = if M::IN_PLACE {
-            handled::<M, H>(&self.handler, &context, cell, None, Message::default())
+            handled::<M, H>(&self.handler, &context, cell, None, None)
         } else if M::BULK_ARGUMENT {
-            let bulk = call.take_bulk().map(Message::from).unwrap_or_default();
+            let bulk = call.take_bulk().map(Message::from);
             handled::<M, H>(&self.handler, &context, cell, None, bulk)
         } else {
             // A nested call of this method finds none, and allocates.
             let mut bytes = scratch.take();
             let spilled = call.take_bulk();
             let spilled = spilled.as_ref().and_then(|buffer| copied(buffer, &mut bytes));
-            let given = handled::<M, H>(&self.handler, &context, cell, spilled, Message::default());
+            let given = handled::<M, H>(&self.handler, &context, cell, spilled, None);
             scratch.set(bytes);
             given
         };
@@ -286,7 +287,7 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
                 let source = OnWorker { caller };
                 let context = Call::new(&source, expires);
                 let spilled = spilled.then_some(&bytes[..]);
-                handled::<M, H>(&handler, &context, &cell, spilled, Message::default())
+                handled::<M, H>(&handler, &context, &cell, spilled, None)
             };
             let send = move |server: &lrpc::Server<S>| send_later::<M>(server, later, given);
             Box::new(send) as Done<S>
@@ -307,7 +308,7 @@ fn handled<M: Handled<H>, H>(
     call: &Call<'_>,
     cell: &M::Arguments,
     spilled: Option<&[u8]>,
-    bulk: Message,
+    bulk: Option<Message>,
 ) -> Given<M> {
     let takes = M::TakesForm::unpack(cell, spilled);
     let takes = takes.ok_or(Answer::Refused(Reason::BadArguments))?;
@@ -347,65 +348,4 @@ fn answer<M: Method>(
 fn send_later<M: Method>(server: &lrpc::Server<M::Interface>, later: Later<M>, given: Given<M>) {
     let (answer, buffer) = answer::<M>(given, |len| server.alloc_for(&later, len));
     server.answer_later(later, answer, buffer);
-}
-
-/// A call on the server's own thread.
-struct OnServer<'a, 'c, S> {
-    call: &'a lrpc::Call<'c, S>,
-    workers: Option<&'a Workers<S>>,
-}
-
-impl<S: Service> Source for OnServer<'_, '_, S> {
-    fn caller(&self) -> Option<Credentials> {
-        self.call.caller()
-    }
-
-    fn alloc(&self, len: usize) -> Result<FbufMut, AllocError> {
-        self.call.alloc(len)
-    }
-}
-
-impl<S: Service> Progress for OnServer<'_, '_, S> {
-    fn poll(&self) -> bool {
-        turn(self.call.server(), self.workers)
-    }
-
-    fn arm(&self) -> bool {
-        let server = self.call.server();
-        self.workers.map_or_else(|| server.arm(), |workers| workers.arm(server))
-    }
-
-    fn with_fd(&self, with: &mut dyn FnMut(BorrowedFd<'_>)) {
-        match self.workers {
-            Some(workers) => with(workers.fd()),
-            None => self.call.server().with_fd(with),
-        }
-    }
-}
-
-/// A call on a worker's thread, which has no part in serving.
-struct OnWorker {
-    caller: Option<Credentials>,
-}
-
-impl Source for OnWorker {
-    fn caller(&self) -> Option<Credentials> {
-        self.caller
-    }
-
-    fn alloc(&self, _len: usize) -> Result<FbufMut, AllocError> {
-        Err(AllocError::Exhausted)
-    }
-}
-
-impl Progress for OnWorker {
-    fn poll(&self) -> bool {
-        false
-    }
-
-    fn arm(&self) -> bool {
-        false
-    }
-
-    fn with_fd(&self, _with: &mut dyn FnMut(BorrowedFd<'_>)) {}
 }
