@@ -1,5 +1,6 @@
 //! The client's side: bind once, then call.
 
+mod pending;
 mod state;
 
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use crate::outcome::{Outcome, Reason, UnknownReason};
 use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, call_word};
 use crate::wire::{inline_limit, refusal, send, status};
 use crate::{Interface, Procedure, Server};
+pub use pending::Pending;
 use state::{AStack, State};
 
 /// How to bind.
@@ -142,6 +144,9 @@ impl<I: Interface> Binding<I> {
             number: 0,
             message: Delivery::default(),
             scratch: vec![0; largest].into(),
+            wakers: Vec::new(),
+            armed: false,
+            disturbed: false,
         };
         let state = RefCell::new(state);
         Ok(Self { state, layout, wait: options.wait, _interface: PhantomData })
@@ -307,7 +312,7 @@ impl<I: Interface> Binding<I> {
             };
             match step {
                 Step::Again => {}
-                Step::Park => self.state.borrow_mut().channel.park_for_message(&waiter),
+                Step::Park => self.state.borrow_mut().park(&waiter),
                 Step::TimedOut => return self.abandon(a_stack),
             }
             if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {

@@ -39,6 +39,18 @@ pub enum Reason {
     /// The server is already so many calls deep that it takes no further one.
     #[error("calls are nested too deeply in the server")]
     TooDeep,
+    /// The arguments are larger than the largest buffer of this binding.
+    #[error("the arguments are larger than the binding's largest buffer")]
+    TooLarge,
+    /// No buffer is free for the arguments.
+    #[error("no buffer is free for the arguments")]
+    NoBuffer,
+    /// The server has as many calls waiting as it takes.
+    #[error("the server has as many calls waiting as it takes")]
+    Overloaded,
+    /// The call's deadline had passed before the handler began.
+    #[error("the deadline had passed before the handler began")]
+    TooLate,
     /// The handler declined before doing anything, with this code (codes above 65,279 arrive as it).
     #[error("the handler declined with code {0}")]
     Declined(u16),
@@ -58,6 +70,12 @@ pub enum UnknownReason {
     /// by then is done.
     #[error("the handler failed while it executed the call")]
     Failed,
+    /// The handler has returned, so what it did is done; but its results are larger than can be sent.
+    #[error("the call was executed, but its results are larger than can be sent")]
+    ResultsTooLarge,
+    /// The server says that it executed the call; what it sent as results is no value of their type.
+    #[error("the results that came are no value of their type")]
+    BadResults,
 }
 
 /// A call that is not known to be executed, as an error.

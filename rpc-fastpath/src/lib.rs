@@ -1,9 +1,28 @@
-//! Remote calls with exact outcomes: every call ends once, as executed, refused or unknown.
+//! One service definition, called locally or across a network, with exact outcomes: every call ends once, as
+//! executed, refused or unknown.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`wire`] | what travels: a header of 16 bytes |
-//! | [`protocol`] | what both sides do with it: state machines without clock, socket or thread |
+//! | [`service`] | what users link: `#[service]`, its clients and servers, so far over LRPC |
+//! | [`protocol`] | what both sides of a network do: state machines without clock, socket or thread |
+//! | [`wire`] | what travels between them: a header of 16 bytes |
+//!
+//! The protocol is not joined to the services yet: calls across a network are still to come.
 
 pub mod protocol;
+pub mod service;
 pub mod wire;
+
+/// What the code that the macro writes refers to; no part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use lrpc;
+    pub use unet;
+}
+
+/// The code of the book, compiled and run as this crate's documentation tests.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../docs/src/your-first-service.md")]
+    struct YourFirstService;
+}

@@ -1,5 +1,8 @@
 //! What a binding knows of its calls under way.
 
+use std::task::Waker;
+
+use segment::wait::Waiter;
 use unet::{Channel, CloseReason, Delivery};
 
 use crate::a_stack::A_STACKS;
@@ -29,6 +32,12 @@ pub(super) struct State {
     /// What was received last.
     pub message: Delivery,
     pub scratch: Box<[u8]>,
+    /// Who awaits a reply; at most one an A-stack.
+    pub wakers: Vec<(u16, Waker)>,
+    /// An event loop waits for the channel's doorbell.
+    pub armed: bool,
+    /// It believes so, but a call has slept and woken meanwhile.
+    pub disturbed: bool,
 }
 
 impl State {
@@ -36,14 +45,16 @@ impl State {
     /// have.
     #[cold]
     pub fn broken<T>(&mut self, tag: u16) -> Outcome<T> {
-        if tag == status::FAILED {
-            return Outcome::Unknown(UnknownReason::Failed);
-        }
-        Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
+        Outcome::Unknown(match tag {
+            status::FAILED => UnknownReason::Failed,
+            status::RESULTS_TOO_LARGE => UnknownReason::ResultsTooLarge,
+            _ => UnknownReason::Closed(self.channel.poison_protocol()),
+        })
     }
 
     #[cold]
     pub fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
+        self.wake_all();
         self.release(a_stack);
         Outcome::Unknown(UnknownReason::Closed(reason))
     }
@@ -62,19 +73,43 @@ impl State {
             (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
                 self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
                 self.replies.push((word.a_stack, message));
+                self.wake(word.a_stack);
             }
             (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
                 self.release(word.a_stack);
             }
             _ => {
                 self.channel.poison_protocol();
+                self.wake_all();
             }
         }
+    }
+
+    /// Sleeps for a call's reply. Tasks whose event loop waits for the doorbell too look again then.
+    #[cold]
+    pub fn park(&mut self, waiter: &Waiter) {
+        self.channel.park_for_message(waiter);
+        if self.armed {
+            self.disturbed = true;
+            self.wake_all();
+        }
+    }
+
+    fn wake(&mut self, a_stack: u16) {
+        if let Some(at) = self.wakers.iter().position(|(of, _)| *of == a_stack) {
+            self.wakers.swap_remove(at).1.wake();
+        }
+    }
+
+    #[cold]
+    pub fn wake_all(&mut self) {
+        self.wakers.drain(..).for_each(|(_, waker)| waker.wake());
     }
 
     /// Notes that nobody waits for a call any more. A reply that is kept for it already is dropped.
     #[cold]
     pub fn abandon(&mut self, a_stack: u16) {
+        self.wakers.retain(|(of, _)| *of != a_stack);
         match self.a_stacks[usize::from(a_stack)] {
             AStack::Waiting(number) => {
                 self.a_stacks[usize::from(a_stack)] = AStack::Abandoned(number);

@@ -1,11 +1,12 @@
 //! How a channel receives, and waits.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use segment::wait::Waiter;
 
 use super::{Channel, CloseReason, by_way};
+use crate::local::LocalChannel;
 use crate::{Delivery, PeerFbuf};
 
 impl Channel {
@@ -129,6 +130,32 @@ impl Channel {
             local => local.park_for_message(waiter),
             remote => remote.park(waiter.remaining(), None)
         )
+    }
+
+    /// Announces that this thread will wait for [`Channel::doorbell`]. `false` if there is something to
+    /// be received already, or no doorbell: then do that, do not wait.
+    ///
+    /// For event loops of layers that wait themselves: after `true`, wait until the descriptor is
+    /// readable, call [`Channel::wake`], receive until there is nothing, then `arm` again.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn arm(&mut self) -> bool {
+        by_way!(&mut self.way, local => local.arm(), _remote => false)
+    }
+
+    /// Ends the waiting that [`Channel::arm`] began, and asks the kernel about the peer.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn wake(&mut self) {
+        by_way!(&mut self.way, local => local.wake(), _remote => ())
+    }
+
+    /// What becomes readable when something is to be received after [`Channel::arm`], or the peer has
+    /// ended. `None` over a network, where an [`Endpoint`](crate::Endpoint) is waited for.
+    pub fn doorbell(&self) -> Option<BorrowedFd<'_>> {
+        self.local().map(LocalChannel::socket)
     }
 
     /// Sleeps until there is something to be received, or `other` is readable.

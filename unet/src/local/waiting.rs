@@ -209,6 +209,26 @@ impl LocalChannel {
         self.park(waiter, |channel| channel.is_ready());
     }
 
+    /// Drains the socket with the new sleep announced already: what stays in it would not show as a
+    /// change of the descriptor.
+    pub fn arm(&mut self) -> bool {
+        self.publish_totals();
+        self.sleeper.arm();
+        self.sleeper.settle();
+        self.service_socket();
+        self.pass_back();
+        let asleep = !self.is_ready();
+        if !asleep {
+            self.sleeper.disarm();
+        }
+        asleep
+    }
+
+    pub fn wake(&mut self) {
+        self.sleeper.disarm();
+        self.check_liveness();
+    }
+
     pub fn park_beside(&mut self, other: impl AsFd) {
         self.park_on(None, Some(other.as_fd()), |channel| channel.is_ready());
     }

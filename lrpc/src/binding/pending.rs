@@ -1,0 +1,205 @@
+//! Calls that are started and awaited apart: several under way at once, from one thread.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use unet::{Delivery, Fbuf};
+
+use super::{Binding, Reply};
+use crate::outcome::{Outcome, Reason};
+use crate::wire::call_word;
+use crate::{Interface, Procedure};
+
+/// A call under way. Its outcome is asked for, waited for, or awaited; who drops it abandons the call,
+/// which the server executes all the same.
+///
+/// As a future it is woken by [`Binding::progress`], which some task calls when the binding's
+/// descriptor is readable; it knows no runtime. It must not be polled by its own waker.
+#[must_use = "a call whose outcome is not asked for is abandoned"]
+pub struct Pending<'a, P: Procedure> {
+    binding: &'a Binding<P::Interface>,
+    a_stack: u16,
+    over: bool,
+    _procedure: PhantomData<fn() -> P>,
+}
+
+impl<I: Interface> Binding<I> {
+    /// Starts a call, handing over a buffer or none, and does not wait.
+    ///
+    /// # Errors
+    /// [`Reason`]: the call was not sent. `NoAStack` after [`crate::A_STACKS`] of a procedure.
+    ///
+    /// # Cost
+    /// As [`Binding::call`]; a reply that is received while another is waited for is moved once.
+    #[inline(always)]
+    pub fn start<P: Procedure<Interface = I>>(
+        &self,
+        arguments: &P::Arguments,
+        bulk: Option<Fbuf>,
+    ) -> Result<Pending<'_, P>, Reason> {
+        let a_stack = self.post::<P>(arguments, bulk)?;
+        Ok(Pending { binding: self, a_stack, over: false, _procedure: PhantomData })
+    }
+
+    /// Sends a call of which nobody wants to know the outcome. Its A-stack is free again when the
+    /// server has replied.
+    ///
+    /// # Errors
+    /// [`Reason`]: the call was not sent.
+    pub fn call_one_way<P: Procedure<Interface = I>>(
+        &self,
+        arguments: &P::Arguments,
+        bulk: Option<Fbuf>,
+    ) -> Result<(), Reason> {
+        let a_stack = self.post::<P>(arguments, bulk)?;
+        self.state.borrow_mut().abandon(a_stack);
+        Ok(())
+    }
+
+    /// Takes the replies that are there, and wakes the tasks that await them. `true` if there were any,
+    /// or the binding has ended.
+    ///
+    /// # Cost
+    /// Two system calls after [`Binding::arm`], none else.
+    pub fn progress(&self) -> bool {
+        {
+            let state = &mut *self.state.borrow_mut();
+            if std::mem::take(&mut state.armed) {
+                state.channel.wake();
+            }
+        }
+        self.take_replies()
+    }
+
+    /// The same for who did not wait for the doorbell: whoever does goes on waiting.
+    fn take_replies(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let mut taken = false;
+        // Each A-stack has one reply at most; a server that sends more is found out.
+        for _ in 0..=state.a_stacks.len() {
+            match state.channel.try_recv_into(&mut state.message) {
+                Ok(true) => state.keep(call_word(&state.message)),
+                Ok(false) => break,
+                Err(_) => {
+                    state.wake_all();
+                    return true;
+                }
+            }
+            taken = true;
+        }
+        taken
+    }
+
+    /// Announces that this thread, or its event loop, will wait for the binding's descriptor. `false`
+    /// if replies are there already: then call [`Binding::progress`], do not wait.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn arm(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        state.armed = state.channel.arm();
+        state.disturbed = false;
+        state.armed
+    }
+
+    /// Passes the binding's descriptor to `with`: after [`Binding::arm`] returned true it becomes
+    /// readable when [`Binding::progress`] has something to do. `None` where there is none, as over a
+    /// network.
+    ///
+    /// # Panics
+    /// When `with` calls on this same binding.
+    pub fn with_fd<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        self.state.borrow().channel.doorbell().map(with)
+    }
+}
+
+impl<P: Procedure> Pending<'_, P> {
+    /// The outcome, if it is here. Once it was given out there is no other.
+    #[inline]
+    pub fn try_take(&mut self) -> Option<Outcome<Reply<P::Results>>> {
+        if self.over {
+            return None;
+        }
+        let mut outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
+        if outcome.is_none() && self.binding.take_replies() {
+            outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
+        }
+        self.over = outcome.is_some();
+        outcome
+    }
+
+    /// Waits for the outcome by the binding's wait strategy.
+    ///
+    /// # Panics
+    /// When the outcome was taken already.
+    #[inline]
+    pub fn wait(self) -> Outcome<Reply<P::Results>> {
+        self.wait_at_most(None)
+    }
+
+    /// As [`Pending::wait`]; [`crate::UnknownReason::TimedOut`] if there is no reply in time. The late
+    /// reply is discarded.
+    ///
+    /// # Panics
+    /// When the outcome was taken already.
+    pub fn wait_timeout(self, timeout: Duration) -> Outcome<Reply<P::Results>> {
+        self.wait_at_most(Some(timeout))
+    }
+
+    #[inline]
+    fn wait_at_most(mut self, timeout: Option<Duration>) -> Outcome<Reply<P::Results>> {
+        assert!(!self.over, "the outcome of this call was taken already");
+        if let Some(outcome) = self.try_take() {
+            return outcome;
+        }
+        self.over = true;
+        self.binding.finish::<P, _>(self.a_stack, timeout, reply)
+    }
+}
+
+fn reply<T>(results: T, message: &mut Delivery) -> Reply<T> {
+    Reply { results, bulk: message.take_fbuf() }
+}
+
+impl<P: Procedure> Future for Pending<'_, P> {
+    type Output = Outcome<Reply<P::Results>>;
+
+    /// # Panics
+    /// When the outcome was taken already.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.over, "the outcome of this call was taken already");
+        loop {
+            if let Some(outcome) = self.try_take() {
+                return Poll::Ready(outcome);
+            }
+            let state = &mut *self.binding.state.borrow_mut();
+            // A call that was waited for meanwhile has slept, and thereby ended the sleep that the
+            // event loop believes in.
+            if state.disturbed && !state.channel.arm() {
+                continue;
+            }
+            state.disturbed = false;
+            state.wakers.retain(|(of, _)| *of != self.a_stack);
+            state.wakers.push((self.a_stack, context.waker().clone()));
+            return Poll::Pending;
+        }
+    }
+}
+
+impl<P: Procedure> Drop for Pending<'_, P> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.binding.state.borrow_mut().abandon(self.a_stack);
+        }
+    }
+}
+
+impl<P: Procedure> std::fmt::Debug for Pending<'_, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("a_stack", &self.a_stack).finish_non_exhaustive()
+    }
+}
