@@ -154,7 +154,8 @@ pub trait Frames: Device {
     }
 
     /// Takes the frame that arrived first, as [`Frames::receive`] does, where it is in one piece. A driver
-    /// need not have this way, so `None` says nothing: [`Frames::receive`] is to be asked then, and at once.
+    /// need not have this way, so `None` says nothing: [`Frames::receive`] is to be asked then, at once or
+    /// after a few more looks by this way. What went wrong is kept for it.
     ///
     /// # Cost
     /// As [`Frames::receive`], less two moves of a buffer's handle through memory.

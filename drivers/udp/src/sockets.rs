@@ -238,11 +238,20 @@ impl Datagrams for Sockets {
 
     fn receive_one(&mut self) -> Option<(SocketAddr, FbufMut)> {
         let side = self.port.next_side();
-        if self.waiting.is_armed() || self.found[side as usize] >= 2 || self.stock.is_empty() {
+        let has_failed = matches!(self.looked, Some(Err(_)));
+        if has_failed
+            || self.waiting.is_armed()
+            || self.found[side as usize] >= 2
+            || self.stock.is_empty()
+        {
             return None;
         }
         match self.receive_next(side) {
-            Ok(Some(received)) => Some((received.from, received.piece.bytes)),
+            Ok(Some(received)) => {
+                // What an earlier look said is over.
+                self.looked = None;
+                Some((received.from, received.piece.bytes))
+            }
             vain => {
                 // Told to who asks for a burst now, instead of another look.
                 self.looked = Some(vain.map(drop));

@@ -9,11 +9,13 @@ use super::account::LinkCount;
 use super::link::{Arrived, Link, Phase};
 use super::sequence::Seen;
 use crate::Delivery;
-use crate::device::{DeviceError, Piece, Received};
+use crate::device::{DeviceError, Mode, Piece, Received};
 use crate::wire::{self, Fields, Kind, WireError};
 
 /// The most pieces of a datagram that are kept until its last one has come.
 const MAX_PIECES: usize = 64;
+/// Looks by the short way for one by the long one, while nothing comes into the rings of a device.
+const SHORT_LOOKS: u32 = 8;
 
 impl Link {
     /// Takes what the device has received.
@@ -56,26 +58,39 @@ impl Link {
         taker: &mut Taker<'_>,
         mut again: impl FnMut() -> bool,
     ) -> Result<Option<u32>, DeviceError> {
-        let mut came = false;
+        let mut short = 1;
         let outcome = loop {
-            // The shortest way, where the device has it.
-            if taker.delivery.is_some()
-                && let Some((from, bytes)) = self.device.receive_one()
-            {
-                LinkCount::Taken.add(&self.counters, 1);
-                let delivered = self.take(from, Piece::whole(bytes), taker);
-                if delivered.is_some() {
-                    return Ok(delivered);
+            // The shortest way, where the device has it; while nothing comes, several times for one of all
+            // else that a look does. Each is a look to who waits.
+            let (mut came, mut goes_on) = (false, true);
+            for turn in 0..short {
+                if turn > 0 && !again() {
+                    goes_on = false;
+                    break;
                 }
-                came = true;
+                if taker.delivery.is_some()
+                    && let Some((from, bytes)) = self.device.receive_one()
+                {
+                    LinkCount::Taken.add(&self.counters, 1);
+                    let delivered = self.take(from, Piece::whole(bytes), taker);
+                    if delivered.is_some() {
+                        return Ok(delivered);
+                    }
+                    came = true;
+                    break;
+                }
             }
             // What is for nobody here is no reason not to see what came behind it.
             let outcome = self.device.receive(&mut self.received);
             if !self.received.is_empty() || outcome.is_err() {
                 break outcome;
             }
-            if came || !again() {
+            if came || !goes_on || !again() {
                 return Ok(None);
+            }
+            // Elsewhere a look is a system call, or comes to the same.
+            if matches!(self.capabilities.mode, Mode::Generic | Mode::Native | Mode::ZeroCopy) {
+                short = SHORT_LOOKS;
             }
         };
         let delivered = self.take_received(taker);
