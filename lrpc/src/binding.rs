@@ -1,6 +1,7 @@
 //! The client's side: bind once, then call.
 
 mod pending;
+mod serving;
 mod state;
 
 use std::cell::RefCell;
@@ -20,8 +21,9 @@ use crate::a_stack::{A_STACKS, Layout};
 use crate::outcome::{Outcome, Reason, UnknownReason};
 use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, call_word};
 use crate::wire::{inline_limit, refusal, send, status};
-use crate::{Interface, Procedure, Server};
+use crate::{Interface, Procedure};
 pub use pending::Pending;
+pub use serving::Progress;
 use state::{AStack, State};
 
 /// How to bind.
@@ -146,7 +148,8 @@ impl<I: Interface> Binding<I> {
             scratch: vec![0; largest].into(),
             wakers: Vec::new(),
             armed: false,
-            disturbed: false,
+            news: false,
+            ended: false,
         };
         let state = RefCell::new(state);
         Ok(Self { state, layout, wait: options.wait, _interface: PhantomData })
@@ -222,41 +225,6 @@ impl<I: Interface> Binding<I> {
         }
     }
 
-    /// Calls a procedure, and serves the calls that arrive at `server` until the reply is here: for
-    /// a server that calls, where the chain of calls may come back to it.
-    ///
-    /// # Panics
-    /// When a handler of `server` does. The call is abandoned then.
-    ///
-    /// # Cost
-    /// As [`Binding::call`], and [`Server::poll`] after each vain look.
-    pub fn call_serving<P: Procedure<Interface = I>, S: Interface>(
-        &self,
-        arguments: &P::Arguments,
-        server: &Server<S>,
-    ) -> Outcome<P::Results> {
-        let a_stack = match self.post::<P>(arguments, None) {
-            Ok(a_stack) => a_stack,
-            Err(reason) => return Outcome::Refused(reason),
-        };
-        let mut waiter = Waiter::new(self.wait, false, None);
-        loop {
-            if let Some(outcome) = self.try_finish::<P, _>(a_stack, |results, _| results) {
-                return outcome;
-            }
-            let waits = Waits { binding: self, a_stack };
-            let served = server.poll();
-            std::mem::forget(waits);
-            if served {
-                waiter = Waiter::new(self.wait, false, None);
-                continue;
-            }
-            if waiter.step(1, || false) == Step::Park && server.arm() {
-                server.with_fd(|fd| self.state.borrow_mut().channel.park_beside(fd));
-            }
-        }
-    }
-
     #[inline(always)]
     fn post<P: Procedure<Interface = I>>(
         &self,
@@ -312,7 +280,7 @@ impl<I: Interface> Binding<I> {
             };
             match step {
                 Step::Again => {}
-                Step::Park => self.state.borrow_mut().park(&waiter),
+                Step::Park => self.state.borrow_mut().park(&waiter, None),
                 Step::TimedOut => return self.abandon(a_stack),
             }
             if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {
@@ -411,19 +379,6 @@ impl<I: Interface> Binding<I> {
 
 /// A reply without results and without a refusal.
 struct Senseless;
-
-/// A call that waits while others are served: if one of those panics, nobody waits any more.
-struct Waits<'a, I: Interface> {
-    binding: &'a Binding<I>,
-    a_stack: u16,
-}
-
-impl<I: Interface> Drop for Waits<'_, I> {
-    #[cold]
-    fn drop(&mut self) {
-        let _: Outcome<()> = self.binding.abandon(self.a_stack);
-    }
-}
 
 impl<I> std::fmt::Debug for Binding<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

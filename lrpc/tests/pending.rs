@@ -1,15 +1,9 @@
 //! Calls that are started and awaited apart, and answered later.
 
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use lrpc::{A_STACKS, Answer, Binding, Later, Outcome, Reason, Server, UnknownReason};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use unet::Wait;
 
 mod support;
@@ -139,86 +133,4 @@ fn waiting_for_one_ends_in_time_and_when_the_server_does() {
     assert!(matches!(call.wait(), Outcome::Unknown(UnknownReason::Closed(_))));
     let after = binding.start::<Put>(&1, None).err();
     assert!(matches!(after, Some(Reason::Closed(_))));
-}
-
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn a_future_is_woken_by_its_reply_and_by_the_end_of_the_server() {
-    let (server, binding) = desk("future");
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
-    let mut context = Context::from_waker(&waker);
-    let mut one = binding.start::<Double>(&1, None).expect("sent");
-    let mut two = binding.start::<Put>(&2, None).expect("sent");
-    assert!(Pin::new(&mut one).poll(&mut context).is_pending());
-    assert!(Pin::new(&mut two).poll(&mut context).is_pending());
-    assert!(binding.arm(), "nothing is there yet");
-    let readable = || {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        binding.with_fd(|fd| {
-            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-            poll(&mut fds, Some(&now)).expect("polled")
-        })
-    };
-    assert_eq!(readable(), Some(0));
-    serve_all(&server);
-    assert_eq!(readable(), Some(1), "the reply rings");
-    assert!(binding.progress());
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-    let Poll::Ready(outcome) = Pin::new(&mut one).poll(&mut context) else {
-        panic!("it was woken for nothing");
-    };
-    assert_eq!(results(outcome), Outcome::Executed(2));
-    assert!(Pin::new(&mut two).poll(&mut context).is_pending());
-    while !binding.arm() {
-        binding.progress();
-    }
-    drop(server);
-    assert_eq!(readable(), Some(1), "the end rings");
-    assert!(binding.progress());
-    assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-    assert!(Pin::new(&mut two).poll(&mut context).is_ready());
-    drop((one, two, waker));
-    assert_eq!(Arc::strong_count(&woken), 1, "no waker is kept");
-}
-
-#[test]
-fn who_awaits_is_woken_also_after_others_have_taken_and_waited() {
-    let (server, binding) = desk("disturbed");
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
-    let mut context = Context::from_waker(&waker);
-    let mut put = binding.start::<Put>(&1, None).expect("sent");
-    assert!(Pin::new(&mut put).poll(&mut context).is_pending());
-    assert!(binding.arm(), "nothing is there yet");
-    // Neither a vain look nor a call that sleeps may leave the event loop without its bell.
-    assert!(Pin::new(&mut put).poll(&mut context).is_pending());
-    let outcome = binding.call_timeout::<Put>(&2, Duration::from_millis(5));
-    assert_eq!(outcome, Outcome::Unknown(UnknownReason::TimedOut));
-    assert_eq!(woken.0.swap(0, Ordering::Relaxed), 1, "it looks again");
-    assert!(Pin::new(&mut put).poll(&mut context).is_pending());
-    serve_all(&server);
-    for (later, number) in PUT.take() {
-        server.answer_later(later, Answer::Results(number), None);
-    }
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let readable = binding.with_fd(|fd| {
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        poll(&mut fds, Some(&now)).expect("polled")
-    });
-    assert_eq!(readable, Some(1), "the reply rings");
-    assert!(binding.progress());
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-    let Poll::Ready(outcome) = Pin::new(&mut put).poll(&mut context) else {
-        panic!("it was woken for nothing");
-    };
-    assert_eq!(results(outcome), Outcome::Executed(1));
 }

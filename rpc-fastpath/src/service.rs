@@ -40,10 +40,10 @@ mod local;
 pub use contract::{Caller, Handled, Method, MethodShape, Registry, Served, Service};
 pub use encoding::MAX_DEPTH;
 pub use form::{Argument, Bulky, Encoded, Form, Pair, Plain, PlainArgument, Timed, WIDE};
-pub use local::{Call, Local, Pending, Progress, Running, Server, ServerOptions, Serving};
+pub use local::{Call, Local, Pending, Running, Server, ServerOptions, Serving};
 pub use lrpc::{
-    BindError, BindOptions, ExportError, ExportOptions, NotExecuted, Outcome, PlainData, Reason,
-    UnknownReason,
+    BindError, BindOptions, ExportError, ExportOptions, NotExecuted, Outcome, PlainData, Progress,
+    Reason, UnknownReason,
 };
 /// Makes client, server and description of a trait: `#[service(name = "…", version = N)]`.
 ///

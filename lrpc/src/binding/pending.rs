@@ -11,7 +11,6 @@ use unet::{Delivery, Fbuf};
 
 use super::{Binding, Reply};
 use crate::outcome::{Outcome, Reason};
-use crate::wire::call_word;
 use crate::{Interface, Procedure};
 
 /// A call under way. Its outcome is asked for, waited for, or awaited; who drops it abandons the call,
@@ -21,7 +20,7 @@ use crate::{Interface, Procedure};
 /// descriptor is readable; it knows no runtime. It must not be polled by its own waker.
 #[must_use = "a call whose outcome is not asked for is abandoned"]
 pub struct Pending<'a, P: Procedure> {
-    binding: &'a Binding<P::Interface>,
+    pub(super) binding: &'a Binding<P::Interface>,
     a_stack: u16,
     over: bool,
     _procedure: PhantomData<fn() -> P>,
@@ -60,49 +59,36 @@ impl<I: Interface> Binding<I> {
         Ok(())
     }
 
-    /// Takes the replies that are there, and wakes the tasks that await them. `true` if there were any,
-    /// or the binding has ended.
+    /// Takes the replies that are there, and wakes the tasks that await them. `true` if since the last
+    /// time there was a reply, or the binding's end, whichever call took it.
     ///
     /// # Cost
     /// Two system calls after [`Binding::arm`], none else.
     pub fn progress(&self) -> bool {
-        {
-            let state = &mut *self.state.borrow_mut();
-            if std::mem::take(&mut state.armed) {
-                state.channel.wake();
-            }
-        }
-        self.take_replies()
-    }
-
-    /// The same for who did not wait for the doorbell: whoever does goes on waiting.
-    fn take_replies(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
-        let mut taken = false;
-        // Each A-stack has one reply at most; a server that sends more is found out.
-        for _ in 0..=state.a_stacks.len() {
-            match state.channel.try_recv_into(&mut state.message) {
-                Ok(true) => state.keep(call_word(&state.message)),
-                Ok(false) => break,
-                Err(_) => {
-                    state.wake_all();
-                    return true;
-                }
-            }
-            taken = true;
+        if std::mem::take(&mut state.armed) {
+            state.channel.wake();
         }
-        taken
+        state.take_replies();
+        std::mem::take(&mut state.news)
     }
 
     /// Announces that this thread, or its event loop, will wait for the binding's descriptor. `false`
-    /// if replies are there already: then call [`Binding::progress`], do not wait.
+    /// if there is something already: then call [`Binding::progress`], do not wait. Once the binding
+    /// has [ended](Binding::closed) it is always false: an event loop lets it go then.
+    ///
+    /// Calls that are made while a task waits take the replies to others too, wake those that await
+    /// them, and leave the bell armed. Who asks ([`Pending::try_take`]) and does not await must
+    /// announce it anew after such a call.
     ///
     /// # Cost
     /// Two system calls.
     pub fn arm(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
+        if state.news {
+            return false;
+        }
         state.armed = state.channel.arm();
-        state.disturbed = false;
         state.armed
     }
 
@@ -125,7 +111,7 @@ impl<P: Procedure> Pending<'_, P> {
             return None;
         }
         let mut outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
-        if outcome.is_none() && self.binding.take_replies() {
+        if outcome.is_none() && self.binding.state.borrow_mut().take_replies() {
             outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
         }
         self.over = outcome.is_some();
@@ -152,16 +138,23 @@ impl<P: Procedure> Pending<'_, P> {
 
     #[inline]
     fn wait_at_most(mut self, timeout: Option<Duration>) -> Outcome<Reply<P::Results>> {
-        assert!(!self.over, "the outcome of this call was taken already");
         if let Some(outcome) = self.try_take() {
             return outcome;
         }
+        let a_stack = self.hand_over();
+        self.binding.finish::<P, _>(a_stack, timeout, reply)
+    }
+
+    /// Whoever calls this cares for the call from now on.
+    #[inline]
+    pub(super) fn hand_over(&mut self) -> u16 {
+        assert!(!self.over, "the outcome of this call was taken already");
         self.over = true;
-        self.binding.finish::<P, _>(self.a_stack, timeout, reply)
+        self.a_stack
     }
 }
 
-fn reply<T>(results: T, message: &mut Delivery) -> Reply<T> {
+pub(super) fn reply<T>(results: T, message: &mut Delivery) -> Reply<T> {
     Reply { results, bulk: message.take_fbuf() }
 }
 
@@ -172,21 +165,13 @@ impl<P: Procedure> Future for Pending<'_, P> {
     /// When the outcome was taken already.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.over, "the outcome of this call was taken already");
-        loop {
-            if let Some(outcome) = self.try_take() {
-                return Poll::Ready(outcome);
-            }
-            let state = &mut *self.binding.state.borrow_mut();
-            // A call that was waited for meanwhile has slept, and thereby ended the sleep that the
-            // event loop believes in.
-            if state.disturbed && !state.channel.arm() {
-                continue;
-            }
-            state.disturbed = false;
-            state.wakers.retain(|(of, _)| *of != self.a_stack);
-            state.wakers.push((self.a_stack, context.waker().clone()));
-            return Poll::Pending;
+        if let Some(outcome) = self.try_take() {
+            return Poll::Ready(outcome);
         }
+        let state = &mut *self.binding.state.borrow_mut();
+        state.wakers.retain(|(of, _)| *of != self.a_stack);
+        state.wakers.push((self.a_stack, context.waker().clone()));
+        Poll::Pending
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a binding knows of its calls under way.
 
+use std::os::fd::BorrowedFd;
 use std::task::Waker;
 
 use segment::wait::Waiter;
@@ -36,8 +37,10 @@ pub(super) struct State {
     pub wakers: Vec<(u16, Waker)>,
     /// An event loop waits for the channel's doorbell.
     pub armed: bool,
-    /// It believes so, but a call has slept and woken meanwhile.
-    pub disturbed: bool,
+    /// A reply was taken, or the end, of which the event loop does not know yet.
+    pub news: bool,
+    /// The end was taken.
+    pub ended: bool,
 }
 
 impl State {
@@ -54,7 +57,7 @@ impl State {
 
     #[cold]
     pub fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
-        self.wake_all();
+        self.end();
         self.release(a_stack);
         Outcome::Unknown(UnknownReason::Closed(reason))
     }
@@ -64,9 +67,37 @@ impl State {
         self.free[usize::from(a_stack) / A_STACKS].push(a_stack);
     }
 
+    /// Nothing more is received. `true` the first time: whoever awaits something looks again then.
+    #[cold]
+    pub fn end(&mut self) -> bool {
+        let first = !std::mem::replace(&mut self.ended, true);
+        self.news |= first;
+        self.wakers.drain(..).for_each(|(_, waker)| waker.wake());
+        first
+    }
+
+    /// Takes the replies that are there, and the end. `true` if there was anything.
+    pub fn take_replies(&mut self) -> bool {
+        let mut taken = false;
+        // It ends: each A-stack has one reply at most, and a server that sends more is poisoned.
+        loop {
+            match self.channel.try_recv_into(&mut self.message) {
+                Ok(true) => {
+                    self.keep(call_word(&self.message));
+                    taken = true;
+                }
+                Ok(false) if self.channel.closed().is_none() => return taken,
+                // That look found the end; what was sent before it is taken too.
+                Ok(false) => {}
+                Err(_) => return self.end() || taken,
+            }
+        }
+    }
+
     /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
     #[cold]
     pub fn keep(&mut self, word: Option<CallWord>) {
+        self.news = true;
         let message = std::mem::take(&mut self.message);
         let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
         match (word, place.as_deref()) {
@@ -80,18 +111,18 @@ impl State {
             }
             _ => {
                 self.channel.poison_protocol();
-                self.wake_all();
             }
         }
     }
 
-    /// Sleeps for a call's reply. Tasks whose event loop waits for the doorbell too look again then.
+    /// Sleeps for a reply, or until `other` is readable. An event loop that waits for the doorbell goes
+    /// on waiting for it: it is armed again, with what was there until then taken.
     #[cold]
-    pub fn park(&mut self, waiter: &Waiter) {
-        self.channel.park_for_message(waiter);
-        if self.armed {
-            self.disturbed = true;
-            self.wake_all();
+    pub fn park(&mut self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
+        self.channel.park_beside(waiter, other);
+        while self.armed && !self.channel.arm() {
+            self.take_replies();
+            self.armed = !self.ended;
         }
     }
 
@@ -99,11 +130,6 @@ impl State {
         if let Some(at) = self.wakers.iter().position(|(of, _)| *of == a_stack) {
             self.wakers.swap_remove(at).1.wake();
         }
-    }
-
-    #[cold]
-    pub fn wake_all(&mut self) {
-        self.wakers.drain(..).for_each(|(_, waker)| waker.wake());
     }
 
     /// Notes that nobody waits for a call any more. A reply that is kept for it already is dropped.
@@ -125,15 +151,9 @@ impl State {
     /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
     #[cold]
     pub fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
-        // Each A-stack has one reply at most; a server that sends more is found out.
-        for _ in 0..=self.a_stacks.len() {
-            match self.channel.try_recv_into(&mut self.message) {
-                Ok(true) => self.keep(call_word(&self.message)),
-                Ok(false) => break,
-                Err(reason) => return Err(Reason::Closed(reason)),
-            }
-        }
-        self.free[usize::from(procedure)].pop().ok_or(Reason::NoAStack)
+        self.take_replies();
+        let closed = self.channel.closed().map(Reason::Closed);
+        self.free[usize::from(procedure)].pop().ok_or(closed.unwrap_or(Reason::NoAStack))
     }
 
     /// Takes the reply that was kept for a call.

@@ -8,7 +8,7 @@ mod serving;
 mod source;
 mod workers;
 
-pub use call::{Call, Progress};
+pub use call::Call;
 pub use client::Local;
 pub use pending::Pending;
 pub use server::{Running, Server, ServerOptions};

@@ -14,7 +14,10 @@ const BELLS: usize = 64;
 impl LocalChannel {
     pub fn check_liveness(&mut self) {
         self.cores.look_up();
-        self.service_socket();
+        // A bell is left for the event loop that waits for it, unless that will hear of the end anyway.
+        if !self.watched || self.socket.is_hung_up() {
+            self.service_socket();
+        }
         self.pass_back();
         if self.closed.is_none() && self.liveness.has_ended() {
             // Its hang-up may still stand behind doorbells.
@@ -103,6 +106,10 @@ impl LocalChannel {
             let reclaimed = self.leases.reclaim(&mut self.pool);
             self.counters.add(Counter::BuffersReclaimed, reclaimed as u64);
             self.publish_totals();
+            // However it was found out, an event loop hears of it.
+            if self.watched {
+                self.socket.hang_up();
+            }
         }
     }
 

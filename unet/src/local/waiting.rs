@@ -1,7 +1,7 @@
 //! How one channel waits: for a message, for room, or for a buffer.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -205,10 +205,6 @@ impl LocalChannel {
         self.cores.shared()
     }
 
-    pub fn park_for_message(&mut self, waiter: &Waiter) {
-        self.park(waiter, |channel| channel.is_ready());
-    }
-
     /// Drains the socket with the new sleep announced already: what stays in it would not show as a
     /// change of the descriptor.
     pub fn arm(&mut self) -> bool {
@@ -217,20 +213,21 @@ impl LocalChannel {
         self.sleeper.settle();
         self.service_socket();
         self.pass_back();
-        let asleep = !self.is_ready();
-        if !asleep {
+        self.watched = !self.is_ready();
+        if !self.watched {
             self.sleeper.disarm();
         }
-        asleep
+        self.watched
     }
 
     pub fn wake(&mut self) {
+        self.watched = false;
         self.sleeper.disarm();
         self.check_liveness();
     }
 
-    pub fn park_beside(&mut self, other: impl AsFd) {
-        self.park_on(None, Some(other.as_fd()), |channel| channel.is_ready());
+    pub fn park_beside(&mut self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
+        self.park_on(waiter.remaining(), other, |channel| channel.is_ready());
     }
 
     fn park(&mut self, waiter: &Waiter, ready: impl Fn(&mut Self) -> bool) {
@@ -247,6 +244,7 @@ impl LocalChannel {
         ready: impl Fn(&mut Self) -> bool,
     ) {
         self.publish_totals();
+        self.watched = false;
         self.sleeper.arm();
         self.sleeper.settle();
         // What came back before the sleep was announced rings for nobody.

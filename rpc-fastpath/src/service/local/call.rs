@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use lrpc::Progress;
 use unet::{AllocError, Credentials, FbufMut};
 
 use super::now;
@@ -19,16 +20,6 @@ pub struct Call<'a> {
 pub(crate) trait Source: Progress {
     fn caller(&self) -> Option<Credentials>;
     fn alloc(&self, len: usize) -> Result<FbufMut, AllocError>;
-}
-
-/// What serves while a handler waits: see [`super::Serving`].
-pub trait Progress {
-    /// Serves the next call, if there is one. `true` if something was done.
-    fn poll(&self) -> bool;
-    /// Announces that this thread will wait for the descriptor. `false` if there is something to serve.
-    fn arm(&self) -> bool;
-    /// Passes the descriptor to `with`.
-    fn with_fd(&self, with: &mut dyn FnMut(BorrowedFd<'_>));
 }
 
 impl<'a> Call<'a> {
@@ -61,12 +52,8 @@ impl Progress for Call<'_> {
         self.source.poll()
     }
 
-    fn arm(&self) -> bool {
-        self.source.arm()
-    }
-
-    fn with_fd(&self, with: &mut dyn FnMut(BorrowedFd<'_>)) {
-        self.source.with_fd(with);
+    fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
+        self.source.sleep(sleep);
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lrpc::Outcome;
+use lrpc::{Outcome, Progress};
 
 use super::Local;
 use crate::service::contract::Method;
@@ -46,6 +46,14 @@ impl<'a, M: Method> Pending<'a, M> {
     /// When the outcome was taken already.
     pub fn wait_timeout(self, timeout: Duration) -> Outcome<M::Output> {
         self.client.unpack::<M>(self.call.wait_timeout(timeout))
+    }
+
+    pub(super) fn wait_serving(
+        self,
+        server: &dyn Progress,
+        timeout: Option<Duration>,
+    ) -> Outcome<M::Output> {
+        self.client.unpack::<M>(self.call.wait_serving(server, timeout))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lrpc::{Answer, ExportError, ExportOptions, Fbuf, Later, Reason};
+use lrpc::{Answer, ExportError, ExportOptions, Fbuf, Later, Progress, Reason};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use segment::wait::{Step, Waiter};
@@ -17,7 +17,7 @@ use unet::{Address, AllocError, EndpointError, FbufMut, Message, Wait};
 
 use super::source::{OnServer, OnWorker};
 use super::workers::{Done, Workers};
-use super::{Call, Progress, copied, has_passed};
+use super::{Call, copied, has_passed};
 use crate::service::contract::{Handled, Method, Registry, Served, Service};
 use crate::service::form::Form;
 
@@ -162,12 +162,10 @@ impl<S: Service> Progress for Server<S> {
         self.poll()
     }
 
-    fn arm(&self) -> bool {
-        self.arm()
-    }
-
-    fn with_fd(&self, with: &mut dyn FnMut(BorrowedFd<'_>)) {
-        self.with_fd(with);
+    fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
+        if self.arm() {
+            self.with_fd(|fd| sleep(Some(fd)));
+        }
     }
 }
 

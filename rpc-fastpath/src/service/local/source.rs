@@ -2,9 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
+use lrpc::Progress;
 use unet::{AllocError, Credentials, FbufMut};
 
-use super::Progress;
 use super::call::Source;
 use super::server::turn;
 use super::workers::Workers;
@@ -31,15 +31,12 @@ impl<S: Service> Progress for OnServer<'_, '_, S> {
         turn(self.call.server(), self.workers)
     }
 
-    fn arm(&self) -> bool {
+    fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
         let server = self.call.server();
-        self.workers.map_or_else(|| server.arm(), |workers| workers.arm(server))
-    }
-
-    fn with_fd(&self, with: &mut dyn FnMut(BorrowedFd<'_>)) {
         match self.workers {
-            Some(workers) => with(workers.fd()),
-            None => self.call.server().with_fd(with),
+            Some(workers) if workers.arm(server) => sleep(Some(workers.fd())),
+            Some(_) => {}
+            None => Progress::sleep(server, sleep),
         }
     }
 }
@@ -64,9 +61,7 @@ impl Progress for OnWorker {
         false
     }
 
-    fn arm(&self) -> bool {
-        false
+    fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
+        sleep(None);
     }
-
-    fn with_fd(&self, _with: &mut dyn FnMut(BorrowedFd<'_>)) {}
 }
