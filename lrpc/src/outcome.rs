@@ -45,12 +45,15 @@ pub enum Reason {
     /// No buffer is free for the arguments.
     #[error("no buffer is free for the arguments")]
     NoBuffer,
-    /// The server has as many calls waiting as it takes.
+    /// The server has as many calls waiting as it takes, in all or of this client.
     #[error("the server has as many calls waiting as it takes")]
     Overloaded,
     /// The call's deadline had passed before the handler began.
     #[error("the deadline had passed before the handler began")]
     TooLate,
+    /// The server was about to end, and did not begin the call.
+    #[error("the server was about to end, and did not begin the call")]
+    Stopping,
     /// The handler declined before doing anything, with this code (codes above 65,279 arrive as it).
     #[error("the handler declined with code {0}")]
     Declined(u16),

@@ -314,6 +314,7 @@ impl<I: Interface> Server<I> {
             Reason::TooDeep => status::TOO_DEEP,
             Reason::Overloaded => status::OVERLOADED,
             Reason::TooLate => status::TOO_LATE,
+            Reason::Stopping => status::STOPPING,
             Reason::Declined(code) => status::DECLINED.saturating_add(code),
             _ => status::BAD_ARGUMENTS,
         };

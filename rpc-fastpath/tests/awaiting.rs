@@ -57,6 +57,9 @@ fn driven<T>(client: &PatienceClient, with: impl Future<Output = T>) -> T {
         let binding = client.caller().binding();
         let fd =
             binding.with_fd(|fd| fd.try_clone_to_owned()).expect("it has one").expect("cloned");
+        // tokio would rather have its `unsafe` constructor called, since a type may lie about its
+        // descriptor; `OwnedFd` does not.
+        #[allow(deprecated)]
         let readiness = AsyncFd::with_interest(fd, Interest::READABLE).expect("registered");
         let driver = async {
             loop {

@@ -93,6 +93,12 @@ impl<I: Interface> Server<I> {
 }
 
 impl<I: Interface> Call<'_, I> {
+    /// The binding by which it came: each client has one of its own, and its number is not given again
+    /// to another while the server lives.
+    pub fn binding(&self) -> ChannelId {
+        self.from
+    }
+
     /// The means to answer this call later, when its handler says [`Answer::Later`].
     pub fn later<P: Procedure<Interface = I>>(&self) -> Later<P> {
         Later { from: self.from, word: self.word, _procedure: PhantomData }

@@ -2,6 +2,7 @@
 
 mod call;
 mod client;
+mod methods;
 mod pending;
 mod server;
 mod serving;

@@ -1,74 +1,132 @@
-//! Threads for the methods that are marked slow, with a bounded backlog.
+//! Threads for the methods that are marked slow, with a bounded backlog of which each client has a share.
 //!
 //! A worker runs the handler; what it returns is sent by the server's thread, which alone may touch the
 //! endpoint. An epoll instance watches that endpoint and the workers' eventfd, so that the server has
 //! one descriptor to wait for.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
+use unet::ChannelId;
 
 use crate::service::contract::Service;
 
-/// What a worker does.
-type Job<S> = Box<dyn FnOnce() -> Done<S> + Send>;
+/// What a worker does, or makes of it if the server is about to end.
+type Job<S> = Box<dyn FnOnce(Turn) -> Done<S> + Send>;
 /// What the server's thread does with the result.
 pub(super) type Done<S> = Box<dyn FnOnce(&lrpc::Server<S>) + Send>;
 
-pub(super) struct Workers<S> {
-    /// `None` once the threads are to end.
-    jobs: Option<SyncSender<Job<S>>>,
-    done: Mutex<Receiver<Done<S>>>,
-    /// Jobs of which the result is not sent yet.
-    outstanding: AtomicUsize,
-    bell: Arc<OwnedFd>,
-    both: OwnedFd,
-    threads: Vec<JoinHandle<()>>,
+/// A thing of that client's.
+type Of<T> = (ChannelId, T);
+
+/// What becomes of a job whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Run,
+    Refuse,
 }
 
-impl<S: Service> Workers<S> {
+/// How many jobs there may be of which the result is not sent yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub in_all: usize,
+    pub of_a_client: usize,
+}
+
+pub(super) struct Workers<S> {
+    /// `None` once the threads are to end.
+    jobs: Mutex<Option<Sender<Of<Job<S>>>>>,
+    done: Mutex<Receiver<Of<Done<S>>>>,
+    limits: Limits,
+    /// Jobs of which the result is not sent yet, in all and by client.
+    outstanding: AtomicUsize,
+    of_client: Mutex<HashMap<ChannelId, usize>>,
+    stopping: Arc<AtomicBool>,
+    bell: Arc<OwnedFd>,
+    both: OwnedFd,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl<S: 'static> Workers<S> {
     /// Starts so many threads, at least one, for a server with that descriptor.
-    pub fn start(count: usize, backlog: usize, server: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn start(count: usize, limits: Limits, server: BorrowedFd<'_>) -> io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&both, server, EventData::new_u64(0), EventFlags::IN)?;
         epoll::add(&both, &bell, EventData::new_u64(1), EventFlags::IN)?;
-        let (jobs, taken) = sync_channel(backlog);
+        let (jobs, taken) = channel();
         let (give, done) = channel();
         let taken = Arc::new(Mutex::new(taken));
-        let mut workers = Self {
-            jobs: Some(jobs),
+        let workers = Self {
+            jobs: Mutex::new(Some(jobs)),
             done: Mutex::new(done),
+            limits,
             outstanding: AtomicUsize::new(0),
+            of_client: Mutex::default(),
+            stopping: Arc::default(),
             bell,
             both,
-            threads: Vec::new(),
+            threads: Mutex::default(),
         };
         for _ in 0..count.max(1) {
             let (taken, give) = (Arc::clone(&taken), give.clone());
-            let bell = Arc::clone(&workers.bell);
+            let (bell, stopping) = (Arc::clone(&workers.bell), Arc::clone(&workers.stopping));
             let thread = std::thread::Builder::new().name("slow methods".into());
-            workers.threads.push(thread.spawn(move || work(&taken, &give, &bell))?);
+            let thread = thread.spawn(move || work(&taken, &give, &bell, &stopping))?;
+            locked(&workers.threads).push(thread);
         }
         Ok(workers)
     }
 
-    /// Hands a job over. `false` if as many wait as may.
-    pub fn submit(&self, job: Job<S>) -> bool {
-        let taken = self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok());
-        if taken {
-            // The thread that submits also delivers.
-            self.outstanding.fetch_add(1, Ordering::Relaxed);
+    /// Takes a place for a job of that client, which must be submitted then. `false` if there are as
+    /// many jobs as may be, in all or of this client.
+    ///
+    /// Only the server's thread takes places and gives them back, by delivering.
+    pub fn reserve(&self, client: ChannelId) -> bool {
+        let outstanding = self.outstanding.load(Ordering::Relaxed);
+        let mut of_client = locked(&self.of_client);
+        let own = of_client.get(&client).copied().unwrap_or(0);
+        if outstanding >= self.limits.in_all || own >= self.limits.of_a_client {
+            return false;
         }
-        taken
+        of_client.insert(client, own + 1);
+        self.outstanding.store(outstanding + 1, Ordering::Relaxed);
+        true
     }
 
+    /// Hands a job over for which there is a place.
+    pub fn submit(&self, client: ChannelId, job: Job<S>) {
+        if let Some(jobs) = &*locked(&self.jobs) {
+            // The threads take jobs until there is no sender.
+            let _ = jobs.send((client, job));
+        }
+    }
+
+    /// What becomes readable when a call arrives, or a worker has finished.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.both.as_fd()
+    }
+}
+
+impl<S: Service> Workers<S> {
+    /// Announces that this thread will wait for the common descriptor. `false` if there is something
+    /// to do.
+    pub fn arm(&self, server: &lrpc::Server<S>) -> bool {
+        // What is rung for after this is heard; what was done before is delivered here.
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&*self.bell, &mut count);
+        !self.deliver(server) && server.arm()
+    }
+}
+
+impl<S> Workers<S> {
     /// Whether results are still to come.
     #[inline(always)]
     pub fn are_busy(&self) -> bool {
@@ -83,39 +141,47 @@ impl<S: Service> Workers<S> {
 
     fn deliver_all(&self, server: &lrpc::Server<S>) -> bool {
         let mut any = false;
-        while let Some(done) = self.next() {
+        while let Some((client, done)) = self.next() {
             self.outstanding.fetch_sub(1, Ordering::Relaxed);
+            let mut of_client = locked(&self.of_client);
+            match of_client.get_mut(&client) {
+                Some(jobs) if *jobs > 1 => *jobs -= 1,
+                _ => drop(of_client.remove(&client)),
+            }
+            drop(of_client);
             done(server);
             any = true;
         }
         any
     }
 
-    fn next(&self) -> Option<Done<S>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
+    fn next(&self) -> Option<Of<Done<S>>> {
+        locked(&self.done).try_recv().ok()
     }
 
-    /// Announces that this thread will wait for the common descriptor. `false` if there is something
-    /// to do.
-    pub fn arm(&self, server: &lrpc::Server<S>) -> bool {
-        // What is rung for after this is heard; what was done before is delivered here.
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&*self.bell, &mut count);
-        !self.deliver(server) && server.arm()
-    }
-
-    /// What becomes readable when a call arrives, or a worker has finished.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.both.as_fd()
+    /// Ends the threads: waits for the jobs under way, and has the others refused.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        drop(locked(&self.jobs).take());
+        for thread in std::mem::take(&mut *locked(&self.threads)) {
+            // It does not panic: a job catches its handler's.
+            let _ = thread.join();
+        }
     }
 }
 
-fn work<S>(jobs: &Mutex<Receiver<Job<S>>>, give: &Sender<Done<S>>, bell: &OwnedFd) {
+fn work<S>(
+    jobs: &Mutex<Receiver<Of<Job<S>>>>,
+    give: &Sender<Of<Done<S>>>,
+    bell: &OwnedFd,
+    stopping: &AtomicBool,
+) {
     loop {
         // The lock is held while waiting: one worker waits for a job, the others for the lock.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        if give.send(job()).is_err() {
+        let job = locked(jobs).recv();
+        let Ok((client, job)) = job else { return };
+        let turn = if stopping.load(Ordering::Relaxed) { Turn::Refuse } else { Turn::Run };
+        if give.send((client, job(turn))).is_err() {
             return;
         }
         // It overflows only if nobody looks, and then it is readable already.
@@ -123,13 +189,13 @@ fn work<S>(jobs: &Mutex<Receiver<Job<S>>>, give: &Sender<Done<S>>, bell: &OwnedF
     }
 }
 
+/// What it guards is whole after each statement, whoever panics.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<S> Drop for Workers<S> {
-    /// Waits for the jobs under way.
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        for thread in self.threads.drain(..) {
-            // It does not panic: a job catches its handler's.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }

@@ -1,0 +1,126 @@
+//! Code of the service's author that panics: the handler's caller is told, and nobody else is harmed.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rpc_fastpath::service::{Outcome, Reason, Running, Server, UnknownReason, service};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use support::{address, bind_options, server_options};
+
+/// Not to be read with this in it.
+const UNREADABLE: u8 = 13;
+/// Not to be written with this in it.
+const UNWRITABLE: u8 = 14;
+
+#[derive(Debug, PartialEq)]
+struct Bomb(u8);
+
+impl Serialize for Bomb {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.0, UNWRITABLE, "of the test");
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bomb {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bomb = Self(u8::deserialize(deserializer)?);
+        assert_ne!(bomb.0, UNREADABLE, "of the test");
+        Ok(bomb)
+    }
+}
+
+#[service(name = "bombs", version = 1)]
+trait Bombs {
+    fn take(&self, bomb: Bomb, beside: &[u8]) -> u8;
+    fn give(&self, which: u8, beside: u32) -> (Vec<u8>, Bomb);
+    #[slow]
+    fn take_slowly(&self, bomb: Bomb, beside: &[u8]) -> u8;
+    #[slow]
+    fn give_slowly(&self, which: u8, beside: u32) -> (Vec<u8>, Bomb);
+}
+
+struct Depot;
+
+impl Bombs for Depot {
+    fn take(&self, bomb: Bomb, _beside: &[u8]) -> u8 {
+        bomb.0
+    }
+
+    fn give(&self, which: u8, beside: u32) -> (Vec<u8>, Bomb) {
+        (vec![0; beside as usize], Bomb(which))
+    }
+
+    fn take_slowly(&self, bomb: Bomb, beside: &[u8]) -> u8 {
+        self.take(bomb, beside)
+    }
+
+    fn give_slowly(&self, which: u8, beside: u32) -> (Vec<u8>, Bomb) {
+        self.give(which, beside)
+    }
+}
+
+fn serve(test: &str) -> (Running, BombsClient) {
+    let address = address(test);
+    let server = Server::<BombsService>::export(&address, Depot, server_options());
+    let running = server.expect("the name is free").spawn();
+    (running, BombsClient::bind(&address, bind_options()).expect("bound"))
+}
+
+/// In the slot, and in buffers.
+const SIZES: [u32; 2] = [0, 5000];
+
+fn nothing_is_held(client: &BombsClient) {
+    let (free, lent, total) = client.caller().binding().buffers();
+    assert_eq!((free, lent), (total, 0));
+}
+
+#[test]
+fn arguments_that_cannot_be_read_are_refused() {
+    let (_server, client) = serve("unreadable");
+    for _ in 0..5 {
+        for beside in SIZES.map(|size| vec![0; size as usize]) {
+            let refused = Outcome::Refused(Reason::BadArguments);
+            assert_eq!(client.take(Bomb(UNREADABLE), &beside), refused);
+            assert_eq!(client.take_slowly(Bomb(UNREADABLE), &beside), refused);
+            assert_eq!(client.take(Bomb(1), &beside), Outcome::Executed(1));
+            assert_eq!(client.take_slowly(Bomb(2), &beside), Outcome::Executed(2));
+        }
+    }
+    nothing_is_held(&client);
+}
+
+#[test]
+fn results_that_cannot_be_written_fail_their_call() {
+    let (_server, client) = serve("unwritable");
+    for _ in 0..5 {
+        for beside in SIZES {
+            let failed = Outcome::Unknown(UnknownReason::Failed);
+            assert_eq!(client.give(UNWRITABLE, beside), failed);
+            assert_eq!(client.give_slowly(UNWRITABLE, beside), failed);
+            let given = |which| Outcome::Executed((vec![0; beside as usize], Bomb(which)));
+            assert_eq!(client.give(1, beside), given(1));
+            assert_eq!(client.give_slowly(2, beside), given(2));
+        }
+    }
+    nothing_is_held(&client);
+}
+
+#[test]
+fn a_panic_of_the_clients_own_code_leaves_its_client_usable() {
+    let (_server, client) = serve("own");
+    for _ in 0..20 {
+        for beside in SIZES {
+            // As it unwinds out of a call, so from a call that was started.
+            assert!(catch_unwind(AssertUnwindSafe(|| client.give(UNREADABLE, beside))).is_err());
+            let started = client.start_give(UNREADABLE, beside).expect("sent");
+            assert!(catch_unwind(AssertUnwindSafe(|| started.wait())).is_err());
+            let beside = vec![0; beside as usize];
+            let take = AssertUnwindSafe(|| client.take(Bomb(UNWRITABLE), &beside));
+            assert!(catch_unwind(take).is_err());
+            assert_eq!(client.take(Bomb(1), &beside), Outcome::Executed(1));
+        }
+    }
+    nothing_is_held(&client);
+}
