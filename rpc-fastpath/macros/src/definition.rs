@@ -124,6 +124,13 @@ impl Method {
         if let Some(parameter) = signature.generics.params.first() {
             return Err(Error::new(parameter.span(), "a method has no parameters of its own"));
         }
+        conditional(&function.attrs)?;
+        if let Some(word) = &signature.unsafety {
+            return Err(Error::new(word.span(), "whoever can bind can call: a method is safe"));
+        }
+        if let Some(abi) = &signature.abi {
+            return Err(Error::new(abi.span(), "handlers are plain functions"));
+        }
         if let Some(word) = &signature.asyncness {
             let say =
                 "handlers are plain functions; mark a method `#[slow]` to have it run by a worker";
@@ -168,6 +175,7 @@ impl Method {
         let FnArg::Typed(typed) = input else {
             return Err(Error::new(input.span(), "a method takes `&self` first"));
         };
+        conditional(&typed.attrs)?;
         let Pat::Ident(pattern) = &*typed.pat else {
             return Err(Error::new(typed.pat.span(), "an argument has a name"));
         };
@@ -192,6 +200,10 @@ impl Method {
         let mut named = ty.clone();
         let mut naming = NameLifetimes::default();
         naming.visit_type_mut(&mut named);
+        if let Some(span) = naming.own {
+            let say = format!("`{name}`: a service is no type of a value, say which type it is");
+            return Err(Error::new(span, say));
+        }
         if let Some(span) = naming.mutable {
             let say =
                 format!("`{name}`: what is changed here would not be changed at the caller's");
@@ -210,6 +222,10 @@ impl Method {
             let mut naming = NameLifetimes::default();
             let mut named = (**ty).clone();
             naming.visit_type_mut(&mut named);
+            if let Some(span) = naming.own {
+                let say = "a service is no type of a value, say which type the result is";
+                return Err(Error::new(span, say));
+            }
             if naming.any {
                 return Err(Error::new(ty.span(), "a result is owned: it outlives the call"));
             }
@@ -266,6 +282,18 @@ impl Marks {
             false
         });
         wrong.map_or(Ok(marks), Err)
+    }
+}
+
+/// Refuses what is there under a condition only: client and server would not agree on it.
+fn conditional(attributes: &[Attribute]) -> Result<()> {
+    let is_condition = |path: &syn::Path| path.is_ident("cfg") || path.is_ident("cfg_attr");
+    match attributes.iter().find(|attribute| is_condition(attribute.path())) {
+        Some(attribute) => {
+            let say = "both sides must agree on the methods: make a service of its own of these";
+            Err(Error::new(attribute.span(), say))
+        }
+        None => Ok(()),
     }
 }
 
@@ -353,6 +381,8 @@ struct NameLifetimes {
     mutable: Option<Span>,
     /// Whether something is borrowed.
     any: bool,
+    /// Where `Self` is named.
+    own: Option<Span>,
 }
 
 impl VisitMut for NameLifetimes {
@@ -365,6 +395,13 @@ impl VisitMut for NameLifetimes {
             reference.lifetime = Some(Lifetime::new("'a", reference.span()));
         }
         syn::visit_mut::visit_type_reference_mut(self, reference);
+    }
+
+    fn visit_path_mut(&mut self, path: &mut syn::Path) {
+        if let Some(first) = path.segments.first().filter(|first| first.ident == "Self") {
+            self.own = Some(first.ident.span());
+        }
+        syn::visit_mut::visit_path_mut(self, path);
     }
 
     fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {

@@ -1,9 +1,10 @@
 //! The attribute `#[service]`, which `rpc-fastpath` re-exports and documents.
 //!
-//! A trait is read into a [`definition::Definition`] first, with all that can be said about it without
-//! knowing types; then the code is written from that.
+//! A trait is read into a definition first, with all that can be said about it without knowing types;
+//! then names are given, and the code is written.
 
 mod definition;
+mod names;
 mod writing;
 
 use proc_macro::TokenStream;
@@ -14,8 +15,9 @@ use syn::{ItemTrait, parse_macro_input};
 pub fn service(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let header = parse_macro_input!(arguments as definition::Header);
     let item = parse_macro_input!(item as ItemTrait);
-    match definition::Definition::read(header, item) {
-        Ok(definition) => writing::write(&definition).into(),
-        Err(error) => error.into_compile_error().into(),
-    }
+    let written = definition::Definition::read(header, item).and_then(|definition| {
+        let names = names::Names::of(&definition)?;
+        Ok(writing::write(&definition, &names))
+    });
+    written.unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -2,46 +2,30 @@
 
 mod client;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Ident, Type};
 
 use crate::definition::{Definition, Header, Method};
+use crate::names::Names;
 
 /// The trait, its description, what serves it, and its client.
-pub fn write(definition: &Definition) -> TokenStream {
+pub fn write(definition: &Definition, names: &Names) -> TokenStream {
     let Definition { header, item, methods } = definition;
-    let names = Names::of(&item.ident);
     let methods: Vec<Written<'_>> = methods
         .iter()
         .enumerate()
-        .map(|(number, method)| Written::new(&names, number, method))
+        .map(|(number, method)| Written { method, number, marker: names.marker(&method.name) })
         .collect();
-    let service = write_service(definition, header, &names, &methods);
-    let each = methods.iter().map(|method| method.marker(definition, &names));
-    let client = client::write(definition, &names, &methods);
+    let service = write_service(definition, header, names, &methods);
+    let each = methods.iter().map(|method| method.marker(definition, names));
+    let client = client::write(definition, names, &methods);
     quote! {
         #item
         #service
         #(#each)*
         #client
-    }
-}
-
-struct Names {
-    service: Ident,
-    client: Ident,
-    handler: Ident,
-}
-
-impl Names {
-    fn of(handler: &Ident) -> Self {
-        Self {
-            service: format_ident!("{handler}Service"),
-            client: format_ident!("{handler}Client"),
-            handler: handler.clone(),
-        }
     }
 }
 
@@ -59,7 +43,7 @@ fn write_service(
     let markers = methods.iter().map(|method| &method.marker);
     quote! {
         #[doc = #doc]
-        #[derive(Debug)]
+        #[derive(::core::fmt::Debug)]
         #vis enum #service {}
 
         impl ::rpc_fastpath::__private::lrpc::Interface for #service {
@@ -72,9 +56,13 @@ fn write_service(
             const METHODS: &'static [::rpc_fastpath::service::MethodShape] = &[#(#shapes),*];
         }
 
-        impl<H: #handler> ::rpc_fastpath::service::Served<H> for #service {
-            fn methods<R: ::rpc_fastpath::service::Registry<H, Service = Self>>(registry: R) -> R {
-                registry #(.method::<#markers>())*
+        impl<__H: #handler> ::rpc_fastpath::service::Served<__H> for #service {
+            fn methods<__R: ::rpc_fastpath::service::Registry<__H, Service = Self>>(
+                registry: __R,
+            ) -> __R {
+                #(let registry =
+                    ::rpc_fastpath::service::Registry::<__H>::method::<#markers>(registry);)*
+                registry
             }
         }
     }
@@ -87,12 +75,7 @@ struct Written<'a> {
     marker: Ident,
 }
 
-impl<'a> Written<'a> {
-    fn new(names: &Names, number: usize, method: &'a Method) -> Self {
-        let marker = format_ident!("{}{}", names.handler, camel_case(&method.name));
-        Self { method, number, marker }
-    }
-
+impl Written<'_> {
     /// The type that travels beside the bulk.
     fn gives(&self) -> TokenStream {
         let result = &self.method.result;
@@ -213,14 +196,16 @@ impl<'a> Written<'a> {
             && !bulk
             && method.marks.deadline.is_none();
         let doc = format!("[`{handler}::{name}`].");
-        let (pattern, call) = (self.taken(), method.call.then(|| quote!(call,)));
+        // None of these is a name of the author's, whatever those are.
+        let own = |name| Ident::new(name, Span::mixed_site());
+        let (receiver, context, bulk_name) = (own("handler"), own("call"), own("bulk"));
+        let (pattern, call) = (self.taken(), method.call.then(|| quote!(#context,)));
         let mut handed: Vec<&Ident> =
             method.arguments.iter().map(|argument| &argument.name).collect();
-        let bulk_name = format_ident!("bulk");
         if let Some(bulk) = &method.bulk {
             handed.insert(bulk.at, &bulk_name);
         }
-        let given = quote!(<H as #handler>::#name(handler, #call #(#handed),*));
+        let given = quote!(<__H as #handler>::#name(#receiver, #call #(#handed),*));
         let given = match bulk_result {
             true => quote!(::rpc_fastpath::service::Bulky::split(#given)),
             false => quote!((#given, ::core::option::Option::None)),
@@ -234,7 +219,7 @@ impl<'a> Written<'a> {
         let (result, checks) = (&method.result, self.checks());
         quote! {
             #[doc = #doc]
-            #[derive(Debug)]
+            #[derive(::core::fmt::Debug)]
             #vis enum #marker {}
 
             impl ::rpc_fastpath::__private::lrpc::Procedure for #marker {
@@ -269,12 +254,12 @@ impl<'a> Written<'a> {
                 }
             }
 
-            impl<H: #handler> ::rpc_fastpath::service::Handled<H> for #marker {
+            impl<__H: #handler> ::rpc_fastpath::service::Handled<__H> for #marker {
                 #[inline(always)]
                 #[allow(unused_variables)]
                 fn handle(
-                    handler: &H,
-                    call: &::rpc_fastpath::service::Call<'_>,
+                    #receiver: &__H,
+                    #context: &::rpc_fastpath::service::Call<'_>,
                     #pattern: <Self as ::rpc_fastpath::service::Method>::Takes<'_>,
                     #bulk_name: ::core::option::Option<::rpc_fastpath::service::Message>,
                 ) -> (
@@ -327,19 +312,6 @@ fn pairs<T: ToTokens>(of: &[T], pair: fn(&T, TokenStream) -> TokenStream) -> Tok
         [one] => quote!(#one),
         [first, rest @ ..] => pair(first, pairs(rest, pair)),
     }
-}
-
-fn camel_case(name: &Ident) -> String {
-    let name = name.to_string();
-    let words = name.trim_start_matches("r#").split('_');
-    words
-        .map(|word| {
-            let mut letters = word.chars();
-            letters
-                .next()
-                .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-        })
-        .collect()
 }
 
 fn text(ty: &Type) -> String {

@@ -1,24 +1,25 @@
 //! The client's side of what is written.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::quote;
 
-use super::{Names, Written};
+use super::Written;
 use crate::definition::Definition;
+use crate::names::{Names, starting};
 
 /// The client: what carries its calls, and the functions.
 pub fn write(definition: &Definition, names: &Names, methods: &[Written<'_>]) -> TokenStream {
     let Names { service, client, handler } = names;
     let vis = &definition.item.vis;
     let doc = format!(
-        "Calls the service that [`{handler}`] defines, through `C`: on this host by default."
+        "Calls the service that [`{handler}`] defines: on this host, unless another way is named."
     );
     let calls = methods.iter().map(|method| method.calls(names));
     quote! {
         #[doc = #doc]
-        #[derive(Debug)]
-        #vis struct #client<C = ::rpc_fastpath::service::Local<#service>> {
-            caller: C,
+        #[derive(::core::fmt::Debug)]
+        #vis struct #client<__C = ::rpc_fastpath::service::Local<#service>> {
+            caller: __C,
         }
 
         impl #client {
@@ -44,15 +45,15 @@ pub fn write(definition: &Definition, names: &Names, methods: &[Written<'_>]) ->
             }
         }
 
-        impl<C: ::rpc_fastpath::service::Caller<#service>> #client<C> {
+        impl<__C: ::rpc_fastpath::service::Caller<#service>> #client<__C> {
             /// A client of what carries its calls.
-            pub fn new(caller: C) -> Self {
+            pub fn new(caller: __C) -> Self {
                 Self { caller }
             }
 
             /// What carries the calls.
             #[inline(always)]
-            pub fn caller(&self) -> &C {
+            pub fn caller(&self) -> &__C {
                 &self.caller
             }
 
@@ -81,7 +82,7 @@ impl Written<'_> {
             bulk_value = quote!(::core::option::Option::Some(#name));
         }
         let taken = self.taken();
-        let caller = quote!(<C as ::rpc_fastpath::service::Caller<#service>>);
+        let caller = quote!(<__C as ::rpc_fastpath::service::Caller<#service>>);
         if method.marks.one_way {
             return quote! {
                 #(#docs)*
@@ -97,7 +98,7 @@ impl Written<'_> {
                 }
             };
         }
-        let (result, start) = (&method.result, format_ident!("start_{name}"));
+        let (result, start) = (&method.result, starting(name));
         let start_doc = format!("Starts [`Self::{name}`], and does not wait.");
         quote! {
             #(#docs)*
