@@ -1,13 +1,13 @@
-//! One service definition, called locally or across a network, with exact outcomes: every call ends once, as
-//! executed, refused or unknown.
+//! Services, each defined by one trait, and calls with exact outcomes: every call ends once, as executed,
+//! refused or unknown.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`service`] | what users link: `#[service]`, its clients and servers, so far over LRPC |
+//! | [`service`] | what users link: `#[service]`, its clients and servers on one host, over LRPC |
 //! | [`protocol`] | what both sides of a network do: state machines without clock, socket or thread |
 //! | [`wire`] | what travels between them: a header of 16 bytes |
 //!
-//! The protocol is not joined to the services yet: calls across a network are still to come.
+//! The services are not joined to the protocol yet: they are called on one host only.
 
 pub mod protocol;
 pub mod service;

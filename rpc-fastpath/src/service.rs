@@ -51,6 +51,9 @@ pub use lrpc::{
 /// and one that starts it; and a type for each method, `KvGet` for `get`. The trait stays as it was:
 /// who implements it, and is `Send` and `Sync`, can be served.
 ///
+/// Methods called `new`, `bind`, `caller` or `serving` would be among the client's own functions: they
+/// are refused.
+///
 /// A method takes `&self`, then perhaps `&Call<'_>`, which the server gives, then its arguments. Marks
 /// on it: `#[plain]`, `#[deadline("5ms")]`, `#[slow]`, `#[one_way]`, `#[idempotent]`. How values travel,
 /// and what the marks do, is in the book's chapter on services.

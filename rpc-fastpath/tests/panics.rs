@@ -1,4 +1,5 @@
-//! Code of the service's author that panics: the handler's caller is told, and nobody else is harmed.
+//! Code of the service's author that panics or cannot be encoded: its caller is told, and nobody else is
+//! harmed.
 
 mod support;
 
@@ -31,6 +32,20 @@ impl<'de> Deserialize<'de> for Bomb {
     }
 }
 
+/// Postcard does not say what comes next, as the reader of this must know.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+}
+
+/// Nor does it write so many things that it has not been told before.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Flattened {
+    #[serde(flatten)]
+    inner: std::collections::BTreeMap<String, u64>,
+}
+
 #[service(name = "bombs", version = 1)]
 trait Bombs {
     fn take(&self, bomb: Bomb, beside: &[u8]) -> u8;
@@ -39,6 +54,10 @@ trait Bombs {
     fn take_slowly(&self, bomb: Bomb, beside: &[u8]) -> u8;
     #[slow]
     fn give_slowly(&self, which: u8, beside: u32) -> (Vec<u8>, Bomb);
+    fn take_untagged(&self, value: Untagged) -> bool;
+    fn give_untagged(&self) -> Untagged;
+    fn take_flattened(&self, value: Flattened) -> bool;
+    fn give_flattened(&self) -> Flattened;
 }
 
 struct Depot;
@@ -58,6 +77,22 @@ impl Bombs for Depot {
 
     fn give_slowly(&self, which: u8, beside: u32) -> (Vec<u8>, Bomb) {
         self.give(which, beside)
+    }
+
+    fn take_untagged(&self, value: Untagged) -> bool {
+        value == Untagged::Number(1)
+    }
+
+    fn give_untagged(&self) -> Untagged {
+        Untagged::Number(1)
+    }
+
+    fn take_flattened(&self, value: Flattened) -> bool {
+        value.inner.is_empty()
+    }
+
+    fn give_flattened(&self) -> Flattened {
+        Flattened { inner: [("a".into(), 1)].into() }
     }
 }
 
@@ -123,4 +158,15 @@ fn a_panic_of_the_clients_own_code_leaves_its_client_usable() {
         }
     }
     nothing_is_held(&client);
+}
+
+#[test]
+fn what_needs_a_format_that_describes_itself_does_not_travel() {
+    let (_server, client) = serve("self-describing");
+    let refused = Outcome::Refused(Reason::BadArguments);
+    assert_eq!(client.take_untagged(Untagged::Number(1)), refused);
+    assert_eq!(client.give_untagged(), Outcome::Unknown(UnknownReason::BadResults));
+    assert_eq!(client.take_flattened(Flattened { inner: [("a".into(), 1)].into() }), refused);
+    assert_eq!(client.give_flattened(), Outcome::Unknown(UnknownReason::Failed));
+    assert_eq!(client.take(Bomb(1), &[]), Outcome::Executed(1));
 }

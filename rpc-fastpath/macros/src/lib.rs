@@ -5,6 +5,7 @@
 
 mod definition;
 mod names;
+mod types;
 mod writing;
 
 use proc_macro::TokenStream;

@@ -29,7 +29,7 @@ pub struct MethodShape {
     pub slow: bool,
     /// Nobody waits for it.
     pub one_way: bool,
-    /// After that time nobody wants it any more.
+    /// After that time nobody wants it any more: it is not begun, and no call that blocks waits for it.
     pub deadline: Option<Duration>,
 }
 
@@ -93,7 +93,7 @@ pub trait Caller<S> {
     where
         Self: 'a;
 
-    /// Calls, and waits as long as the method's deadline says.
+    /// Calls, and waits as long as the method's deadline says, or until there is an outcome.
     fn call<M: Method<Interface = S>>(
         &self,
         takes: M::Takes<'_>,

@@ -15,6 +15,7 @@ pub use pending::Pending;
 pub use server::{Running, Server, ServerOptions};
 pub use serving::Serving;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use lrpc::PeerFbuf;
@@ -36,6 +37,16 @@ fn expiry(deadline: Option<Duration>) -> u64 {
 #[inline(always)]
 fn has_passed(expires: u64) -> bool {
     expires != super::form::NEVER && now() >= expires
+}
+
+/// What is kept of a buffer for copies, so that a peer with large ones occupies no memory for good.
+const KEPT: usize = 1 << 20;
+
+/// Puts a buffer for copies back, to be used again.
+fn put_back(scratch: &Cell<Vec<u8>>, bytes: Vec<u8>) {
+    if bytes.len() <= KEPT {
+        scratch.set(bytes);
+    }
 }
 
 /// Copies a buffer that the peer can still write, once. `None` if it was revoked.

@@ -7,7 +7,7 @@ use lrpc::{
 };
 use unet::{Address, AllocError, FbufMut, Message};
 
-use super::{Pending, copied, expiry};
+use super::{Pending, copied, expiry, put_back};
 use crate::service::contract::{Caller, Method, Service};
 use crate::service::form::Form;
 
@@ -92,7 +92,7 @@ impl<S: Service> Local<S> {
         let mut scratch = self.scratch.take();
         let spilled = copied(buffer, &mut scratch);
         let gives = M::GivesForm::unpack(results, spilled);
-        self.scratch.set(scratch);
+        put_back(&self.scratch, scratch);
         gives.map(|gives| M::join(gives, None))
     }
 }

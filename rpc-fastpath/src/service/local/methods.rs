@@ -9,7 +9,7 @@ use unet::{AllocError, FbufMut, Message};
 
 use super::source::{OnServer, OnWorker};
 use super::workers::{Done, Turn, Workers};
-use super::{Call, copied, has_passed};
+use super::{Call, copied, has_passed, put_back};
 use crate::service::contract::{Handled, Method, Registry, Service};
 use crate::service::form::{Form, NEVER};
 
@@ -68,7 +68,7 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
             let spilled = call.take_bulk();
             let spilled = spilled.as_ref().and_then(|buffer| copied(buffer, &mut bytes));
             let given = handled::<M, H>(&self.handler, &context, cell, spilled, None);
-            scratch.set(bytes);
+            put_back(scratch, bytes);
             given
         };
         let (answer, buffer) = answer::<M>(given, |len| call.alloc(len));

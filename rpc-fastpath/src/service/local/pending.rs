@@ -31,7 +31,7 @@ impl<'a, M: Method> Pending<'a, M> {
         self.call.try_take().map(|outcome| self.client.unpack::<M>(outcome))
     }
 
-    /// Waits for the outcome, as long as it takes.
+    /// Waits for the outcome, as long as it takes, whatever the method's deadline.
     ///
     /// # Panics
     /// When the outcome was taken already.

@@ -23,7 +23,8 @@ pub struct ServerOptions {
     pub export: ExportOptions,
     /// Threads for methods that are marked slow. None are started for a service without such.
     pub workers: usize,
-    /// Calls that wait for a worker; beyond, they are refused.
+    /// Calls that wait for a worker; beyond, they are refused. Each holds a copy of its arguments, which
+    /// are as large as the client's buffers: at most 16 MiB.
     pub backlog: usize,
     /// Calls that one client may have with the workers, running and waiting; beyond, they are refused.
     /// A client that binds twice counts twice.

@@ -7,7 +7,7 @@ use super::{Local, Pending};
 use crate::service::contract::{Caller, Method, Service};
 
 /// Calls through a client, and serves the calls that arrive at a server until the outcome is here.
-/// Made by a client's `serving`.
+/// Made by a client's `serving`. Only calls that block serve: who starts one and waits for it does not.
 pub struct Serving<'a, S> {
     client: &'a Local<S>,
     server: &'a dyn Progress,
