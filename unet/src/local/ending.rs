@@ -124,23 +124,36 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use crate::{
-        Address, Channel, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
+        Address, Channel, ChannelId, CloseReason, ConnectOptions, Endpoint, EndpointOptions, Event,
+        ListenOptions,
     };
 
     const HERE: &str = "it is of this host";
 
-    #[test]
-    fn a_bell_that_nobody_slept_to_hear_does_not_end_a_later_sleep() {
-        let name = format!("shm:bells-{}", std::process::id());
+    /// A channel, and the endpoint that has its other side.
+    fn joined(test: &str) -> (Channel, Endpoint, ChannelId) {
+        let name = format!("shm:{test}-{}", std::process::id());
         let address: Address = name.parse().expect("the name is valid");
         let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
         endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
-        let (mut near, far) = std::thread::scope(|scope| {
+        let (near, far) = std::thread::scope(|scope| {
             let client = scope.spawn(|| Channel::connect(&address, ConnectOptions::default()));
             let Event::Incoming(incoming) = endpoint.recv() else { panic!("a client was to come") };
             let far = endpoint.accept(incoming, b"").expect("accepted");
             (client.join().expect("no panic").expect("connected"), far)
         });
+        (near, endpoint, far)
+    }
+
+    fn rings(channel: &Channel) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::from_borrowed_fd(channel.doorbell().expect(HERE), PollFlags::IN)];
+        poll(&mut fds, Some(&now)) == Ok(1)
+    }
+
+    #[test]
+    fn a_bell_that_nobody_slept_to_hear_does_not_end_a_later_sleep() {
+        let (mut near, mut endpoint, far) = joined("bells");
         for _ in 0..5 {
             // The message comes while this side is falling asleep, so it does not.
             near.local_mut().expect(HERE).sleeper.arm();
@@ -151,9 +164,37 @@ mod tests {
         }
         near.check_liveness();
         assert_eq!(near.closed(), None);
-        let mut left =
-            [PollFd::from_borrowed_fd(near.local().expect(HERE).socket(), PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        assert_eq!(poll(&mut left, Some(&now)), Ok(0), "a bell is left to end the next sleep");
+        assert!(!rings(&near), "a bell is left to end the next sleep");
+    }
+
+    #[test]
+    fn a_bell_is_left_to_who_waits_for_it_until_they_wake() {
+        let (mut near, mut endpoint, far) = joined("left");
+        assert!(near.arm());
+        endpoint.channel_mut(far).expect("it is open").send(b"one").expect("there is room");
+        assert_eq!(near.try_recv().map(|one| one.is_some()), Ok(true));
+        near.check_liveness();
+        assert!(rings(&near));
+        near.wake();
+        assert!(!rings(&near));
+        assert!(near.arm());
+        // Behind a bell that is left, the end is found all the same.
+        endpoint.channel_mut(far).expect("it is open").send(b"two").expect("there is room");
+        drop(endpoint);
+        (0..2).for_each(|_| near.check_liveness());
+        assert_eq!(near.closed(), Some(CloseReason::PeerClosed));
+        assert!(rings(&near));
+        assert_eq!(near.try_recv().map(|two| two.is_some()), Ok(true));
+    }
+
+    #[test]
+    fn who_waits_for_the_bell_hears_of_an_end_that_the_peer_only_says() {
+        let (mut near, mut endpoint, far) = joined("says");
+        assert!(near.arm());
+        endpoint.channel_mut(far).and_then(Channel::local_mut).expect(HERE).sleeper.close();
+        assert!(!rings(&near));
+        near.send(b"to nobody").expect("there is room");
+        assert_eq!(near.closed(), Some(CloseReason::PeerClosed));
+        assert!(rings(&near));
     }
 }
