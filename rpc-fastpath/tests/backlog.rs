@@ -34,11 +34,12 @@ impl Mill for Stone {
     }
 }
 
+/// Where a test fails, the worker is let go before the server waits for it.
 struct Test {
     address: unet::Address,
-    running: Running,
     go: Sender<()>,
     began: Receiver<()>,
+    running: Running,
 }
 
 fn mill(test: &str, backlog: usize, backlog_of_a_client: usize) -> Test {
