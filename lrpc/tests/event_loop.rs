@@ -193,6 +193,35 @@ fn there_is_progress_for_each_reply_and_once_for_the_end() {
 }
 
 #[test]
+fn no_waker_is_kept_of_a_call_that_is_over() {
+    let (server, binding) = beside("wakers");
+    let task = Task::new();
+    for how in 0..4 {
+        let mut call = binding.start::<Double>(&1, None).expect("sent");
+        assert_eq!(task.poll(&mut call), None);
+        assert_eq!(Arc::strong_count(&task.woken), 3);
+        match how {
+            0 => drop(call),
+            1 => {
+                let outcome = call.wait_timeout(Duration::from_millis(1));
+                assert!(matches!(outcome, Outcome::Unknown(UnknownReason::TimedOut)));
+            }
+            2 => {
+                serve_all(&server);
+                assert_eq!(results(call.wait()), Outcome::Executed(2));
+            }
+            _ => {
+                serve_all(&server);
+                assert_eq!(task.poll(&mut call), Some(Outcome::Executed(2)));
+                drop(call);
+            }
+        }
+        assert_eq!(Arc::strong_count(&task.woken), 2, "{how}");
+        serve_all(&server);
+    }
+}
+
+#[test]
 fn an_end_that_a_call_finds_is_told_to_the_event_loop_too() {
     let (server, binding) = beside("end-by-call");
     let task = Task::new();

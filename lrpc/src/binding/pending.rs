@@ -23,6 +23,8 @@ pub struct Pending<'a, P: Procedure> {
     pub(super) binding: &'a Binding<P::Interface>,
     a_stack: u16,
     over: bool,
+    /// A task was to be woken for it.
+    awaited: bool,
     _procedure: PhantomData<fn() -> P>,
 }
 
@@ -41,7 +43,7 @@ impl<I: Interface> Binding<I> {
         bulk: Option<Fbuf>,
     ) -> Result<Pending<'_, P>, Reason> {
         let a_stack = self.post::<P>(arguments, bulk)?;
-        Ok(Pending { binding: self, a_stack, over: false, _procedure: PhantomData })
+        Ok(Pending { binding: self, a_stack, over: false, awaited: false, _procedure: PhantomData })
     }
 
     /// Sends a call of which nobody wants to know the outcome. Its A-stack is free again when the
@@ -168,8 +170,9 @@ impl<P: Procedure> Future for Pending<'_, P> {
         if let Some(outcome) = self.try_take() {
             return Poll::Ready(outcome);
         }
+        self.awaited = true;
         let state = &mut *self.binding.state.borrow_mut();
-        state.wakers.retain(|(of, _)| *of != self.a_stack);
+        state.forget_waker(self.a_stack);
         state.wakers.push((self.a_stack, context.waker().clone()));
         Poll::Pending
     }
@@ -177,6 +180,9 @@ impl<P: Procedure> Future for Pending<'_, P> {
 
 impl<P: Procedure> Drop for Pending<'_, P> {
     fn drop(&mut self) {
+        if self.awaited {
+            self.binding.state.borrow_mut().forget_waker(self.a_stack);
+        }
         if !self.over {
             self.binding.state.borrow_mut().abandon(self.a_stack);
         }

@@ -132,10 +132,14 @@ impl State {
         }
     }
 
+    #[cold]
+    pub fn forget_waker(&mut self, a_stack: u16) {
+        self.wakers.retain(|(of, _)| *of != a_stack);
+    }
+
     /// Notes that nobody waits for a call any more. A reply that is kept for it already is dropped.
     #[cold]
     pub fn abandon(&mut self, a_stack: u16) {
-        self.wakers.retain(|(of, _)| *of != a_stack);
         match self.a_stacks[usize::from(a_stack)] {
             AStack::Waiting(number) => {
                 self.a_stacks[usize::from(a_stack)] = AStack::Abandoned(number);
