@@ -66,8 +66,12 @@ trait Words {
     fn arm(&self);
     fn poll(&self);
     #[one_way]
+    #[slow]
+    #[deadline("5s")]
     fn start_nothing(&self);
     #[one_way]
+    #[plain]
+    #[idempotent]
     fn nothing(&self);
 }
 

@@ -11,7 +11,13 @@ use super::{Pending, copied, expiry, put_back};
 use crate::service::contract::{Caller, Method, Service};
 use crate::service::form::Form;
 
-/// Calls a service of this host. Used by one thread at a time; calls may nest.
+/// Calls a service of this host. Used by one thread at a time, which is the compiler's to see; calls may
+/// nest.
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<rpc_fastpath::service::Local<()>>();
+/// ```
 pub struct Local<S> {
     binding: Binding<S>,
     /// For what was encoded into a buffer; empty while it is lent.
