@@ -121,6 +121,8 @@ impl LocalChannel {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use crate::{
@@ -146,9 +148,13 @@ mod tests {
     }
 
     fn rings(channel: &Channel) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rings_within(channel, 0)
+    }
+
+    fn rings_within(channel: &Channel, seconds: i64) -> bool {
+        let within = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let mut fds = [PollFd::from_borrowed_fd(channel.doorbell().expect(HERE), PollFlags::IN)];
-        poll(&mut fds, Some(&now)) == Ok(1)
+        poll(&mut fds, Some(&within)) == Ok(1)
     }
 
     #[test]
@@ -185,6 +191,49 @@ mod tests {
         assert_eq!(near.closed(), Some(CloseReason::PeerClosed));
         assert!(rings(&near));
         assert_eq!(near.try_recv().map(|two| two.is_some()), Ok(true));
+    }
+
+    /// A buffer that comes back while this side announces its sleep rings, and makes nothing ready.
+    #[test]
+    fn a_bell_for_a_buffer_given_back_is_not_lost_to_who_falls_asleep() {
+        const ROUNDS: u32 = 20_000;
+        const AT_MOST: Duration = Duration::from_secs(3);
+        const AGAIN: u16 = 1;
+        let (mut near, mut endpoint, far) = joined("given-back");
+        let peer = std::thread::spawn(move || {
+            loop {
+                let message = endpoint.channel_mut(far).expect("it is open").try_recv();
+                let Ok(message) = message else { return };
+                let Some(mut message) = message else { continue };
+                if message.tag() != AGAIN {
+                    return;
+                }
+                drop(message.take_fbuf());
+                let since = Instant::now();
+                while since.elapsed() < Duration::from_micros(40) {
+                    std::hint::spin_loop();
+                }
+                let far = endpoint.channel_mut(far).expect("it is open");
+                far.send(b"after the buffer").expect("there is room");
+            }
+        });
+        let since = Instant::now();
+        for round in 0..ROUNDS {
+            let buffer = near.alloc(100).expect("they come back").freeze();
+            near.send_fbuf(AGAIN, buffer, &[]).expect("there is room");
+            (0..round * 7 % 600).for_each(|_| std::hint::spin_loop());
+            while near.try_recv().expect("it is open").is_none() {
+                if near.arm() {
+                    assert!(rings_within(&near, 2), "round {round}: the bell was lost");
+                }
+                near.wake();
+            }
+            if since.elapsed() > AT_MOST {
+                break;
+            }
+        }
+        near.send(b"").expect("there is room");
+        peer.join().expect("no panic");
     }
 
     #[test]

@@ -205,13 +205,14 @@ impl LocalChannel {
         self.cores.shared()
     }
 
-    /// Drains the socket with the new sleep announced already: what stays in it would not show as a
-    /// change of the descriptor.
+    /// Takes the bells of earlier sleeps before the new one is announced, and none after: the peer
+    /// rings once for a sleep, perhaps for a buffer given back, which makes nothing ready here. Taken
+    /// here, that bell would be lost, and nothing later would ring for this sleep.
     pub fn arm(&mut self) -> bool {
         self.publish_totals();
+        self.service_socket();
         self.sleeper.arm();
         self.sleeper.settle();
-        self.service_socket();
         self.pass_back();
         self.watched = !self.is_ready();
         if !self.watched {
