@@ -6,9 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use rpc_fastpath::service::{
-    Outcome, Reason, Running, Server, ServerOptions, UnknownReason, service,
-};
+use rpc_fastpath::service::{Outcome, Reason, Running, Server, ServerOptions, service};
 use support::{address, bind_options, server_options};
 
 #[service(name = "mill", version = 1)]
@@ -105,17 +103,17 @@ fn a_client_that_goes_leaves_its_share_when_its_calls_are_over() {
 
 #[test]
 fn a_server_that_ends_finishes_what_has_begun_and_refuses_the_rest() {
-    let test = mill("ends", 20, 20);
+    // The six fill it.
+    let test = mill("ends", 5, 20);
     let client = client(&test);
     let calls: Vec<_> = (0..6).map(|_| client.start_grind(b"abc").expect("sent")).collect();
     test.began.recv_timeout(SOON).expect("the first is run");
     assert_eq!(client.quick(), Outcome::Executed(()));
     let Test { running, go, began, .. } = test;
     let end = std::thread::spawn(move || drop(running));
-    // It serves no more: it waits for what has begun.
-    while client.start_quick().expect("sent").wait_timeout(Duration::from_millis(200))
-        != Outcome::Unknown(UnknownReason::TimedOut)
-    {}
+    while client.grind(b"") != Outcome::Refused(Reason::Stopping) {}
+    // The other methods are served until the last worker has finished.
+    assert_eq!(client.quick(), Outcome::Executed(()));
     go.send(()).expect("the worker waits");
     let mut outcomes = calls.into_iter().map(|call| call.wait_timeout(SOON));
     assert_eq!(outcomes.next(), Some(Outcome::Executed(3)));
@@ -124,4 +122,46 @@ fn a_server_that_ends_finishes_what_has_begun_and_refuses_the_rest() {
     }
     end.join().expect("it ends");
     assert!(began.try_recv().is_err(), "nothing was begun any more");
+}
+
+#[service(name = "ring", version = 1)]
+trait Ring {
+    /// Waits until the test lets it go, and asks the server that it is of.
+    #[slow]
+    fn around(&self, address: &str) -> Option<u64>;
+    fn seven(&self) -> u64;
+}
+
+impl Ring for Stone {
+    fn around(&self, address: &str) -> Option<u64> {
+        self.grind(&[]);
+        let address = address.parse().expect("the test's");
+        let own = RingClient::bind(&address, bind_options()).expect("it is still served");
+        own.seven().executed().ok()
+    }
+
+    fn seven(&self) -> u64 {
+        7
+    }
+}
+
+#[test]
+fn a_server_that_ends_serves_what_its_workers_call() {
+    let address = address("around");
+    let ((go, wait), (began, beginnings)) = (channel(), channel());
+    let options = ServerOptions { workers: 1, backlog: 0, ..server_options() };
+    let stone = Stone { go: Mutex::new(wait), began };
+    let running = Server::<RingService>::export(&address, stone, options).expect("free").spawn();
+    let client = RingClient::bind(&address, bind_options()).expect("bound");
+    let call = client.start_around(&address.to_string()).expect("sent");
+    beginnings.recv_timeout(SOON).expect("it is run");
+    let (ended, end) = channel();
+    std::thread::spawn(move || {
+        drop(running);
+        ended.send(()).expect("the test listens");
+    });
+    while client.around("") != Outcome::Refused(Reason::Stopping) {}
+    go.send(()).expect("the worker waits");
+    assert_eq!(call.wait_timeout(SOON), Outcome::Executed(Some(7)));
+    end.recv_timeout(SOON).expect("it ends");
 }

@@ -4,8 +4,11 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use rpc_fastpath::service::{Outcome, Reason, Running, Server, UnknownReason, service};
+use rpc_fastpath::service::{
+    Method, Outcome, Pending, Reason, Running, Server, UnknownReason, service,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::{address, bind_options, server_options};
 
@@ -169,4 +172,104 @@ fn what_needs_a_format_that_describes_itself_does_not_travel() {
     assert_eq!(client.take_flattened(Flattened { inner: [("a".into(), 1)].into() }), refused);
     assert_eq!(client.give_flattened(), Outcome::Unknown(UnknownReason::Failed));
     assert_eq!(client.take(Bomb(1), &[]), Outcome::Executed(1));
+}
+
+/// What panics again when it is dropped, with another like it, so many times.
+struct Chain(u8);
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(Self(self.0 - 1));
+        }
+    }
+}
+
+/// Panics so when it is read; also when it is written, if it says so.
+#[derive(Debug, PartialEq)]
+struct Link(bool);
+
+impl Serialize for Link {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 {
+            std::panic::panic_any(Chain(2));
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Link {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        std::panic::panic_any(Chain(2))
+    }
+}
+
+#[service(name = "chains", version = 1)]
+trait Chains {
+    fn throw(&self) -> u64;
+    #[slow]
+    fn throw_slowly(&self) -> u64;
+    fn write(&self) -> Link;
+    #[slow]
+    fn write_slowly(&self) -> Link;
+    fn read(&self, what: Link);
+    #[slow]
+    fn read_slowly(&self, what: Link);
+    fn well(&self) -> u64;
+    #[slow]
+    fn well_slowly(&self) -> u64;
+}
+
+impl Chains for Depot {
+    fn throw(&self) -> u64 {
+        std::panic::panic_any(Chain(2))
+    }
+
+    fn throw_slowly(&self) -> u64 {
+        self.throw()
+    }
+
+    fn write(&self) -> Link {
+        Link(true)
+    }
+
+    fn write_slowly(&self) -> Link {
+        Link(true)
+    }
+
+    fn read(&self, _: Link) {}
+
+    fn read_slowly(&self, _: Link) {}
+
+    fn well(&self) -> u64 {
+        1
+    }
+
+    fn well_slowly(&self) -> u64 {
+        2
+    }
+}
+
+fn soon<M: Method>(call: Result<Pending<'_, M>, Reason>) -> Outcome<M::Output> {
+    call.expect("sent").wait_timeout(Duration::from_secs(10))
+}
+
+#[test]
+fn what_panics_again_when_it_is_dropped_ends_no_thread() {
+    let address = address("chain");
+    let server = Server::<ChainsService>::export(&address, Depot, server_options());
+    let _running = server.expect("the name is free").spawn();
+    let client = ChainsClient::bind(&address, bind_options()).expect("bound");
+    for _ in 0..3 {
+        let failed = UnknownReason::Failed;
+        assert_eq!(soon(client.start_throw()), Outcome::Unknown(failed));
+        assert_eq!(soon(client.start_throw_slowly()), Outcome::Unknown(failed));
+        assert_eq!(soon(client.start_write()), Outcome::Unknown(failed));
+        assert_eq!(soon(client.start_write_slowly()), Outcome::Unknown(failed));
+        let refused = Outcome::Refused(Reason::BadArguments);
+        assert_eq!(soon(client.start_read(Link(false))), refused);
+        assert_eq!(soon(client.start_read_slowly(Link(false))), refused);
+        assert_eq!(soon(client.start_well()), Outcome::Executed(1));
+        assert_eq!(soon(client.start_well_slowly()), Outcome::Executed(2));
+    }
 }

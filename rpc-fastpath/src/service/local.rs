@@ -15,7 +15,9 @@ pub use pending::Pending;
 pub use server::{Running, Server, ServerOptions};
 pub use serving::Serving;
 
+use std::any::Any;
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use lrpc::PeerFbuf;
@@ -57,4 +59,12 @@ fn copied<'a>(buffer: &PeerFbuf, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let copy = &mut scratch[..buffer.len()];
     buffer.copy_to(0, copy).ok()?;
     Some(copy)
+}
+
+/// Drops what was panicked with. It may panic when it is dropped; with what, is left where it is.
+#[cold]
+fn let_go(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
 }

@@ -8,8 +8,8 @@ use lrpc::{Answer, Fbuf, Later, Reason};
 use unet::{AllocError, FbufMut, Message};
 
 use super::source::{OnServer, OnWorker};
-use super::workers::{Done, Turn, Workers};
-use super::{Call, copied, has_passed, put_back};
+use super::workers::{Done, Job, Turn, Workers};
+use super::{Call, copied, has_passed, let_go, put_back};
 use crate::service::contract::{Handled, Method, Registry, Service};
 use crate::service::form::{Form, NEVER};
 
@@ -84,13 +84,22 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
         call: &lrpc::Call<'_, S>,
         cell: M::Arguments,
     ) -> Answer<M::Results> {
-        let workers = self.workers.as_ref().filter(|workers| workers.reserve(call.binding()));
-        let Some(workers) = workers else { return Answer::Refused(Reason::Overloaded) };
+        let Some(workers) = &self.workers else { return Answer::Refused(Reason::NotServed) };
+        let submitted = workers.submit(call.binding(), || self.job::<M>(call, cell));
+        submitted.map_or_else(Answer::Refused, |()| Answer::Later)
+    }
+
+    /// What a worker does for a call.
+    fn job<M: Handled<H, Interface = S>>(
+        &self,
+        call: &lrpc::Call<'_, S>,
+        cell: M::Arguments,
+    ) -> Job<S> {
         let handler = Arc::clone(&self.handler);
         let (later, caller) = (call.later::<M>(), call.caller());
         let mut bytes = Vec::new();
         let spilled = call.take_bulk().is_some_and(|buffer| copied(&buffer, &mut bytes).is_some());
-        let job = Box::new(move |turn| {
+        Box::new(move |turn| {
             let expires = M::TakesForm::expires(&cell);
             let given = if turn == Turn::Refuse {
                 Err(Answer::Refused(Reason::Stopping))
@@ -104,9 +113,7 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
             };
             let send = move |server: &lrpc::Server<S>| send_later::<M>(server, later, given);
             Box::new(send) as Done<S>
-        });
-        workers.submit(call.binding(), job);
-        Answer::Later
+        })
     }
 }
 
@@ -131,9 +138,9 @@ fn handled<M: Handled<H>, H>(
         began = true;
         Some(M::handle(handler, call, takes, bulk))
     }));
-    match given {
+    match given.map_err(let_go) {
         Ok(Some(given)) => Ok(given),
-        Err(_) if began => Err(Answer::Failed),
+        Err(()) if began => Err(Answer::Failed),
         _ => Err(Answer::Refused(Reason::BadArguments)),
     }
 }
@@ -158,12 +165,12 @@ fn answer<M: Method>(
     // Plain data has no code of its own that might panic.
     let packed = match M::IN_PLACE {
         true => Ok(pack()),
-        false => catch_unwind(AssertUnwindSafe(pack)),
+        false => catch_unwind(AssertUnwindSafe(pack)).map_err(let_go),
     };
     let (cell, spilled) = match packed {
         Ok(Ok(packed)) => packed,
         Ok(Err(Reason::TooLarge)) => return (Answer::ResultsTooLarge, None),
-        Ok(Err(_)) | Err(_) => return (Answer::Failed, None),
+        Ok(Err(_)) | Err(()) => return (Answer::Failed, None),
     };
     match bulk.map_or(Ok(None), super::client::own_buffer) {
         Ok(bulk) => (Answer::Results(cell), spilled.or(bulk)),

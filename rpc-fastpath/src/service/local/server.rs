@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use segment::wait::{Step, Waiter};
 use unet::{Address, EndpointError, Wait};
 
+use super::let_go;
 use super::methods::Exporting;
 use super::workers::{Limits, Workers};
 use crate::service::contract::{Served, Service};
@@ -44,8 +46,9 @@ impl Default for ServerOptions {
 /// `Serialize` of its result. Where a `Deserialize` panics the call is refused.
 ///
 /// Dropping the server waits for the calls that workers run, and answers them; those that wait for a
-/// worker are refused ([`lrpc::Reason::Stopping`]).
-pub struct Server<S> {
+/// worker, and slow ones that arrive, are refused ([`lrpc::Reason::Stopping`]). Until then it serves the
+/// other methods, since what a worker runs may call them.
+pub struct Server<S: Service> {
     inner: lrpc::Server<S>,
     workers: Option<Arc<Workers<S>>>,
     wait: Wait,
@@ -176,16 +179,21 @@ impl<S: Service> Progress for Server<S> {
     }
 }
 
-impl<S> Drop for Server<S> {
+impl<S: Service> Drop for Server<S> {
     fn drop(&mut self) {
-        if let Some(workers) = &self.workers {
-            workers.stop();
-            workers.deliver(&self.inner);
+        const LOOK: Duration = Duration::from_millis(1);
+        let Some(workers) = &self.workers else { return };
+        workers.stop();
+        // What workers run may call this server, and wait for it.
+        while !workers.have_ended() {
+            // Only `ExportOptions::admit` panics here: its client is not admitted, and a worker may wait.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.serve_timeout(LOOK))).map_err(let_go);
         }
+        workers.deliver(&self.inner);
     }
 }
 
-impl<S> std::fmt::Debug for Server<S> {
+impl<S: Service> std::fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("workers", &self.workers.is_some()).finish_non_exhaustive()
     }

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use lrpc::Reason;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use unet::ChannelId;
@@ -19,7 +20,7 @@ use unet::ChannelId;
 use crate::service::contract::Service;
 
 /// What a worker does, or makes of it if the server is about to end.
-type Job<S> = Box<dyn FnOnce(Turn) -> Done<S> + Send>;
+pub(super) type Job<S> = Box<dyn FnOnce(Turn) -> Done<S> + Send>;
 /// What the server's thread does with the result.
 pub(super) type Done<S> = Box<dyn FnOnce(&lrpc::Server<S>) + Send>;
 
@@ -85,28 +86,26 @@ impl<S: 'static> Workers<S> {
         Ok(workers)
     }
 
-    /// Takes a place for a job of that client, which must be submitted then. `false` if there are as
-    /// many jobs as may be, in all or of this client.
+    /// Hands over a job of that client, made if there is a place for it.
     ///
     /// Only the server's thread takes places and gives them back, by delivering.
-    pub fn reserve(&self, client: ChannelId) -> bool {
+    ///
+    /// # Errors
+    /// `Stopping`, or `Overloaded`: there are as many jobs as may be, in all or of this client.
+    pub fn submit(&self, client: ChannelId, job: impl FnOnce() -> Job<S>) -> Result<(), Reason> {
+        let jobs = locked(&self.jobs);
+        let jobs = jobs.as_ref().ok_or(Reason::Stopping)?;
         let outstanding = self.outstanding.load(Ordering::Relaxed);
         let mut of_client = locked(&self.of_client);
         let own = of_client.get(&client).copied().unwrap_or(0);
         if outstanding >= self.limits.in_all || own >= self.limits.of_a_client {
-            return false;
+            return Err(Reason::Overloaded);
         }
+        // The threads take jobs until there is no sender.
+        jobs.send((client, job())).map_err(|_| Reason::Stopping)?;
         of_client.insert(client, own + 1);
         self.outstanding.store(outstanding + 1, Ordering::Relaxed);
-        true
-    }
-
-    /// Hands a job over for which there is a place.
-    pub fn submit(&self, client: ChannelId, job: Job<S>) {
-        if let Some(jobs) = &*locked(&self.jobs) {
-            // The threads take jobs until there is no sender.
-            let _ = jobs.send((client, job));
-        }
+        Ok(())
     }
 
     /// What becomes readable when a call arrives, or a worker has finished.
@@ -159,14 +158,16 @@ impl<S> Workers<S> {
         locked(&self.done).try_recv().ok()
     }
 
-    /// Ends the threads: waits for the jobs under way, and has the others refused.
+    /// Takes no more jobs, has those refused that wait, and lets the threads end when what they run is
+    /// over.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         drop(locked(&self.jobs).take());
-        for thread in std::mem::take(&mut *locked(&self.threads)) {
-            // It does not panic: a job catches its handler's.
-            let _ = thread.join();
-        }
+    }
+
+    /// Whether all threads have ended. What they have finished may still be undelivered.
+    pub fn have_ended(&self) -> bool {
+        locked(&self.threads).iter().all(JoinHandle::is_finished)
     }
 }
 
@@ -197,5 +198,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<S> Drop for Workers<S> {
     fn drop(&mut self) {
         self.stop();
+        for thread in std::mem::take(&mut *locked(&self.threads)) {
+            // It does not panic: a job catches its handler's.
+            let _ = thread.join();
+        }
     }
 }
