@@ -147,6 +147,7 @@ impl<I: Interface> Binding<I> {
             message: Delivery::default(),
             scratch: vec![0; largest].into(),
             wakers: Vec::new(),
+            woken: Vec::new(),
             armed: false,
             news: false,
             ended: false,
@@ -231,12 +232,17 @@ impl<I: Interface> Binding<I> {
         arguments: &P::Arguments,
         bulk: Option<Fbuf>,
     ) -> Result<u16, Reason> {
-        let state = &mut *self.state.borrow_mut();
-        let free = &mut state.free[usize::from(P::INDEX)];
-        let a_stack = match free.pop() {
+        let mut state = self.state.borrow_mut();
+        let a_stack = match state.free[usize::from(P::INDEX)].pop() {
             Some(a_stack) => a_stack,
-            None => state.take_late_replies(P::INDEX)?,
+            None => {
+                drop(state);
+                let a_stack = self.late_a_stack(P::INDEX)?;
+                state = self.state.borrow_mut();
+                a_stack
+            }
         };
+        let state = &mut *state;
         let number = state.number.wrapping_add(1);
         state.number = number;
         let bytes = arguments.as_bytes();
@@ -280,12 +286,43 @@ impl<I: Interface> Binding<I> {
             };
             match step {
                 Step::Again => {}
-                Step::Park => self.state.borrow_mut().park(&waiter, None),
+                Step::Park => self.park(&waiter, None),
                 Step::TimedOut => return self.abandon(a_stack),
             }
             if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {
                 return outcome;
             }
+        }
+    }
+
+    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
+    #[cold]
+    fn late_a_stack(&self, procedure: u16) -> Result<u16, Reason> {
+        self.take_replies();
+        let state = &mut *self.state.borrow_mut();
+        let closed = state.channel.closed().map(Reason::Closed);
+        state.free[usize::from(procedure)].pop().ok_or(closed.unwrap_or(Reason::NoAStack))
+    }
+
+    /// Takes the replies that are there, and the end. `true` if there was anything.
+    fn take_replies(&self) -> bool {
+        let taken = self.state.borrow_mut().take_replies();
+        self.wake();
+        taken
+    }
+
+    /// Sleeps for a reply, or until `other` is readable.
+    #[cold]
+    fn park(&self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
+        self.state.borrow_mut().park(waiter, other);
+        self.wake();
+    }
+
+    /// Wakes those to whom something was received. The state is not borrowed meanwhile.
+    fn wake(&self) {
+        loop {
+            let Some(waker) = self.state.borrow_mut().woken.pop() else { return };
+            waker.wake();
         }
     }
 
@@ -302,17 +339,25 @@ impl<I: Interface> Binding<I> {
         a_stack: u16,
         take: impl Fn(P::Results, &mut Delivery) -> R,
     ) -> Option<Outcome<R>> {
-        let state = &mut *self.state.borrow_mut();
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         match state.a_stacks[usize::from(a_stack)] {
             AStack::Waiting(number) => {
                 match state.channel.try_recv_into(&mut state.message) {
                     Ok(false) => return None,
                     Ok(true) => {}
-                    Err(reason) => return Some(state.lost(a_stack, reason)),
+                    Err(reason) => {
+                        let lost = state.lost(a_stack, reason);
+                        drop(guard);
+                        self.wake();
+                        return Some(lost);
+                    }
                 }
                 let word = call_word(&state.message);
                 if word.is_none_or(|word| (word.a_stack, word.number) != (a_stack, number)) {
                     state.keep(word);
+                    drop(guard);
+                    self.wake();
                     return None;
                 }
             }

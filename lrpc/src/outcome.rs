@@ -69,8 +69,8 @@ pub enum UnknownReason {
     /// The caller's time was up before the reply.
     #[error("there was no reply in time")]
     TimedOut,
-    /// The handler panicked, or replied with a buffer that is not this binding's: what it had done
-    /// by then is done.
+    /// The handler panicked, or replied with a buffer that is not this binding's, or a service found
+    /// no buffer free for its result: what it had done by then is done.
     #[error("the handler failed while it executed the call")]
     Failed,
     /// The handler has returned, so what it did is done; but its results are larger than can be sent.

@@ -1,6 +1,6 @@
 //! A binding in an event loop: whoever awaits a reply is woken, whatever else is done meanwhile.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -279,6 +279,77 @@ fn who_spins_beside_an_event_loop_learns_of_the_servers_end() {
     // The bell for the reply stands before the hang-up.
     drop(server);
     assert!(matches!(put.wait(), Outcome::Unknown(UnknownReason::Closed(_))));
+}
+
+thread_local! {
+    static CALLED: Cell<Option<&'static Binding<Desk>>> = const { Cell::new(None) };
+    static TAKEN_UP: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a small executor does when it is woken, and when a task's last waker goes: it runs tasks, which
+/// call.
+struct Calls;
+
+impl Calls {
+    fn call() {
+        let Some(binding) = CALLED.get() else { return };
+        binding.progress();
+        let _ = binding.call_one_way::<Double>(&1, None);
+        TAKEN_UP.set(TAKEN_UP.get() + 1);
+    }
+}
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        Self::call();
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        Self::call();
+    }
+}
+
+#[test]
+fn who_is_woken_or_forgotten_may_call_on_the_binding() {
+    let (server, binding) = beside("reentrant");
+    let binding: &'static Binding<Desk> = Box::leak(Box::new(binding));
+    CALLED.set(Some(binding));
+    // A waker of its own for each poll: woken, and dropped, it is heard of twice.
+    let poll = |call: &mut Pending<'_, Double>| {
+        Pin::new(call).poll(&mut Context::from_waker(&Waker::from(Arc::new(Calls)))).is_ready()
+    };
+    let start = || binding.start::<Double>(&1, None).expect("sent");
+    let heard = |times: usize| assert_eq!(TAKEN_UP.replace(0), times);
+    let mut first = start();
+    assert!(!poll(&mut first));
+    heard(0);
+    assert!(!poll(&mut first));
+    heard(1);
+    serve_all(&server);
+    assert!(binding.progress());
+    heard(2);
+    assert!(matches!(first.wait(), Outcome::Executed(_)));
+    // Found by another call.
+    let (mut second, other) = (start(), start());
+    assert!(!poll(&mut second));
+    serve_all(&server);
+    assert!(matches!(other.wait(), Outcome::Executed(_)));
+    heard(2);
+    drop(second);
+    let mut third = start();
+    assert!(!poll(&mut third));
+    drop(third);
+    heard(1);
+    serve_all(&server);
+    let mut last = start();
+    assert!(!poll(&mut last));
+    drop(server);
+    assert!(matches!(binding.call::<Double>(&1), Outcome::Refused(_) | Outcome::Unknown(_)));
+    heard(2);
+    assert!(matches!(last.wait(), Outcome::Unknown(_)));
+    CALLED.set(None);
 }
 
 /// Who awaits a reply while `sleeps` does, and so takes the bell, is woken all the same: by a reply

@@ -17,7 +17,8 @@ use crate::{Interface, Procedure};
 /// which the server executes all the same.
 ///
 /// As a future it is woken by [`Binding::progress`], which some task calls when the binding's
-/// descriptor is readable; it knows no runtime. It must not be polled by its own waker.
+/// descriptor is readable, or by another call on the binding that takes its reply, also by its own
+/// `poll`; it knows no runtime. Its waker may call on the binding, but must not poll this future.
 #[must_use = "a call whose outcome is not asked for is abandoned"]
 pub struct Pending<'a, P: Procedure> {
     pub(super) binding: &'a Binding<P::Interface>,
@@ -67,12 +68,16 @@ impl<I: Interface> Binding<I> {
     /// # Cost
     /// Two system calls after [`Binding::arm`], none else.
     pub fn progress(&self) -> bool {
-        let state = &mut *self.state.borrow_mut();
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         if std::mem::take(&mut state.armed) {
             state.channel.wake();
         }
         state.take_replies();
-        std::mem::take(&mut state.news)
+        let news = std::mem::take(&mut state.news);
+        drop(guard);
+        self.wake();
+        news
     }
 
     /// Announces that this thread, or its event loop, will wait for the binding's descriptor. `false`
@@ -113,7 +118,7 @@ impl<P: Procedure> Pending<'_, P> {
             return None;
         }
         let mut outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
-        if outcome.is_none() && self.binding.state.borrow_mut().take_replies() {
+        if outcome.is_none() && self.binding.take_replies() {
             outcome = self.binding.try_finish::<P, _>(self.a_stack, reply);
         }
         self.over = outcome.is_some();
@@ -171,20 +176,24 @@ impl<P: Procedure> Future for Pending<'_, P> {
             return Poll::Ready(outcome);
         }
         self.awaited = true;
-        let state = &mut *self.binding.state.borrow_mut();
-        state.forget_waker(self.a_stack);
-        state.wakers.push((self.a_stack, context.waker().clone()));
+        let waker = context.waker().clone();
+        let mut state = self.binding.state.borrow_mut();
+        let earlier = state.forget_waker(self.a_stack);
+        state.wakers.push((self.a_stack, waker));
+        drop(state);
+        drop(earlier);
         Poll::Pending
     }
 }
 
 impl<P: Procedure> Drop for Pending<'_, P> {
     fn drop(&mut self) {
-        if self.awaited {
-            self.binding.state.borrow_mut().forget_waker(self.a_stack);
-        }
         if !self.over {
             self.binding.state.borrow_mut().abandon(self.a_stack);
+        }
+        if self.awaited {
+            let waker = self.binding.state.borrow_mut().forget_waker(self.a_stack);
+            drop(waker);
         }
     }
 }

@@ -83,7 +83,7 @@ impl<I: Interface> Binding<I> {
             match step {
                 Step::Again => {}
                 Step::Park => {
-                    server.sleep(&mut |fd| self.state.borrow_mut().park(&waiter, fd));
+                    server.sleep(&mut |fd| self.park(&waiter, fd));
                 }
                 // What was served may have taken longer than the reply.
                 Step::TimedOut => {

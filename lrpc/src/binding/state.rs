@@ -7,7 +7,7 @@ use segment::wait::Waiter;
 use unet::{Channel, CloseReason, Delivery};
 
 use crate::a_stack::A_STACKS;
-use crate::outcome::{Outcome, Reason, UnknownReason};
+use crate::outcome::{Outcome, UnknownReason};
 use crate::wire::{CallWord, call_word, status};
 
 /// What is known of an A-stack.
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub scratch: Box<[u8]>,
     /// Who awaits a reply; at most one an A-stack.
     pub wakers: Vec<(u16, Waker)>,
+    /// Who is to be woken once the state is not borrowed any more: they may call on the binding.
+    pub woken: Vec<Waker>,
     /// An event loop waits for the channel's doorbell.
     pub armed: bool,
     /// A reply was taken, or the end, of which the event loop does not know yet.
@@ -72,7 +74,7 @@ impl State {
     pub fn end(&mut self) -> bool {
         let first = !std::mem::replace(&mut self.ended, true);
         self.news |= first;
-        self.wakers.drain(..).for_each(|(_, waker)| waker.wake());
+        self.woken.extend(self.wakers.drain(..).map(|(_, waker)| waker));
         first
     }
 
@@ -104,7 +106,8 @@ impl State {
             (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
                 self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
                 self.replies.push((word.a_stack, message));
-                self.wake(word.a_stack);
+                let waker = self.forget_waker(word.a_stack);
+                self.woken.extend(waker);
             }
             (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
                 self.release(word.a_stack);
@@ -126,15 +129,11 @@ impl State {
         }
     }
 
-    fn wake(&mut self, a_stack: u16) {
-        if let Some(at) = self.wakers.iter().position(|(of, _)| *of == a_stack) {
-            self.wakers.swap_remove(at).1.wake();
-        }
-    }
-
+    /// Takes out who awaits a call, to be dropped when the state is not borrowed any more.
     #[cold]
-    pub fn forget_waker(&mut self, a_stack: u16) {
-        self.wakers.retain(|(of, _)| *of != a_stack);
+    pub fn forget_waker(&mut self, a_stack: u16) -> Option<Waker> {
+        let at = self.wakers.iter().position(|(of, _)| *of == a_stack)?;
+        Some(self.wakers.swap_remove(at).1)
     }
 
     /// Notes that nobody waits for a call any more. A reply that is kept for it already is dropped.
@@ -150,14 +149,6 @@ impl State {
             }
             AStack::Free | AStack::Abandoned(_) => {}
         }
-    }
-
-    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
-    #[cold]
-    pub fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
-        self.take_replies();
-        let closed = self.channel.closed().map(Reason::Closed);
-        self.free[usize::from(procedure)].pop().ok_or(closed.unwrap_or(Reason::NoAStack))
     }
 
     /// Takes the reply that was kept for a call.
