@@ -103,6 +103,9 @@ impl Definition {
         if let Some(parameter) = item.generics.params.first() {
             return Err(Error::new(parameter.span(), "a service has no type parameters"));
         }
+        if let Some(again) = item.attrs.iter().find(|attribute| is_service(attribute)) {
+            return Err(Error::new(again.span(), "a trait is one service"));
+        }
         let mut methods = Vec::new();
         for member in &mut item.items {
             let TraitItem::Fn(function) = member else {
@@ -126,6 +129,10 @@ impl Method {
         if let Some(parameter) = signature.generics.params.first() {
             return Err(Error::new(parameter.span(), "a method has no parameters of its own"));
         }
+        if let Some(clause) = &signature.generics.where_clause {
+            let say = format!("`{}`: a method has no conditions", signature.ident);
+            return Err(Error::new(clause.span(), say));
+        }
         conditional(&function.attrs)?;
         if let Some(word) = &signature.unsafety {
             return Err(Error::new(word.span(), "whoever can bind can call: a method is safe"));
@@ -144,7 +151,13 @@ impl Method {
         let mut inputs = signature.inputs.iter();
         match inputs.next() {
             Some(FnArg::Receiver(receiver))
-                if receiver.reference.is_some() && receiver.mutability.is_none() => {}
+                if receiver.reference.is_some() && receiver.mutability.is_none() =>
+            {
+                if let Some(lifetime) = receiver.lifetime().filter(|named| named.ident != "_") {
+                    let say = format!("`{}`: a handler is borrowed as `&self`", signature.ident);
+                    return Err(Error::new(lifetime.span(), say));
+                }
+            }
             _ => return Err(Error::new(signature.span(), "a method takes `&self` first")),
         }
         let mut method = Self {
@@ -265,25 +278,48 @@ impl Marks {
     /// Takes the marks of this crate off a method.
     fn take(attributes: &mut Vec<Attribute>) -> Result<Self> {
         let mut marks = Self::default();
-        let mut wrong = None;
+        let mut wrong = Ok(());
         attributes.retain(|attribute| {
-            let Some(name) = attribute.path().get_ident() else { return true };
-            match name.to_string().as_str() {
-                "idempotent" => marks.idempotent = true,
-                "slow" => marks.slow = true,
-                "one_way" => marks.one_way = true,
-                "plain" => marks.plain = true,
-                "deadline" => {
-                    match attribute.parse_args::<LitStr>().and_then(|text| duration(&text)) {
-                        Ok(deadline) => marks.deadline = Some(deadline),
-                        Err(error) => wrong = Some(error),
-                    }
-                }
-                _ => return true,
+            let read = marks.read(attribute);
+            let is_mark = !matches!(read, Ok(false));
+            if let (Ok(()), Err(error)) = (&wrong, read) {
+                wrong = Err(error);
             }
-            false
+            !is_mark
         });
-        wrong.map_or(Ok(marks), Err)
+        wrong.map(|()| marks)
+    }
+
+    /// Notes a mark. `false` if the attribute is none.
+    fn read(&mut self, attribute: &Attribute) -> Result<bool> {
+        let Some(name) = attribute.path().get_ident().map(Ident::to_string) else {
+            return Ok(false);
+        };
+        let mark = match name.as_str() {
+            "idempotent" => &mut self.idempotent,
+            "slow" => &mut self.slow,
+            "one_way" => &mut self.one_way,
+            "plain" => &mut self.plain,
+            "deadline" => {
+                let deadline = duration(&attribute.parse_args()?)?;
+                return once(attribute, &name, self.deadline.replace(deadline).is_some());
+            }
+            _ => return Ok(false),
+        };
+        attribute.meta.require_path_only()?;
+        once(attribute, &name, std::mem::replace(mark, true))
+    }
+}
+
+fn is_service(attribute: &Attribute) -> bool {
+    attribute.path().segments.last().is_some_and(|last| last.ident == "service")
+}
+
+/// Refuses a mark that was there already.
+fn once(attribute: &Attribute, name: &str, again: bool) -> Result<bool> {
+    match again {
+        true => Err(Error::new(attribute.span(), format!("`{name}` is written twice"))),
+        false => Ok(true),
     }
 }
 
@@ -304,17 +340,19 @@ fn duration(text: &LitStr) -> Result<Duration> {
     let value = text.value();
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     let (number, unit) = value.split_at(digits);
-    let number: Option<u64> = number.parse().ok().filter(|number| *number > 0);
-    let duration = match (number, unit) {
-        (Some(number), "us" | "µs") => Duration::from_micros(number),
-        (Some(number), "ms") => Duration::from_millis(number),
-        (Some(number), "s") => Duration::from_secs(number),
-        _ => {
-            return Err(Error::new(
-                text.span(),
-                "a deadline is a number of `us`, `ms` or `s`: \"5ms\"",
-            ));
-        }
+    let nanos_each = match unit {
+        "us" | "µs" => Some(1_000),
+        "ms" => Some(1_000_000),
+        "s" => Some(1_000_000_000),
+        _ => None,
     };
-    Ok(duration)
+    let number = number.parse::<u64>().ok().filter(|number| *number > 0);
+    let (Some(number), Some(nanos_each)) = (number, nanos_each) else {
+        let say = "a deadline is a number of `us`, `ms` or `s`: \"5ms\"";
+        return Err(Error::new(text.span(), say));
+    };
+    match number.checked_mul(nanos_each) {
+        Some(nanos) => Ok(Duration::from_nanos(nanos)),
+        None => Err(Error::new(text.span(), "a deadline is less than 585 years")),
+    }
 }

@@ -167,6 +167,7 @@ impl Written<'_> {
         let (idempotent, slow, one_way) = (marks.idempotent, marks.slow, marks.one_way);
         let deadline = match marks.deadline {
             Some(deadline) => {
+                // It was read so that it fits.
                 let nanos = deadline.as_nanos() as u64;
                 quote!(::core::option::Option::Some(::core::time::Duration::from_nanos(#nanos)))
             }

@@ -94,6 +94,9 @@ pub trait Caller<S> {
         Self: 'a;
 
     /// Calls, and waits as long as the method's deadline says, or until there is an outcome.
+    ///
+    /// # Panics
+    /// When a `Serialize` of an argument does, or a `Deserialize` of the result.
     fn call<M: Method<Interface = S>>(
         &self,
         takes: M::Takes<'_>,
@@ -104,6 +107,9 @@ pub trait Caller<S> {
     ///
     /// # Errors
     /// [`Reason`]: the call was not sent.
+    ///
+    /// # Panics
+    /// When a `Serialize` of an argument does.
     fn start<M: Method<Interface = S>>(
         &self,
         takes: M::Takes<'_>,
@@ -114,6 +120,9 @@ pub trait Caller<S> {
     ///
     /// # Errors
     /// [`Reason`]: the call was not sent.
+    ///
+    /// # Panics
+    /// When a `Serialize` of an argument does.
     fn send<M: Method<Interface = S>>(
         &self,
         takes: M::Takes<'_>,

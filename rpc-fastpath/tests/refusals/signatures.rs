@@ -55,4 +55,22 @@ trait NoVersion {
     fn null(&self);
 }
 
+#[service(name = "again", version = 1)]
+#[service(name = "and again", version = 2)]
+trait Again {
+    fn null(&self);
+}
+
+#[service(name = "lifetime", version = 1)]
+trait Lifetime {
+    fn forever(&'static self);
+}
+
+#[service(name = "conditions", version = 1)]
+trait Conditions {
+    fn sized(&self, number: u64)
+    where
+        Self: Sized;
+}
+
 fn main() {}

@@ -14,6 +14,9 @@ use crate::service::form::Form;
 /// Calls a service of this host. Used by one thread at a time, which is the compiler's to see; calls may
 /// nest.
 ///
+/// A `Serialize` of an argument, or a `Deserialize` of a result, that panics unwinds out of the call; the
+/// client remains usable.
+///
 /// ```compile_fail,E0277
 /// fn shared<T: Sync>() {}
 /// shared::<rpc_fastpath::service::Local<()>>();

@@ -26,6 +26,9 @@ impl<'a, M: Method> Pending<'a, M> {
     }
 
     /// The outcome, if it is here. Once it was given out there is no other.
+    ///
+    /// # Panics
+    /// When a `Deserialize` of the result does: the outcome is given out with that.
     #[inline]
     pub fn try_take(&mut self) -> Option<Outcome<M::Output>> {
         self.call.try_take().map(|outcome| self.client.unpack::<M>(outcome))
@@ -34,7 +37,7 @@ impl<'a, M: Method> Pending<'a, M> {
     /// Waits for the outcome, as long as it takes, whatever the method's deadline.
     ///
     /// # Panics
-    /// When the outcome was taken already.
+    /// When the outcome was taken already, or a `Deserialize` of the result panics.
     #[inline]
     pub fn wait(self) -> Outcome<M::Output> {
         self.client.unpack::<M>(self.call.wait())
@@ -43,7 +46,7 @@ impl<'a, M: Method> Pending<'a, M> {
     /// As [`Pending::wait`], not longer than that.
     ///
     /// # Panics
-    /// When the outcome was taken already.
+    /// When the outcome was taken already, or a `Deserialize` of the result panics.
     pub fn wait_timeout(self, timeout: Duration) -> Outcome<M::Output> {
         self.client.unpack::<M>(self.call.wait_timeout(timeout))
     }
@@ -61,7 +64,7 @@ impl<M: Method> Future for Pending<'_, M> {
     type Output = Outcome<M::Output>;
 
     /// # Panics
-    /// When the outcome was taken already.
+    /// When the outcome was taken already, or a `Deserialize` of the result panics.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = Pin::new(&mut self.call).poll(context);
         outcome.map(|outcome| self.client.unpack::<M>(outcome))
