@@ -55,6 +55,17 @@ fn client(test: &Test) -> MillClient {
 
 const SOON: Duration = Duration::from_secs(10);
 
+/// Makes slow calls, for which there is no place, until they are refused since the server ends.
+fn until_it_stops<T: std::fmt::Debug>(call: impl Fn() -> Outcome<T>) {
+    loop {
+        match call() {
+            Outcome::Refused(Reason::Overloaded) => {}
+            Outcome::Refused(Reason::Stopping) => return,
+            other => panic!("it is not served: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_client_fills_its_own_share_of_the_backlog_and_no_more() {
     let test = mill("share", 20, 3);
@@ -111,9 +122,10 @@ fn a_server_that_ends_finishes_what_has_begun_and_refuses_the_rest() {
     assert_eq!(client.quick(), Outcome::Executed(()));
     let Test { running, go, began, .. } = test;
     let end = std::thread::spawn(move || drop(running));
-    while client.grind(b"") != Outcome::Refused(Reason::Stopping) {}
+    until_it_stops(|| client.start_grind(b"").expect("sent").wait_timeout(SOON));
     // The other methods are served until the last worker has finished.
-    assert_eq!(client.quick(), Outcome::Executed(()));
+    let quick = client.start_quick().expect("sent");
+    assert_eq!(quick.wait_timeout(SOON), Outcome::Executed(()));
     go.send(()).expect("the worker waits");
     let mut outcomes = calls.into_iter().map(|call| call.wait_timeout(SOON));
     assert_eq!(outcomes.next(), Some(Outcome::Executed(3)));
@@ -160,7 +172,7 @@ fn a_server_that_ends_serves_what_its_workers_call() {
         drop(running);
         ended.send(()).expect("the test listens");
     });
-    while client.around("") != Outcome::Refused(Reason::Stopping) {}
+    until_it_stops(|| client.start_around("").expect("sent").wait_timeout(SOON));
     go.send(()).expect("the worker waits");
     assert_eq!(call.wait_timeout(SOON), Outcome::Executed(Some(7)));
     end.recv_timeout(SOON).expect("it ends");
