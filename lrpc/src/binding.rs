@@ -1,5 +1,7 @@
 //! The client's side: bind once, then call.
 
+mod pending;
+mod serving;
 mod state;
 
 use std::cell::RefCell;
@@ -19,7 +21,9 @@ use crate::a_stack::{A_STACKS, Layout};
 use crate::outcome::{Outcome, Reason, UnknownReason};
 use crate::wire::{BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, call_word};
 use crate::wire::{inline_limit, refusal, send, status};
-use crate::{Interface, Procedure, Server};
+use crate::{Interface, Procedure};
+pub use pending::Pending;
+pub use serving::Progress;
 use state::{AStack, State};
 
 /// How to bind.
@@ -142,6 +146,11 @@ impl<I: Interface> Binding<I> {
             number: 0,
             message: Delivery::default(),
             scratch: vec![0; largest].into(),
+            wakers: Vec::new(),
+            woken: Vec::new(),
+            armed: false,
+            news: false,
+            ended: false,
         };
         let state = RefCell::new(state);
         Ok(Self { state, layout, wait: options.wait, _interface: PhantomData })
@@ -217,53 +226,23 @@ impl<I: Interface> Binding<I> {
         }
     }
 
-    /// Calls a procedure, and serves the calls that arrive at `server` until the reply is here: for
-    /// a server that calls, where the chain of calls may come back to it.
-    ///
-    /// # Panics
-    /// When a handler of `server` does. The call is abandoned then.
-    ///
-    /// # Cost
-    /// As [`Binding::call`], and [`Server::poll`] after each vain look.
-    pub fn call_serving<P: Procedure<Interface = I>, S: Interface>(
-        &self,
-        arguments: &P::Arguments,
-        server: &Server<S>,
-    ) -> Outcome<P::Results> {
-        let a_stack = match self.post::<P>(arguments, None) {
-            Ok(a_stack) => a_stack,
-            Err(reason) => return Outcome::Refused(reason),
-        };
-        let mut waiter = Waiter::new(self.wait, false, None);
-        loop {
-            if let Some(outcome) = self.try_finish::<P, _>(a_stack, |results, _| results) {
-                return outcome;
-            }
-            let waits = Waits { binding: self, a_stack };
-            let served = server.poll();
-            std::mem::forget(waits);
-            if served {
-                waiter = Waiter::new(self.wait, false, None);
-                continue;
-            }
-            if waiter.step(1, || false) == Step::Park && server.arm() {
-                server.with_fd(|fd| self.state.borrow_mut().channel.park_beside(fd));
-            }
-        }
-    }
-
     #[inline(always)]
     fn post<P: Procedure<Interface = I>>(
         &self,
         arguments: &P::Arguments,
         bulk: Option<Fbuf>,
     ) -> Result<u16, Reason> {
-        let state = &mut *self.state.borrow_mut();
-        let free = &mut state.free[usize::from(P::INDEX)];
-        let a_stack = match free.pop() {
+        let mut state = self.state.borrow_mut();
+        let a_stack = match state.free[usize::from(P::INDEX)].pop() {
             Some(a_stack) => a_stack,
-            None => state.take_late_replies(P::INDEX)?,
+            None => {
+                drop(state);
+                let a_stack = self.late_a_stack(P::INDEX)?;
+                state = self.state.borrow_mut();
+                a_stack
+            }
         };
+        let state = &mut *state;
         let number = state.number.wrapping_add(1);
         state.number = number;
         let bytes = arguments.as_bytes();
@@ -307,12 +286,43 @@ impl<I: Interface> Binding<I> {
             };
             match step {
                 Step::Again => {}
-                Step::Park => self.state.borrow_mut().channel.park_for_message(&waiter),
+                Step::Park => self.park(&waiter, None),
                 Step::TimedOut => return self.abandon(a_stack),
             }
             if let Some(outcome) = self.try_finish::<P, R>(a_stack, &take) {
                 return outcome;
             }
+        }
+    }
+
+    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
+    #[cold]
+    fn late_a_stack(&self, procedure: u16) -> Result<u16, Reason> {
+        self.take_replies();
+        let state = &mut *self.state.borrow_mut();
+        let closed = state.channel.closed().map(Reason::Closed);
+        state.free[usize::from(procedure)].pop().ok_or(closed.unwrap_or(Reason::NoAStack))
+    }
+
+    /// Takes the replies that are there, and the end. `true` if there was anything.
+    fn take_replies(&self) -> bool {
+        let taken = self.state.borrow_mut().take_replies();
+        self.wake();
+        taken
+    }
+
+    /// Sleeps for a reply, or until `other` is readable.
+    #[cold]
+    fn park(&self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
+        self.state.borrow_mut().park(waiter, other);
+        self.wake();
+    }
+
+    /// Wakes those to whom something was received. The state is not borrowed meanwhile.
+    fn wake(&self) {
+        loop {
+            let Some(waker) = self.state.borrow_mut().woken.pop() else { return };
+            waker.wake();
         }
     }
 
@@ -329,17 +339,25 @@ impl<I: Interface> Binding<I> {
         a_stack: u16,
         take: impl Fn(P::Results, &mut Delivery) -> R,
     ) -> Option<Outcome<R>> {
-        let state = &mut *self.state.borrow_mut();
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         match state.a_stacks[usize::from(a_stack)] {
             AStack::Waiting(number) => {
                 match state.channel.try_recv_into(&mut state.message) {
                     Ok(false) => return None,
                     Ok(true) => {}
-                    Err(reason) => return Some(state.lost(a_stack, reason)),
+                    Err(reason) => {
+                        let lost = state.lost(a_stack, reason);
+                        drop(guard);
+                        self.wake();
+                        return Some(lost);
+                    }
                 }
                 let word = call_word(&state.message);
                 if word.is_none_or(|word| (word.a_stack, word.number) != (a_stack, number)) {
                     state.keep(word);
+                    drop(guard);
+                    self.wake();
                     return None;
                 }
             }
@@ -406,19 +424,6 @@ impl<I: Interface> Binding<I> {
 
 /// A reply without results and without a refusal.
 struct Senseless;
-
-/// A call that waits while others are served: if one of those panics, nobody waits any more.
-struct Waits<'a, I: Interface> {
-    binding: &'a Binding<I>,
-    a_stack: u16,
-}
-
-impl<I: Interface> Drop for Waits<'_, I> {
-    #[cold]
-    fn drop(&mut self) {
-        let _: Outcome<()> = self.binding.abandon(self.a_stack);
-    }
-}
 
 impl<I> std::fmt::Debug for Binding<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

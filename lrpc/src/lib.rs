@@ -45,10 +45,10 @@ mod server;
 mod wire;
 
 pub use a_stack::A_STACKS;
-pub use binding::{BindError, BindOptions, Binding, Reply};
+pub use binding::{BindError, BindOptions, Binding, Pending, Progress, Reply};
 pub use interface::{Interface, PlainData, Procedure, Shape, layout_hash};
 pub use outcome::{NotExecuted, Outcome, Reason, UnknownReason};
-pub use server::{Call, ExportError, ExportOptions, MAX_NESTING, Server};
+pub use server::{Answer, Call, ExportError, ExportOptions, Later, MAX_NESTING, Server};
 pub use unet::{Fbuf, FbufMut, PeerFbuf};
 #[doc(hidden)]
 pub use zerocopy as __zerocopy;

@@ -39,6 +39,21 @@ pub enum Reason {
     /// The server is already so many calls deep that it takes no further one.
     #[error("calls are nested too deeply in the server")]
     TooDeep,
+    /// The arguments are larger than the largest buffer of this binding.
+    #[error("the arguments are larger than the binding's largest buffer")]
+    TooLarge,
+    /// No buffer is free for the arguments.
+    #[error("no buffer is free for the arguments")]
+    NoBuffer,
+    /// The server has as many calls waiting as it takes, in all or of this client.
+    #[error("the server has as many calls waiting as it takes")]
+    Overloaded,
+    /// The call's deadline had passed before the handler began.
+    #[error("the deadline had passed before the handler began")]
+    TooLate,
+    /// The server was about to end, and did not begin the call.
+    #[error("the server was about to end, and did not begin the call")]
+    Stopping,
     /// The handler declined before doing anything, with this code (codes above 65,279 arrive as it).
     #[error("the handler declined with code {0}")]
     Declined(u16),
@@ -54,10 +69,16 @@ pub enum UnknownReason {
     /// The caller's time was up before the reply.
     #[error("there was no reply in time")]
     TimedOut,
-    /// The handler panicked, or replied with a buffer that is not this binding's: what it had done
-    /// by then is done.
+    /// The handler panicked, or replied with a buffer that is not this binding's, or a service found
+    /// no buffer free for its result: what it had done by then is done.
     #[error("the handler failed while it executed the call")]
     Failed,
+    /// The handler has returned, so what it did is done; but its results are larger than can be sent.
+    #[error("the call was executed, but its results are larger than can be sent")]
+    ResultsTooLarge,
+    /// The server says that it executed the call; what it sent as results is no value of their type.
+    #[error("the results that came are no value of their type")]
+    BadResults,
 }
 
 /// A call that is not known to be executed, as an error.

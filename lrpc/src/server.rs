@@ -1,5 +1,7 @@
 //! The server's side: export an interface, and serve its calls.
 
+mod answer;
+
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +22,7 @@ use crate::wire::{
     BindRequest, CALL_WORD, CallWord, IN_A_STACK, bind_code, inline_limit, send, status,
 };
 use crate::{Interface, Procedure};
+pub use answer::{Answer, Later};
 
 /// How many calls a server thread may be in at once: a handler that calls and serves meanwhile may
 /// be called again, and so on. Beyond, calls are refused.
@@ -141,7 +144,7 @@ impl<I: Interface> Server<I> {
             let arguments = server.arguments::<P>(call)?;
             let results = handler(call, arguments).map_err(Reason::Declined)?;
             failpoint::hit("reply.2-handled");
-            server.reply::<P>(call, &results);
+            server.reply::<P>(call.from, call.word, call.reply_bulk.take(), &results);
             Ok(())
         }));
         self
@@ -264,18 +267,23 @@ impl<I: Interface> Server<I> {
     }
 
     #[inline(always)]
-    fn reply<P: Procedure<Interface = I>>(&self, call: &Call<'_, I>, results: &P::Results) {
+    fn reply<P: Procedure<Interface = I>>(
+        &self,
+        from: ChannelId,
+        word: CallWord,
+        bulk: Option<Fbuf>,
+        results: &P::Results,
+    ) {
         let endpoint = &mut *self.endpoint.borrow_mut();
         // A client that is gone does not want its results.
-        let Some(channel) = endpoint.channel_mut(call.from) else { return };
-        let bulk = call.reply_bulk.take();
+        let Some(channel) = endpoint.channel_mut(from) else { return };
         let bytes = results.as_bytes();
         let inline = bytes.len() <= inline_limit(bulk.is_some());
         let flags = if inline { 0 } else { IN_A_STACK };
-        let a_stack = call.word.a_stack;
+        let a_stack = word.a_stack;
         let written = inline || self.layout.write(channel, P::INDEX, a_stack, results).is_some();
         failpoint::hit("reply.3-result-written");
-        let word = CallWord { flags, ..call.word };
+        let word = CallWord { flags, ..word };
         let inline_bytes = if inline { bytes } else { &[] };
         let sent = if written {
             send(channel, status::EXECUTED, word, inline_bytes, bulk)
@@ -304,6 +312,9 @@ impl<I: Interface> Server<I> {
         let tag = match reason {
             Reason::NotServed => status::NOT_SERVED,
             Reason::TooDeep => status::TOO_DEEP,
+            Reason::Overloaded => status::OVERLOADED,
+            Reason::TooLate => status::TOO_LATE,
+            Reason::Stopping => status::STOPPING,
             Reason::Declined(code) => status::DECLINED.saturating_add(code),
             _ => status::BAD_ARGUMENTS,
         };

@@ -43,6 +43,11 @@ pub(crate) mod status {
     pub const TOO_DEEP: u16 = 3;
     /// The handler began, and failed.
     pub const FAILED: u16 = 4;
+    pub const OVERLOADED: u16 = 5;
+    pub const TOO_LATE: u16 = 6;
+    /// The handler has returned, and what it returned cannot be sent.
+    pub const RESULTS_TOO_LARGE: u16 = 7;
+    pub const STOPPING: u16 = 8;
     /// And beyond: what the handler declined with.
     pub const DECLINED: u16 = 0x100;
 }
@@ -53,6 +58,9 @@ pub(crate) fn refusal(tag: u16) -> Option<Reason> {
         status::NOT_SERVED => Some(Reason::NotServed),
         status::BAD_ARGUMENTS => Some(Reason::BadArguments),
         status::TOO_DEEP => Some(Reason::TooDeep),
+        status::OVERLOADED => Some(Reason::Overloaded),
+        status::TOO_LATE => Some(Reason::TooLate),
+        status::STOPPING => Some(Reason::Stopping),
         status::DECLINED.. => Some(Reason::Declined(tag - status::DECLINED)),
         _ => None,
     }

@@ -203,7 +203,7 @@ fn a_reply_that_is_too_short_for_one_poisons() {
 #[test]
 fn a_status_that_is_none_poisons() {
     beside_an_honest_one(|_| {
-        for status in [5, 6, 0x7f, 0x80, 0xff] {
+        for status in [9, 10, 0x7f, 0x80, 0xff] {
             let strange = |channel: &mut Channel, message: &mut Delivery| {
                 say(channel, status, Word::of(message), &[]);
             };
@@ -222,6 +222,10 @@ fn every_status_that_is_one_is_told_as_such() {
         (BAD_ARGUMENTS, Outcome::Refused(Reason::BadArguments)),
         (3, Outcome::Refused(Reason::TooDeep)),
         (4, Outcome::Unknown(UnknownReason::Failed)),
+        (5, Outcome::Refused(Reason::Overloaded)),
+        (6, Outcome::Refused(Reason::TooLate)),
+        (7, Outcome::Unknown(UnknownReason::ResultsTooLarge)),
+        (8, Outcome::Refused(Reason::Stopping)),
         (DECLINED, Outcome::Refused(Reason::Declined(0))),
         (DECLINED + 7, Outcome::Refused(Reason::Declined(7))),
         (u16::MAX, Outcome::Refused(Reason::Declined(65_279))),

@@ -1,207 +1,145 @@
-//! A peer that sends anything: no panic, no end that cannot be, nothing without bound.
+//! What a peer can send that is no value: it is refused or told, and nobody is harmed.
 
-use proptest::prelude::*;
-use rpc_fastpath::protocol::{
-    Body, Call, Client, Event, Identity, Limits, Pending, Server, ServerEvent, Timers, Transmit,
-};
-use rpc_fastpath::wire::{Failure, Packet, Refusal, Rejection, Status, Terms};
+mod support;
 
-const COOKIE: u64 = u64::MAX - 9;
-const NONCE: u64 = 77;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-fn limits() -> Limits {
-    Limits { window: 4, credits: 8, fragment: 10, max_message: 400, backlog: 3, unfinished: 500 }
+use lrpc::{Binding, Outcome, Reason, UnknownReason};
+use rpc_fastpath::service::{Message, Server, service};
+use serde::{Deserialize, Serialize};
+use support::{address, bind_options, server_options};
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Tree {
+    Leaf,
+    Branch(Box<Tree>),
 }
 
-fn head<P>(transmit: &Transmit<'_, P>) -> Vec<u8> {
-    let mut head = transmit.header.to_vec();
-    if let Body::Control(bytes, len) = &transmit.body {
-        head.extend(&bytes[..*len]);
-    }
-    head
+#[service(name = "target", version = 1)]
+trait Target {
+    fn text(&self, text: &str) -> String;
+    fn tree(&self, tree: Tree) -> bool;
+    fn nothings(&self, nothings: Vec<()>) -> u64;
+    fn switch(&self, on: bool) -> bool;
+    fn bulk(&self, key: &str, bulk: Message) -> u64;
 }
 
-fn an_id() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        20 => (0u64..24).prop_map(|number| COOKIE.wrapping_add(number)),
-        1 => any::<u64>(),
-        1 => Just(NONCE),
-    ]
-}
+#[derive(Default)]
+struct Counting(Arc<AtomicU32>);
 
-fn a_status() -> impl Strategy<Value = Status> {
-    prop_oneof![
-        4 => Just(Status::Executed),
-        1 => Just(Status::Delivered),
-        1 => Just(Status::Failed(Failure::Panicked)),
-        1 => Just(Status::Refused(Refusal::Overload)),
-    ]
-}
-
-prop_compose! {
-    fn a_packet()(
-        id in an_id(),
-        numbers in prop::array::uniform3(prop_oneof![8 => 0u16..12, 1 => any::<u16>()]),
-        status in a_status(),
-        flags in any::<[bool; 2]>(),
-        kind in 0..14,
-    ) -> Packet {
-        let [a, b, c] = numbers;
-        let [one, ask] = flags;
-        let (nonce, version) = (id, a);
-        match kind {
-            0 => Packet::Open { nonce, version, window: b, credits: c },
-            1 => Packet::Opened { nonce, version, window: b, credits: c },
-            2 => Packet::Rejected { nonce, version, why: Rejection::Overload },
-            3 => Packet::Request { id, method: a % 2, time: b, last: c, credit: a as u8 % 9, one_way: one, ask },
-            4 | 5 => Packet::Fragment { id, method: a % 2, index: b, last: c, ask },
-            6 => Packet::Reply { id, status, held: b, last: c, ask },
-            7 | 8 => Packet::Continuation { id, index: b, last: c, ask },
-            9 => Packet::Received { id, base: a, limit: b, whole: one },
-            10 => Packet::Taken { id, base: a, limit: b, resend: one },
-            11 => Packet::Query { id },
-            12 if one => Packet::Ping { id },
-            12 => Packet::Pong { id },
-            _ if one => Packet::Close { id: id ^ 1 },
-            _ => Packet::Stale { id: id ^ 1 << 40 },
-        }
+impl Counting {
+    fn called<T>(&self, result: T) -> T {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        result
     }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    /// A packet of some kind, with so much behind it.
-    Packet(Packet, Vec<u8>, usize),
-    Bytes(Vec<u8>),
-    /// A call, or the answer to one.
-    Act(u16, usize),
-    Wait(u64),
-}
+impl Target for Counting {
+    fn text(&self, text: &str) -> String {
+        self.called(text.to_owned())
+    }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let len = || prop_oneof![3 => Just(10usize), 2 => 0usize..12, 1 => any::<u32>().prop_map(|len| len as usize)];
-    let step = prop_oneof![
-        6 => (a_packet(), prop::collection::vec(any::<u8>(), 0..5), len()).prop_map(
-            |(packet, map, len)| Step::Packet(packet, map.iter().flat_map(|byte| [*byte; 8]).collect(), len)
-        ),
-        1 => prop::collection::vec(any::<u8>(), 0..60).prop_map(Step::Bytes),
-        2 => (any::<u16>(), 0usize..450).prop_map(|(method, len)| Step::Act(method, len)),
-        2 => (0u64..30_000_000).prop_map(Step::Wait),
-    ];
-    prop::collection::vec(step, 0..60)
-}
+    fn tree(&self, tree: Tree) -> bool {
+        self.called(matches!(tree, Tree::Leaf))
+    }
 
-fn received(step: &Step) -> Option<(Vec<u8>, usize)> {
-    match step {
-        Step::Packet(packet, body, len) => Some(([&packet.encode()[..], body].concat(), *len)),
-        Step::Bytes(bytes) => Some((bytes.clone(), bytes.len().saturating_sub(16))),
-        _ => None,
+    fn nothings(&self, nothings: Vec<()>) -> u64 {
+        self.called(nothings.len() as u64)
+    }
+
+    fn switch(&self, on: bool) -> bool {
+        self.called(!on)
+    }
+
+    fn bulk(&self, key: &str, bulk: Message) -> u64 {
+        self.called((key.len() + bulk.len()) as u64)
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+/// A cell with that count and content.
+fn cell<const CELL: usize>(count: u16, content: &[u8]) -> [u8; CELL] {
+    let mut cell = [0; CELL];
+    cell[..2].copy_from_slice(&count.to_le_bytes());
+    cell[2..2 + content.len()].copy_from_slice(content);
+    cell
+}
 
-    #[test]
-    fn a_server_survives_any_client(steps in steps()) {
-        let mut opening: Client<(), ()> = Client::new(0, NONCE, 1, 0, limits(), Timers::default());
-        let asked = head(&opening.poll_transmit(0).expect("an opening"));
-        let identity = Identity { service: 1, incarnation: 2, epoch: 3 };
-        let mut server: Server<(), u8> =
-            Server::accept(0, &asked, identity, COOKIE, limits(), Timers::default()).expect("a session");
-        let mut now = 0;
-        let mut handed: Vec<u64> = Vec::new();
-        let mut pending: Vec<Pending> = Vec::new();
-        for step in &steps {
-            if let Some((head, len)) = received(step)
-                && let Some(ServerEvent::Request(request)) = server.receive(now, &head, len, 0)
-            {
-                let number = request.pending.request().number;
-                prop_assert!(!handed.contains(&number), "{number} was executed twice");
-                handed.push(number);
-                pending.push(request.pending);
-            }
-            match step {
-                Step::Act(choice, len) if !pending.is_empty() => {
-                    let one = pending.remove(usize::from(*choice) % pending.len());
-                    match choice % 3 {
-                        0 => server.fail(now, one, Failure::Panicked),
-                        _ => _ = server.reply(now, one, (), *len),
-                    }
-                }
-                Step::Wait(time) => {
-                    now += time;
-                    server.on_timer(now);
-                }
-                _ => {}
-            }
-            // What one step brings about has an end.
-            let sent = (0..1000).take_while(|_| server.poll_transmit().is_some()).count();
-            prop_assert!(sent < 200, "{sent} packets for one");
-            prop_assert!(server.executing() as usize == pending.len() && pending.len() <= 3);
-            prop_assert!((0..9).take_while(|_| server.poll_event().is_some()).count() < 9);
+#[test]
+fn arguments_that_are_no_value_never_reach_a_handler() {
+    let address = address("no-value");
+    let calls = Arc::new(AtomicU32::new(0));
+    let handler = Counting(Arc::clone(&calls));
+    let server = Server::<TargetService>::export(&address, handler, server_options());
+    let _running = server.expect("the name is free").spawn();
+    // Below the stub: cells and buffers as a liar would send them.
+    let liar = Binding::<TargetService>::bind(&address, bind_options()).expect("bound");
+    let refused = Some(Reason::BadArguments);
+    let text = |cell: [u8; 48], buffer: Option<&[u8]>| {
+        let buffer = buffer.map(|bytes| {
+            let mut buffer = liar.alloc(bytes.len()).expect("a buffer is free");
+            buffer.copy_from_slice(bytes);
+            buffer.freeze()
+        });
+        match liar.call_bulk::<TargetText>(&cell, buffer) {
+            Outcome::Refused(reason) => Some(reason),
+            Outcome::Executed(_) => None,
+            Outcome::Unknown(reason) => panic!("{reason}"),
         }
+    };
+    assert_eq!(text(cell(3, b"\x02ab"), None), None);
+    assert_eq!(text(cell(u16::MAX, b""), Some(b"\x02ab")), None);
+    for (count, content) in [
+        (0, &b""[..]),         // nothing
+        (2, b"\x02ab"),        // cut off
+        (4, b"\x02abc"),       // and more
+        (3, b"\x02\xff\xfe"),  // no text
+        (47, b"\x2d"),         // longer than the cell
+        (3, b"\xff\xff\x7f"),  // a length beyond its end
+        (u16::MAX, b"\x02ab"), // in a buffer that did not come
+    ] {
+        assert_eq!(text(cell(count, content), None), refused, "{count} {content:?}");
     }
+    for buffer in [&b"\x03ab"[..], b"\x01ab", &[0xff; 4096]] {
+        assert_eq!(text(cell(u16::MAX, b""), Some(buffer)), refused, "{buffer:?}");
+    }
+    let mut deep = liar.alloc(60_000).expect("a buffer is free");
+    deep.fill(1);
+    let outcome = liar.call_bulk::<TargetTree>(&cell(u16::MAX, b""), Some(deep.freeze()));
+    assert!(matches!(outcome, Outcome::Refused(Reason::BadArguments)));
+    let without_end = cell(10, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
+    let outcome = liar.call::<TargetNothings>(&without_end);
+    assert_eq!(outcome, Outcome::Refused(Reason::BadArguments));
+    let outcome = liar.call::<TargetBulk>(&cell(u16::MAX, b""));
+    assert!(matches!(outcome, Outcome::Refused(Reason::BadArguments)));
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "what was a value, and no more");
+    let honest = TargetClient::bind(&address, bind_options()).expect("bound");
+    assert_eq!(honest.switch(true), Outcome::Executed(false));
+}
 
-    #[test]
-    fn a_client_survives_any_server(steps in steps(), opens in any::<bool>()) {
-        let mut client: Client<(), u8> = Client::new(0, NONCE, 1, 0, limits(), Timers::default());
-        if opens {
-            let answer = Packet::Opened { nonce: NONCE, version: 1, window: 4, credits: 8 };
-            let terms =
-                Terms { cookie: COOKIE, incarnation: 2, epoch: 3, fragment: 10, max_request: 400 };
-            let head = [&answer.encode()[..], &terms.encode()].concat();
-            prop_assert!(client.receive(0, &head, 32, 0).is_some());
-        }
-        let (mut now, mut begun, mut ends) = (0, 0u64, Vec::new());
-        for step in &steps {
-            let mut events = Vec::new();
-            if let Some((head, len)) = received(step) {
-                events.extend(client.receive(now, &head, len, 0));
-            }
-            match step {
-                Step::Act(method, len) => {
-                    let deadline = method.is_multiple_of(3).then_some(now + u64::from(*method) * 1000);
-                    let call = Call {
-                        token: begun,
-                        method: *method,
-                        payload: (),
-                        len: *len,
-                        deadline,
-                        max_reply: 300,
-                        one_way: method.is_multiple_of(5),
-                    };
-                    match client.start(now, call) {
-                        Ok(()) => {}
-                        Err(_) => ends.push(begun),
-                    }
-                    begun += 1;
-                }
-                Step::Wait(time) => {
-                    now += time;
-                    client.on_timer(now);
-                    prop_assert!(client.next_timer() > now);
-                }
-                _ => {}
-            }
-            events.extend((0..100).map_while(|_| client.poll_event(now)));
-            for event in events {
-                let Event::Ended { token, .. } = event else { continue };
-                prop_assert!(!ends.contains(&token), "call {token} ended twice");
-                prop_assert!(token < begun);
-                ends.push(token);
-            }
-            let sent = (0..1000).take_while(|_| client.poll_transmit(now).is_some()).count();
-            prop_assert!(sent < 200, "{sent} packets at once");
-        }
-        // However it was led on, every call ends.
-        client.close();
-        while let Some(event) = client.poll_event(now) {
-            if let Event::Ended { token, .. } = event {
-                prop_assert!(!ends.contains(&token), "call {token} ended twice");
-                ends.push(token);
-            }
-        }
-        prop_assert_eq!(ends.len() as u64, begun);
-    }
+#[test]
+fn results_that_are_no_value_are_told_as_such() {
+    let address = address("no-result");
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    let exported = address.clone();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let liar = std::thread::spawn(move || {
+        let server = lrpc::Server::<TargetService>::export(&exported, server_options().export)
+            .expect("the name is free")
+            .on::<TargetText>(|_, _| Ok(cell(3, b"\x02\xff\xfe")));
+        ready.send(()).expect("the test listens");
+        server.serve_until(|| over.try_recv().is_ok());
+    });
+    is_ready.recv().expect("it is exported");
+    let client = TargetClient::bind(&address, bind_options()).expect("bound");
+    let told = UnknownReason::BadResults;
+    assert_eq!(client.text("a"), Outcome::Unknown(told));
+    assert_eq!(client.text("a"), Outcome::Unknown(told));
+    assert_eq!(client.switch(true), Outcome::Refused(Reason::NotServed));
+    done.send(()).expect("the server listens");
+    liar.join().expect("no panic");
+    assert!(matches!(
+        client.switch(true),
+        Outcome::Unknown(UnknownReason::Closed(_)) | Outcome::Refused(Reason::Closed(_))
+    ));
 }

@@ -289,6 +289,15 @@ impl Socket {
         let _ = shutdown(&self.fd, Shutdown::Both);
     }
 
+    /// Whether either side has hung up. What was said before can still be received.
+    ///
+    /// # Cost
+    /// One system call.
+    pub fn is_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::empty())];
+        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+    }
+
     /// Waits until a frame or a hang-up can be received, or `timeout` is over.
     ///
     /// # Cost

@@ -50,6 +50,8 @@ pub struct LocalChannel {
     producer: Producer,
     consumer: Consumer,
     pub(crate) sleeper: Sleeper,
+    /// An event loop waits for the doorbell.
+    watched: bool,
     pub(crate) cores: Cores,
     pub(crate) pulse: Pulse,
     pub(crate) wait: Wait,
@@ -98,6 +100,7 @@ impl LocalChannel {
             producer: Producer::attach(own, peer),
             consumer: Consumer::attach(own, peer),
             sleeper: Sleeper::attach(own, parts.membarrier),
+            watched: false,
             cores: Cores::attach(own, peer),
             pulse: Pulse::default(),
             wait: parts.wait,

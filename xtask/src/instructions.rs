@@ -31,6 +31,9 @@ const ROWS: &[(&str, &str, Option<&str>)] = &[
     ("ten-layers", "ten layers with a header of 8 B, down and up", Some("no-layers")),
     ("null-call", "null LRPC, both sides", None),
     ("call-32", "LRPC with 32 B in and out, both sides", None),
+    ("started-call", "null LRPC, started and taken apart", None),
+    ("service-call", "the same through a service's stub", None),
+    ("service-text", "30 B of text in and out through a service's stub", None),
 ];
 
 /// The example that is counted for messages over networks, its words, and what they are.

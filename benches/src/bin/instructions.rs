@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use lrpc::{BindOptions, Binding, ExportOptions, Server};
 use protocols::{Graph, Instant, Kinds, Limits, Participants};
+use rpc_fastpath::service;
 use unet::{
     Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
     ListenOptions, Offer, Pool, PoolOptions, Wait,
@@ -21,6 +22,25 @@ lrpc::interface! {
         Null(()) -> ();
         /// Gives four words back.
         Words([u64; 4]) -> [u64; 4];
+    }
+}
+
+/// The same as a service.
+#[service::service(name = "instructions of a service", version = 1)]
+trait Stubs {
+    /// Does nothing.
+    fn null(&self);
+    /// Gives text back.
+    fn text(&self, text: &str) -> String;
+}
+
+struct Echo;
+
+impl Stubs for Echo {
+    fn null(&self) {}
+
+    fn text(&self, text: &str) -> String {
+        text.to_owned()
     }
 }
 
@@ -43,6 +63,9 @@ fn main() -> ExitCode {
         "ten-layers" => layers(10, count),
         "null-call" => null_call(count),
         "call-32" => call_32(count),
+        "started-call" => started_call(count),
+        "service-call" => service_call(count),
+        "service-text" => service_text(count),
         _ => Err("there is no such operation: see the program's text".into()),
     };
     match done {
@@ -180,5 +203,53 @@ fn call_32(count: u32) -> Done {
         let words = [number; 4];
         let same = binding.call_serving::<Words, _>(&words, &server).executed()? == words;
         if same { Ok(()) } else { Err("another result came".into()) }
+    })
+}
+
+/// A call of nothing that is started, served, and taken.
+fn started_call(count: u32) -> Done {
+    let (server, binding) = export()?;
+    measured(count, |_| {
+        let mut call = binding.start::<Null>(&(), None)?;
+        server.poll();
+        let outcome = call.try_take().ok_or("the server has not served it")?;
+        outcome.executed()?;
+        Ok(())
+    })
+}
+
+/// A served service and a client of it.
+fn serve() -> Result<(service::Server<StubsService>, StubsClient), Box<dyn Error>> {
+    let address = address()?;
+    let mut options = service::ServerOptions::default();
+    options.export.wait = Wait::Spin;
+    let server = service::Server::<StubsService>::export(&address, Echo, options)?;
+    let options = BindOptions { wait: Wait::Spin, ..BindOptions::default() };
+    let client = std::thread::spawn(move || StubsClient::bind(&address, options));
+    server.serve_until(|| client.is_finished());
+    Ok((server, client.join().map_err(|_| "the binding thread panicked")??))
+}
+
+/// The started call of nothing, through a service.
+fn service_call(count: u32) -> Done {
+    let (server, client) = serve()?;
+    measured(count, |_| {
+        let mut call = client.start_null()?;
+        server.poll();
+        let outcome = call.try_take().ok_or("the server has not served it")?;
+        outcome.executed()?;
+        Ok(())
+    })
+}
+
+/// A call with a short text in and out.
+fn service_text(count: u32) -> Done {
+    let (server, client) = serve()?;
+    measured(count, |_| {
+        let mut call = client.start_text("a short text, and what it says")?;
+        server.poll();
+        let outcome = call.try_take().ok_or("the server has not served it")?;
+        let same = outcome.executed()? == "a short text, and what it says";
+        if same { Ok(()) } else { Err("another text came".into()) }
     })
 }

@@ -1,9 +1,13 @@
 //! What a binding knows of its calls under way.
 
+use std::os::fd::BorrowedFd;
+use std::task::Waker;
+
+use segment::wait::Waiter;
 use unet::{Channel, CloseReason, Delivery};
 
 use crate::a_stack::A_STACKS;
-use crate::outcome::{Outcome, Reason, UnknownReason};
+use crate::outcome::{Outcome, UnknownReason};
 use crate::wire::{CallWord, call_word, status};
 
 /// What is known of an A-stack.
@@ -29,6 +33,16 @@ pub(super) struct State {
     /// What was received last.
     pub message: Delivery,
     pub scratch: Box<[u8]>,
+    /// Who awaits a reply; at most one an A-stack.
+    pub wakers: Vec<(u16, Waker)>,
+    /// Who is to be woken once the state is not borrowed any more: they may call on the binding.
+    pub woken: Vec<Waker>,
+    /// An event loop waits for the channel's doorbell.
+    pub armed: bool,
+    /// A reply was taken, or the end, of which the event loop does not know yet.
+    pub news: bool,
+    /// The end was taken.
+    pub ended: bool,
 }
 
 impl State {
@@ -36,14 +50,16 @@ impl State {
     /// have.
     #[cold]
     pub fn broken<T>(&mut self, tag: u16) -> Outcome<T> {
-        if tag == status::FAILED {
-            return Outcome::Unknown(UnknownReason::Failed);
-        }
-        Outcome::Unknown(UnknownReason::Closed(self.channel.poison_protocol()))
+        Outcome::Unknown(match tag {
+            status::FAILED => UnknownReason::Failed,
+            status::RESULTS_TOO_LARGE => UnknownReason::ResultsTooLarge,
+            _ => UnknownReason::Closed(self.channel.poison_protocol()),
+        })
     }
 
     #[cold]
     pub fn lost<T>(&mut self, a_stack: u16, reason: CloseReason) -> Outcome<T> {
+        self.end();
         self.release(a_stack);
         Outcome::Unknown(UnknownReason::Closed(reason))
     }
@@ -53,15 +69,45 @@ impl State {
         self.free[usize::from(a_stack) / A_STACKS].push(a_stack);
     }
 
+    /// Nothing more is received. `true` the first time: whoever awaits something looks again then.
+    #[cold]
+    pub fn end(&mut self) -> bool {
+        let first = !std::mem::replace(&mut self.ended, true);
+        self.news |= first;
+        self.woken.extend(self.wakers.drain(..).map(|(_, waker)| waker));
+        first
+    }
+
+    /// Takes the replies that are there, and the end. `true` if there was anything.
+    pub fn take_replies(&mut self) -> bool {
+        let mut taken = false;
+        // It ends: each A-stack has one reply at most, and a server that sends more is poisoned.
+        loop {
+            match self.channel.try_recv_into(&mut self.message) {
+                Ok(true) => {
+                    self.keep(call_word(&self.message));
+                    taken = true;
+                }
+                Ok(false) if self.channel.closed().is_none() => return taken,
+                // That look found the end; what was sent before it is taken too.
+                Ok(false) => {}
+                Err(_) => return self.end() || taken,
+            }
+        }
+    }
+
     /// Keeps a reply for the call that waits for it, or drops one that nobody waits for.
     #[cold]
     pub fn keep(&mut self, word: Option<CallWord>) {
+        self.news = true;
         let message = std::mem::take(&mut self.message);
         let place = word.and_then(|word| self.a_stacks.get_mut(usize::from(word.a_stack)));
         match (word, place.as_deref()) {
             (Some(word), Some(AStack::Waiting(number))) if *number == word.number => {
                 self.a_stacks[usize::from(word.a_stack)] = AStack::Replied;
                 self.replies.push((word.a_stack, message));
+                let waker = self.forget_waker(word.a_stack);
+                self.woken.extend(waker);
             }
             (Some(word), Some(AStack::Abandoned(number))) if *number == word.number => {
                 self.release(word.a_stack);
@@ -70,6 +116,24 @@ impl State {
                 self.channel.poison_protocol();
             }
         }
+    }
+
+    /// Sleeps for a reply, or until `other` is readable. An event loop that waits for the doorbell goes
+    /// on waiting for it: it is armed again, with what was there until then taken.
+    #[cold]
+    pub fn park(&mut self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
+        self.channel.park_beside(waiter, other);
+        while self.armed && !self.channel.arm() {
+            self.take_replies();
+            self.armed = !self.ended;
+        }
+    }
+
+    /// Takes out who awaits a call, to be dropped when the state is not borrowed any more.
+    #[cold]
+    pub fn forget_waker(&mut self, a_stack: u16) -> Option<Waker> {
+        let at = self.wakers.iter().position(|(of, _)| *of == a_stack)?;
+        Some(self.wakers.swap_remove(at).1)
     }
 
     /// Notes that nobody waits for a call any more. A reply that is kept for it already is dropped.
@@ -85,20 +149,6 @@ impl State {
             }
             AStack::Free | AStack::Abandoned(_) => {}
         }
-    }
-
-    /// Takes the replies that nobody waits for any more, to find an A-stack for the next call.
-    #[cold]
-    pub fn take_late_replies(&mut self, procedure: u16) -> Result<u16, Reason> {
-        // Each A-stack has one reply at most; a server that sends more is found out.
-        for _ in 0..=self.a_stacks.len() {
-            match self.channel.try_recv_into(&mut self.message) {
-                Ok(true) => self.keep(call_word(&self.message)),
-                Ok(false) => break,
-                Err(reason) => return Err(Reason::Closed(reason)),
-            }
-        }
-        self.free[usize::from(procedure)].pop().ok_or(Reason::NoAStack)
     }
 
     /// Takes the reply that was kept for a call.

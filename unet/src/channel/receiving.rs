@@ -1,11 +1,12 @@
 //! How a channel receives, and waits.
 
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use segment::wait::Waiter;
 
 use super::{Channel, CloseReason, by_way};
+use crate::local::LocalChannel;
 use crate::{Delivery, PeerFbuf};
 
 impl Channel {
@@ -118,28 +119,43 @@ impl Channel {
         by_way!(&mut self.way, local => local.shares_core(), _remote => false)
     }
 
-    /// Sleeps until there is something to be received, or the waiter's deadline. For layers that
-    /// wait themselves.
+    /// Sleeps until there is something to be received, or the waiter's deadline, or `other` is readable.
+    /// For layers that wait themselves.
     ///
     /// # Cost
     /// Three system calls.
-    pub fn park_for_message(&mut self, waiter: &Waiter) {
+    pub fn park_beside(&mut self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
         by_way!(
             &mut self.way,
-            local => local.park_for_message(waiter),
-            remote => remote.park(waiter.remaining(), None)
+            local => local.park_beside(waiter, other),
+            remote => remote.park(waiter.remaining(), other)
         )
     }
 
-    /// Sleeps until there is something to be received, or `other` is readable.
+    /// Announces that this thread will wait for [`Channel::doorbell`]. `false` if there is something to
+    /// be received already, or no doorbell: then do that, do not wait.
+    ///
+    /// For event loops of layers that wait themselves: after `true`, wait until the descriptor is
+    /// readable, call [`Channel::wake`], receive until there is nothing, then `arm` again. Looks and sends
+    /// in between leave the bell to the loop; who sleeps on the channel takes it, and arms again.
     ///
     /// # Cost
-    /// Three system calls.
-    pub fn park_beside(&mut self, other: impl AsFd) {
-        by_way!(
-            &mut self.way,
-            local => local.park_beside(other),
-            remote => remote.park(None, Some(other.as_fd()))
-        )
+    /// Two system calls.
+    pub fn arm(&mut self) -> bool {
+        by_way!(&mut self.way, local => local.arm(), _remote => false)
+    }
+
+    /// Ends the waiting that [`Channel::arm`] began, and asks the kernel about the peer.
+    ///
+    /// # Cost
+    /// Two system calls.
+    pub fn wake(&mut self) {
+        by_way!(&mut self.way, local => local.wake(), _remote => ())
+    }
+
+    /// What becomes readable when something is to be received after [`Channel::arm`], or the peer has
+    /// ended. `None` over a network, where an [`Endpoint`](crate::Endpoint) is waited for.
+    pub fn doorbell(&self) -> Option<BorrowedFd<'_>> {
+        self.local().map(LocalChannel::socket)
     }
 }

@@ -14,7 +14,10 @@ const BELLS: usize = 64;
 impl LocalChannel {
     pub fn check_liveness(&mut self) {
         self.cores.look_up();
-        self.service_socket();
+        // A bell is left for the event loop that waits for it, unless that will hear of the end anyway.
+        if !self.watched || self.socket.is_hung_up() {
+            self.service_socket();
+        }
         self.pass_back();
         if self.closed.is_none() && self.liveness.has_ended() {
             // Its hang-up may still stand behind doorbells.
@@ -103,6 +106,10 @@ impl LocalChannel {
             let reclaimed = self.leases.reclaim(&mut self.pool);
             self.counters.add(Counter::BuffersReclaimed, reclaimed as u64);
             self.publish_totals();
+            // However it was found out, an event loop hears of it.
+            if self.watched {
+                self.socket.hang_up();
+            }
         }
     }
 
@@ -114,26 +121,45 @@ impl LocalChannel {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use crate::{
-        Address, Channel, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
+        Address, Channel, ChannelId, CloseReason, ConnectOptions, Endpoint, EndpointOptions, Event,
+        ListenOptions,
     };
 
     const HERE: &str = "it is of this host";
 
-    #[test]
-    fn a_bell_that_nobody_slept_to_hear_does_not_end_a_later_sleep() {
-        let name = format!("shm:bells-{}", std::process::id());
+    /// A channel, and the endpoint that has its other side.
+    fn joined(test: &str) -> (Channel, Endpoint, ChannelId) {
+        let name = format!("shm:{test}-{}", std::process::id());
         let address: Address = name.parse().expect("the name is valid");
         let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
         endpoint.listen(&address, ListenOptions::default()).expect("the name is free");
-        let (mut near, far) = std::thread::scope(|scope| {
+        let (near, far) = std::thread::scope(|scope| {
             let client = scope.spawn(|| Channel::connect(&address, ConnectOptions::default()));
             let Event::Incoming(incoming) = endpoint.recv() else { panic!("a client was to come") };
             let far = endpoint.accept(incoming, b"").expect("accepted");
             (client.join().expect("no panic").expect("connected"), far)
         });
+        (near, endpoint, far)
+    }
+
+    fn rings(channel: &Channel) -> bool {
+        rings_within(channel, 0)
+    }
+
+    fn rings_within(channel: &Channel, seconds: i64) -> bool {
+        let within = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let mut fds = [PollFd::from_borrowed_fd(channel.doorbell().expect(HERE), PollFlags::IN)];
+        poll(&mut fds, Some(&within)) == Ok(1)
+    }
+
+    #[test]
+    fn a_bell_that_nobody_slept_to_hear_does_not_end_a_later_sleep() {
+        let (mut near, mut endpoint, far) = joined("bells");
         for _ in 0..5 {
             // The message comes while this side is falling asleep, so it does not.
             near.local_mut().expect(HERE).sleeper.arm();
@@ -144,9 +170,80 @@ mod tests {
         }
         near.check_liveness();
         assert_eq!(near.closed(), None);
-        let mut left =
-            [PollFd::from_borrowed_fd(near.local().expect(HERE).socket(), PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        assert_eq!(poll(&mut left, Some(&now)), Ok(0), "a bell is left to end the next sleep");
+        assert!(!rings(&near), "a bell is left to end the next sleep");
+    }
+
+    #[test]
+    fn a_bell_is_left_to_who_waits_for_it_until_they_wake() {
+        let (mut near, mut endpoint, far) = joined("left");
+        assert!(near.arm());
+        endpoint.channel_mut(far).expect("it is open").send(b"one").expect("there is room");
+        assert_eq!(near.try_recv().map(|one| one.is_some()), Ok(true));
+        near.check_liveness();
+        assert!(rings(&near));
+        near.wake();
+        assert!(!rings(&near));
+        assert!(near.arm());
+        // Behind a bell that is left, the end is found all the same.
+        endpoint.channel_mut(far).expect("it is open").send(b"two").expect("there is room");
+        drop(endpoint);
+        (0..2).for_each(|_| near.check_liveness());
+        assert_eq!(near.closed(), Some(CloseReason::PeerClosed));
+        assert!(rings(&near));
+        assert_eq!(near.try_recv().map(|two| two.is_some()), Ok(true));
+    }
+
+    /// A buffer that comes back while this side announces its sleep rings, and makes nothing ready.
+    #[test]
+    fn a_bell_for_a_buffer_given_back_is_not_lost_to_who_falls_asleep() {
+        const ROUNDS: u32 = 20_000;
+        const AT_MOST: Duration = Duration::from_secs(3);
+        const AGAIN: u16 = 1;
+        let (mut near, mut endpoint, far) = joined("given-back");
+        let peer = std::thread::spawn(move || {
+            loop {
+                let message = endpoint.channel_mut(far).expect("it is open").try_recv();
+                let Ok(message) = message else { return };
+                let Some(mut message) = message else { continue };
+                if message.tag() != AGAIN {
+                    return;
+                }
+                drop(message.take_fbuf());
+                let since = Instant::now();
+                while since.elapsed() < Duration::from_micros(40) {
+                    std::hint::spin_loop();
+                }
+                let far = endpoint.channel_mut(far).expect("it is open");
+                far.send(b"after the buffer").expect("there is room");
+            }
+        });
+        let since = Instant::now();
+        for round in 0..ROUNDS {
+            let buffer = near.alloc(100).expect("they come back").freeze();
+            near.send_fbuf(AGAIN, buffer, &[]).expect("there is room");
+            (0..round * 7 % 600).for_each(|_| std::hint::spin_loop());
+            while near.try_recv().expect("it is open").is_none() {
+                if near.arm() {
+                    assert!(rings_within(&near, 2), "round {round}: the bell was lost");
+                }
+                near.wake();
+            }
+            if since.elapsed() > AT_MOST {
+                break;
+            }
+        }
+        near.send(b"").expect("there is room");
+        peer.join().expect("no panic");
+    }
+
+    #[test]
+    fn who_waits_for_the_bell_hears_of_an_end_that_the_peer_only_says() {
+        let (mut near, mut endpoint, far) = joined("says");
+        assert!(near.arm());
+        endpoint.channel_mut(far).and_then(Channel::local_mut).expect(HERE).sleeper.close();
+        assert!(!rings(&near));
+        near.send(b"to nobody").expect("there is room");
+        assert_eq!(near.closed(), Some(CloseReason::PeerClosed));
+        assert!(rings(&near));
     }
 }

@@ -1,7 +1,7 @@
 //! How one channel waits: for a message, for room, or for a buffer.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -205,12 +205,30 @@ impl LocalChannel {
         self.cores.shared()
     }
 
-    pub fn park_for_message(&mut self, waiter: &Waiter) {
-        self.park(waiter, |channel| channel.is_ready());
+    /// Takes the bells of earlier sleeps before the new one is announced, and none after: the peer
+    /// rings once for a sleep, perhaps for a buffer given back, which makes nothing ready here. Taken
+    /// here, that bell would be lost, and nothing later would ring for this sleep.
+    pub fn arm(&mut self) -> bool {
+        self.publish_totals();
+        self.service_socket();
+        self.sleeper.arm();
+        self.sleeper.settle();
+        self.pass_back();
+        self.watched = !self.is_ready();
+        if !self.watched {
+            self.sleeper.disarm();
+        }
+        self.watched
     }
 
-    pub fn park_beside(&mut self, other: impl AsFd) {
-        self.park_on(None, Some(other.as_fd()), |channel| channel.is_ready());
+    pub fn wake(&mut self) {
+        self.watched = false;
+        self.sleeper.disarm();
+        self.check_liveness();
+    }
+
+    pub fn park_beside(&mut self, waiter: &Waiter, other: Option<BorrowedFd<'_>>) {
+        self.park_on(waiter.remaining(), other, |channel| channel.is_ready());
     }
 
     fn park(&mut self, waiter: &Waiter, ready: impl Fn(&mut Self) -> bool) {
@@ -227,6 +245,7 @@ impl LocalChannel {
         ready: impl Fn(&mut Self) -> bool,
     ) {
         self.publish_totals();
+        self.watched = false;
         self.sleeper.arm();
         self.sleeper.settle();
         // What came back before the sleep was announced rings for nobody.
