@@ -184,7 +184,7 @@ impl Service {
     #[inline(always)]
     fn attend(&mut self, is_idle: bool) -> usize {
         let mut done = 0;
-        if self.later > 0 && self.answers.has_some() {
+        if self.answers.has_some() {
             done += self.take_answers();
         }
         if !self.sending.is_empty() {
