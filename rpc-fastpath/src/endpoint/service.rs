@@ -204,15 +204,16 @@ impl Service {
     ///
     /// # Cost
     /// A look at the active channels; a look at the clock for what there is, and over a network one after each
-    /// call, by which the client tells a slow handler from a slow network. Idle clients cost nothing but a walk
+    /// call, by which the client tells a slow handler from a slow network, and one before each call that has a
+    /// deadline. Idle clients cost nothing but a walk
     /// over all of them once in a second.
     #[inline]
     pub fn poll(&mut self, handler: &mut impl Handler) -> usize {
         self.serve_burst(handler)
     }
 
-    /// Serves until `stop` is true, waiting by the wait strategy. It is looked at with every message, and every
-    /// tenth of a second.
+    /// Serves until `stop` is true, waiting by the wait strategy. It is looked at after every burst, of at most 64
+    /// messages, and every tenth of a second.
     pub fn serve(&mut self, handler: &mut impl Handler, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             if self.serve_burst(handler) == 0 {

@@ -118,3 +118,58 @@ fn a_service_may_sleep_however_answers_meet_it() {
         arm(&mut service);
     }
 }
+
+#[test]
+fn what_waits_beyond_its_deadline_behind_a_slow_call_is_not_begun() {
+    let (mut service, address) = listen(of_server());
+    let mut client = begin(&address);
+    // In one message with the slow call, and in one of its own.
+    for is_packed in [true, false] {
+        until("a session", || {
+            client.poll(|_| {});
+            service.poll(&mut nothing);
+            client.terms().is_some()
+        });
+        let mut begun = Vec::new();
+        let mut handler = |context: &Context, _: Bytes<'_>, _: &mut Reply<'_>| {
+            let left = context.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+            begun.push((context.method, left));
+            if context.method == SLEEP {
+                thread::sleep(Duration::from_millis(150));
+            }
+            Ok(())
+        };
+        let slow = client.start(SLEEP, b"", How::default()).expect("room");
+        if !is_packed {
+            client.flush();
+        }
+        let within = |time| How { deadline: Some(Instant::now() + time), ..How::default() };
+        let short = within(Duration::from_millis(100));
+        let short = client.start(NULL, b"", short).expect("room");
+        let long = within(Duration::from_secs(10));
+        let long = client.start(ECHO, b"", long).expect("room");
+        client.flush();
+        let (mut ended, mut doubtful) = (Vec::new(), None);
+        until("all have ended", || {
+            service.poll(&mut handler);
+            client.poll(|end| match end.outcome {
+                Outcome::Unknown(Doubt::DeadlinePassed) => doubtful = end.request,
+                outcome => ended.push((end.token, outcome.map(|_| ()))),
+            });
+            if let Some(request) = doubtful.take() {
+                client.query(request).expect("it is in doubt");
+            }
+            ended.len() == 3
+        });
+        for (token, expected) in [
+            (slow, Outcome::Executed(())),
+            (short, Outcome::Refused(Refusal::DeadlinePassed)),
+            (long, Outcome::Executed(())),
+        ] {
+            assert!(ended.contains(&(token, expected)), "{ended:?}, packed: {is_packed}");
+        }
+        let methods: Vec<_> = begun.iter().map(|(method, _)| *method).collect();
+        assert_eq!(methods, [SLEEP, ECHO]);
+        assert!(begun[1].1.is_some_and(|left| left > Duration::from_secs(5)), "{begun:?}");
+    }
+}

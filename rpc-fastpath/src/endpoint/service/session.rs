@@ -13,7 +13,8 @@ use crate::endpoint::connection::fragment;
 use crate::endpoint::content::{Bytes, Content, Piece};
 use crate::endpoint::outbox::{Outbox, Sent, Unsent};
 use crate::protocol::{
-    AcceptError, Identity, Limits, Pending, Request, Server, ServerEvent, Timers, stale_answer,
+    AcceptError, Identity, Limits, Pending, Refusal, Request, Server, ServerEvent, Timers,
+    stale_answer,
 };
 
 /// The most packets that are sent to a client in its turn.
@@ -114,6 +115,14 @@ impl Session {
                 // The handle of what is lent stays here, while the rest goes on.
                 let Request { method, deadline, one_way, .. } = request;
                 let pending = request.pending;
+                // Calls before it may have taken their time. A one-way call counts as handed over already.
+                if let Some(deadline) = deadline
+                    && !one_way
+                    && let now = scene.clock.now()
+                    && deadline <= now
+                {
+                    return machine.refuse(now, pending, Refusal::DeadlinePassed);
+                }
                 let (id, has_place) = (self.id, self.has_place(scene));
                 let context = Context {
                     method,
