@@ -103,7 +103,9 @@ pub struct Counts {
     pub failed: u64,
     /// Replies that were longer than their client takes.
     pub too_large: u64,
-    /// Answers that came when their client had gone.
+    /// Sessions that were given up, since their channel did not carry a packet as long as agreed.
+    pub unsendable: u64,
+    /// Answers that came when their client, or its session, had gone.
     pub late: u64,
 }
 
@@ -130,6 +132,8 @@ pub struct Service {
     options: ServiceOptions,
     clock: Clock,
     now: u64,
+    /// Whether the descriptor's timer is set.
+    is_timed: bool,
     /// When to look for clients to be let go of.
     sweep: u64,
     counts: Counts,
@@ -163,6 +167,7 @@ impl Service {
             options,
             clock: Clock::new(),
             now: 0,
+            is_timed: false,
             sweep: 0,
             counts: Counts::default(),
         })
@@ -239,6 +244,7 @@ impl Service {
             return false;
         }
         self.sleep.set_timer(self.due_after());
+        self.is_timed = true;
         true
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Session {
     outbox: Outbox,
     /// Whether there is a network between.
     is_far: bool,
-    /// When the channel was accepted.
+    /// When the channel was accepted, or its last session ended.
     pub since: u64,
     /// Its calls that are answered later, whichever of its sessions they were of.
     pub later: usize,
@@ -70,6 +70,12 @@ impl Session {
 
     pub fn is_open(&self) -> bool {
         self.machine.is_some()
+    }
+
+    /// Whether it is of the session that there is.
+    pub fn has(&self, pending: &Pending) -> bool {
+        let cookie = pending.request().cookie;
+        self.machine.as_ref().is_some_and(|machine| machine.terms().cookie == cookie)
     }
 
     /// The most bytes of a packet's payload, as agreed.
@@ -202,13 +208,14 @@ impl Session {
     ) {
         match event {
             ServerEvent::OtherSession => self.open(scene, channel, head),
-            ServerEvent::Closed => self.end_session(),
+            ServerEvent::Closed => self.end_session(*scene.now),
             _ => {}
         }
     }
 
-    fn end_session(&mut self) {
+    fn end_session(&mut self, now: u64) {
         let Some(machine) = self.machine.take() else { return };
+        self.since = now;
         let (malformed, foreign) = machine.dropped();
         self.dropped.0 += malformed;
         self.dropped.1 += foreign;
@@ -236,7 +243,7 @@ impl Session {
         let Ok(cookie) = draw() else { return };
         match Server::accept(scene.came, head, scene.identity, cookie, limits, timers) {
             Ok(machine) => {
-                self.end_session();
+                self.end_session(*scene.now);
                 self.outbox.begin(channel);
                 self.machine = Some(machine);
             }
@@ -250,7 +257,7 @@ impl Session {
 
     /// Sends what there is, a turn's worth.
     #[inline(always)]
-    pub fn send(&mut self, channel: &mut Channel, now: u64) -> Sent {
+    pub fn send(&mut self, channel: &mut Channel, now: u64, counts: &mut Counts) -> Sent {
         let Some(machine) = &mut self.machine else { return Sent::All };
         match self.outbox.send(channel, machine, now, TURN) {
             Ok(Sent::Full) => {
@@ -265,7 +272,8 @@ impl Session {
             Err(Unsent::Closed(_)) => Sent::All,
             Err(Unsent::TooLarge) => {
                 // The client is told that there is no such session, and asks for another.
-                self.end_session();
+                self.end_session(now);
+                counts.unsendable += 1;
                 Sent::All
             }
         }
