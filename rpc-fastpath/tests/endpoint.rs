@@ -8,6 +8,8 @@ mod failures;
 mod restarts;
 #[path = "endpoint/scene.rs"]
 mod scene;
+#[path = "endpoint/serving.rs"]
+mod serving;
 
 use scene::{LOSSY, SHM, SIM, UDP, Way};
 

@@ -13,8 +13,8 @@ pub(super) const PACK: u16 = 1;
 /// Buffers of the peer's that may wait for the rest of their message; further ones are copied, so that the peer
 /// can go on.
 const MOST_HELD: usize = 4;
-/// The longest message with packets in it that is looked at: what a datagram carries.
-const LONGEST_PACK: usize = 1 << 16;
+/// The longest pack: by it, what one message brings about has a bound.
+const LONGEST_PACK: usize = 4096;
 
 /// A packet, as a machine takes it.
 pub(super) struct Arrived<'a> {
@@ -112,8 +112,8 @@ fn unpack(delivery: &mut Delivery, space: &mut Vec<u8>, mut each: impl FnMut(Arr
     let bytes = match message.parts() {
         _ if delivery.tag() != PACK => return 1,
         [] => inline,
-        [Part::Own(fbuf)] if inline.is_empty() => fbuf,
         _ if message.len() > LONGEST_PACK || !inline.is_empty() => return 1,
+        [Part::Own(fbuf)] => fbuf,
         _ => {
             space.clear();
             space.resize(message.len(), 0);

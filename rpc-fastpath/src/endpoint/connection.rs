@@ -57,7 +57,8 @@ impl Default for ConnectionOptions {
 /// How a call is made.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// When the reply is of no use any more: the call is not begun after this, and ends.
+    /// When the reply is of no use any more: the call is not begun after this, and ends. What passes on
+    /// the way, or in the ring until the server takes the call, the server does not know of.
     pub deadline: Option<Instant>,
     /// The longest reply that is taken.
     pub max_reply: u32,

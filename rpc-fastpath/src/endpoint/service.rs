@@ -103,7 +103,9 @@ pub struct Counts {
     pub failed: u64,
     /// Replies that were longer than their client takes.
     pub too_large: u64,
-    /// Answers that came when their client had gone.
+    /// Sessions that were given up, since their channel did not carry a packet as long as agreed.
+    pub unsendable: u64,
+    /// Answers that came when their client, or its session, had gone.
     pub late: u64,
 }
 
@@ -130,6 +132,8 @@ pub struct Service {
     options: ServiceOptions,
     clock: Clock,
     now: u64,
+    /// Whether the descriptor's timer is set.
+    is_timed: bool,
     /// When to look for clients to be let go of.
     sweep: u64,
     counts: Counts,
@@ -163,6 +167,7 @@ impl Service {
             options,
             clock: Clock::new(),
             now: 0,
+            is_timed: false,
             sweep: 0,
             counts: Counts::default(),
         })
@@ -204,15 +209,16 @@ impl Service {
     ///
     /// # Cost
     /// A look at the active channels; a look at the clock for what there is, and over a network one after each
-    /// call, by which the client tells a slow handler from a slow network. Idle clients cost nothing but a walk
+    /// call, by which the client tells a slow handler from a slow network, and one before each call that has a
+    /// deadline. Idle clients cost nothing but a walk
     /// over all of them once in a second.
     #[inline]
     pub fn poll(&mut self, handler: &mut impl Handler) -> usize {
         self.serve_burst(handler)
     }
 
-    /// Serves until `stop` is true, waiting by the wait strategy. It is looked at with every message, and every
-    /// tenth of a second.
+    /// Serves until `stop` is true, waiting by the wait strategy. It is looked at after every burst, of at most 64
+    /// messages, and every tenth of a second.
     pub fn serve(&mut self, handler: &mut impl Handler, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             if self.serve_burst(handler) == 0 {
@@ -238,6 +244,7 @@ impl Service {
             return false;
         }
         self.sleep.set_timer(self.due_after());
+        self.is_timed = true;
         true
     }
 }

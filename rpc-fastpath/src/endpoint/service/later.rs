@@ -21,6 +21,7 @@ pub(super) struct Answer {
 /// What workers have answered.
 pub(super) struct Answers {
     given: Mutex<Vec<Answer>>,
+    /// Whether the list has some: written under its lock.
     is_given: AtomicBool,
     sleeps: AtomicBool,
     pub bell: Bell,
@@ -33,9 +34,11 @@ impl Answers {
     }
 
     fn give(&self, answer: Answer) {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.push(answer);
         // PAIRS: say_sleeps. Either the sleeper sees the answer, or this sees the sleeper.
         self.is_given.store(true, Ordering::SeqCst);
+        drop(given);
         if self.sleeps.load(Ordering::SeqCst) {
             self.bell.ring();
         }
@@ -48,17 +51,17 @@ impl Answers {
 
     /// Takes what was given, into an empty list.
     pub fn take(&self, into: &mut Vec<Answer>) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_given.store(false, Ordering::SeqCst);
-        std::mem::swap(&mut *self.given.lock().unwrap_or_else(PoisonError::into_inner), into);
+        std::mem::swap(&mut *given, into);
     }
 
     /// Says that the serving thread sleeps, and is to be woken; or that it is awake. Whether it may sleep.
     pub fn say_sleeps(&self, sleeps: bool) -> bool {
+        // Before the store: what rings after it is to wake.
+        self.bell.hush();
         // PAIRS: give.
         self.sleeps.store(sleeps, Ordering::SeqCst);
-        if !sleeps {
-            self.bell.hush();
-        }
         !self.has_some()
     }
 }

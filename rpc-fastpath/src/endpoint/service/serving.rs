@@ -65,6 +65,10 @@ impl Service {
                 Step::Again => {}
                 Step::TimedOut => return None,
                 Step::Park => {
+                    // A time that was set for another wait, and is over, lets nobody sleep.
+                    if std::mem::take(&mut self.is_timed) {
+                        self.sleep.set_timer(None);
+                    }
                     if self.answers.say_sleeps(true) && self.endpoint.arm() {
                         self.sleep.park(waiter.remaining().unwrap_or(most));
                     }
@@ -119,7 +123,7 @@ impl Service {
                 session.take(&mut scene, channel, packet, handler);
             },
         );
-        let sent = session.send(channel, *scene.now);
+        let sent = session.send(channel, *scene.now, scene.counts);
         scene.counts.malformed += dropped;
         if sent != Sent::All {
             self.list(index);
@@ -140,7 +144,7 @@ impl Service {
     pub(super) fn send(&mut self, index: usize) -> bool {
         let Some(Some(session)) = self.sessions.get_mut(index) else { return false };
         let Some(channel) = self.endpoint.channel_mut(session.id) else { return false };
-        let sent = session.send(channel, self.now);
+        let sent = session.send(channel, self.now, &mut self.counts);
         if sent != Sent::All {
             self.list(index);
         }
@@ -184,7 +188,7 @@ impl Service {
     #[inline(always)]
     fn attend(&mut self, is_idle: bool) -> usize {
         let mut done = 0;
-        if self.later > 0 && self.answers.has_some() {
+        if self.answers.has_some() {
             done += self.take_answers();
         }
         if !self.sending.is_empty() {
@@ -216,6 +220,10 @@ impl Service {
                 continue;
             };
             session.later = session.later.saturating_sub(1);
+            if !session.has(&pending) {
+                self.counts.late += 1;
+                continue;
+            }
             session.answer(self.now, &mut self.counts, pending, said);
             self.send(client.index());
         }

@@ -13,7 +13,8 @@ use crate::endpoint::connection::fragment;
 use crate::endpoint::content::{Bytes, Content, Piece};
 use crate::endpoint::outbox::{Outbox, Sent, Unsent};
 use crate::protocol::{
-    AcceptError, Identity, Limits, Pending, Request, Server, ServerEvent, Timers, stale_answer,
+    AcceptError, Identity, Limits, Pending, Refusal, Request, Server, ServerEvent, Timers,
+    stale_answer,
 };
 
 /// The most packets that are sent to a client in its turn.
@@ -25,7 +26,7 @@ pub(super) struct Session {
     outbox: Outbox,
     /// Whether there is a network between.
     is_far: bool,
-    /// When the channel was accepted.
+    /// When the channel was accepted, or its last session ended.
     pub since: u64,
     /// Its calls that are answered later, whichever of its sessions they were of.
     pub later: usize,
@@ -71,6 +72,12 @@ impl Session {
         self.machine.is_some()
     }
 
+    /// Whether it is of the session that there is.
+    pub fn has(&self, pending: &Pending) -> bool {
+        let cookie = pending.request().cookie;
+        self.machine.as_ref().is_some_and(|machine| machine.terms().cookie == cookie)
+    }
+
     /// The most bytes of a packet's payload, as agreed.
     pub fn fragment(&self) -> usize {
         self.machine.as_ref().map_or(0, |machine| machine.terms().fragment as usize)
@@ -114,6 +121,14 @@ impl Session {
                 // The handle of what is lent stays here, while the rest goes on.
                 let Request { method, deadline, one_way, .. } = request;
                 let pending = request.pending;
+                // Calls before it may have taken their time. A one-way call counts as handed over already.
+                if let Some(deadline) = deadline
+                    && !one_way
+                    && let now = scene.clock.now()
+                    && deadline <= now
+                {
+                    return machine.refuse(now, pending, Refusal::DeadlinePassed);
+                }
                 let (id, has_place) = (self.id, self.has_place(scene));
                 let context = Context {
                     method,
@@ -193,13 +208,14 @@ impl Session {
     ) {
         match event {
             ServerEvent::OtherSession => self.open(scene, channel, head),
-            ServerEvent::Closed => self.end_session(),
+            ServerEvent::Closed => self.end_session(*scene.now),
             _ => {}
         }
     }
 
-    fn end_session(&mut self) {
+    fn end_session(&mut self, now: u64) {
         let Some(machine) = self.machine.take() else { return };
+        self.since = now;
         let (malformed, foreign) = machine.dropped();
         self.dropped.0 += malformed;
         self.dropped.1 += foreign;
@@ -227,7 +243,7 @@ impl Session {
         let Ok(cookie) = draw() else { return };
         match Server::accept(scene.came, head, scene.identity, cookie, limits, timers) {
             Ok(machine) => {
-                self.end_session();
+                self.end_session(*scene.now);
                 self.outbox.begin(channel);
                 self.machine = Some(machine);
             }
@@ -241,7 +257,7 @@ impl Session {
 
     /// Sends what there is, a turn's worth.
     #[inline(always)]
-    pub fn send(&mut self, channel: &mut Channel, now: u64) -> Sent {
+    pub fn send(&mut self, channel: &mut Channel, now: u64, counts: &mut Counts) -> Sent {
         let Some(machine) = &mut self.machine else { return Sent::All };
         match self.outbox.send(channel, machine, now, TURN) {
             Ok(Sent::Full) => {
@@ -256,7 +272,8 @@ impl Session {
             Err(Unsent::Closed(_)) => Sent::All,
             Err(Unsent::TooLarge) => {
                 // The client is told that there is no such session, and asks for another.
-                self.end_session();
+                self.end_session(now);
+                counts.unsendable += 1;
                 Sent::All
             }
         }
