@@ -155,7 +155,7 @@ impl Driver {
     /// When there is something to do, if nothing comes.
     #[inline(always)]
     fn due(&self) -> u64 {
-        let mut due = self.calls.session.machine.next_timer().min(self.binding.next());
+        let mut due = self.calls.due(self.now).min(self.binding.next());
         if self.now < self.pause_until {
             due = due.min(self.pause_until);
         }
@@ -187,7 +187,7 @@ impl Driver {
         let dropped = packets(delivery, space, bounds, |packet| {
             let machine = &mut calls.session.machine;
             if let Some(event) = machine.receive(*now, packet.head, packet.len, packet.piece) {
-                calls.on_event(*now, event, packet.here, each);
+                calls.on_event(event, packet.here, each);
             }
         });
         if dropped > 0 {
@@ -200,7 +200,7 @@ impl Driver {
     fn attend(&mut self, each: &mut impl FnMut(End<'_>)) {
         self.calls.tell(self.now, each);
         if self.calls.is_done() {
-            self.go_on();
+            self.go_on(each);
         }
         if self.now >= self.binding.next() {
             self.binding.advance(self.now, &mut self.endpoint);
@@ -213,11 +213,11 @@ impl Driver {
 
     /// Begins the next session: at once, unless the last ones failed as well.
     #[cold]
-    fn go_on(&mut self) {
+    fn go_on(&mut self, each: &mut impl FnMut(End<'_>)) {
         if self.calls.session.machine.is_over() {
             self.pause_until = self.now.saturating_add(self.binding.pause_again());
         }
-        if self.calls.renew(self.now) {
+        if self.calls.renew(self.now, each) {
             self.fit();
         }
     }
@@ -283,18 +283,14 @@ impl Driver {
         self.calls.session.machine.close();
         self.transmit();
         self.calls.tell(self.now, each);
-        if self.calls.has_next() && self.calls.renew(self.now) {
-            self.calls.session.machine.close();
-            self.calls.tell(self.now, each);
-        }
+        self.calls.give_up(each);
     }
 }
 
 /// The most bytes that a packet can carry behind its header.
 pub(in crate::endpoint) fn fragment(channel: &unet::Channel) -> u32 {
     let limit = channel.limit();
-    let beside = if channel.peer_address().is_some() { HEADER_BYTES } else { 0 };
-    u32::try_from(limit.saturating_sub(beside)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(limit.saturating_sub(HEADER_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 
 impl AsFd for Driver {
