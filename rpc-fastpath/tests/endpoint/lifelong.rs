@@ -171,3 +171,76 @@ fn messages_are_split_where_the_channel_has_a_limit() {
         }
     });
 }
+
+/// Calls until one is executed; what came before it.
+fn call_until_executed(connection: &mut Connection) -> Vec<Outcome<Vec<u8>>> {
+    let mut before = Vec::new();
+    until("a call is executed", || match connection.call(NULL, b"", How::default()) {
+        Outcome::Executed(_) => true,
+        other => {
+            before.push(other);
+            false
+        }
+    });
+    before
+}
+
+#[test]
+fn a_server_that_rejects_is_left_for_the_next_address() {
+    let mut other = of_server();
+    other.service = SERVICE + 1;
+    with_server(SHM, other, |wrong| {
+        with_server(SHM, of_server(), |right| {
+            let addresses = [wrong.address.clone(), right.address.clone()];
+            let mut connection =
+                Connection::begin(&addresses, of_client(SHM)).expect("an endpoint");
+            let before = call_until_executed(&mut connection);
+            assert_eq!(before, [Outcome::Refused(Refusal::NoSession)]);
+            assert_eq!((wrong.clients(), connection.session_end()), (0, None));
+        });
+        // And where every one rejects, all are asked again and again, after pauses.
+        let addresses = [wrong.address.clone(), wrong.address.clone()];
+        let mut connection = Connection::begin(&addresses, of_client(SHM)).expect("an endpoint");
+        let (begin, mut refused) = (Instant::now(), 0);
+        while begin.elapsed() < Duration::from_millis(500) {
+            let outcome = connection.call(NULL, b"", How::default());
+            assert_eq!(outcome, Outcome::Refused(Refusal::NoSession));
+            refused += 1;
+        }
+        assert!((3..20).contains(&refused), "{refused} in half a second");
+    });
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_left_for_the_next_address() {
+    let deaf = SHM.address();
+    let mut endpoint = unet::Endpoint::new(unet::EndpointOptions::default()).expect("an endpoint");
+    endpoint.listen(&deaf, unet::ListenOptions::default()).expect("listening");
+    let (hear_no_more, no_more) = mpsc::channel::<()>();
+    let hears = thread::spawn(move || {
+        let (mut delivery, mut heard) = (unet::Delivery::default(), 0);
+        while no_more.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            let moment = Duration::from_millis(5);
+            match endpoint.recv_timeout_into(&mut delivery, moment) {
+                Some(unet::Arrival::Message(_)) => heard += 1,
+                Some(unet::Arrival::Other) => {
+                    if let Some(unet::Event::Incoming(client)) = endpoint.take_event() {
+                        endpoint.accept(client, &[]).expect("accepted");
+                    }
+                }
+                None => {}
+            }
+        }
+        heard
+    });
+    with_server(SHM, of_server(), |scene| {
+        let mut options = of_client(SHM);
+        options.timers.patience = 300_000_000;
+        let addresses = [deaf.clone(), scene.address.clone()];
+        let mut connection = Connection::begin(&addresses, options).expect("an endpoint");
+        let before = call_until_executed(&mut connection);
+        assert_eq!(before, [Outcome::Refused(Refusal::NoSession)]);
+    });
+    drop(hear_no_more);
+    assert!(hears.join().expect("it ends") > 0, "it was asked first");
+}

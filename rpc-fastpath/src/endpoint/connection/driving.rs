@@ -13,7 +13,7 @@ use crate::endpoint::clock::{Clock, draw};
 use crate::endpoint::content::Content;
 use crate::endpoint::outbox::{Outbox, Unsent};
 use crate::endpoint::sleeping::Sleep;
-use crate::protocol::{QueryError, Refusal, RequestId};
+use crate::protocol::{QueryError, Refusal, RequestId, SessionEnd};
 use crate::wire::HEADER_BYTES;
 
 /// The most messages that are taken in a row.
@@ -211,11 +211,17 @@ impl Driver {
         self.transmit();
     }
 
-    /// Begins the next session: at once, unless the last ones failed as well.
+    /// Begins the next session: at once, unless the last ones failed as well; elsewhere, where there was none to be
+    /// had.
     #[cold]
     fn go_on(&mut self, each: &mut impl FnMut(End<'_>)) {
         if self.calls.session.machine.is_over() {
             self.pause_until = self.now.saturating_add(self.binding.pause_again());
+            if matches!(self.calls.end(), Some(SessionEnd::Rejected(_) | SessionEnd::NoAnswer))
+                && let Some(channel) = self.binding.turn_away(self.pause_until)
+            {
+                self.endpoint.close(channel);
+            }
         }
         if self.calls.renew(self.now, each) {
             self.fit();
