@@ -244,3 +244,41 @@ fn a_server_that_does_not_answer_is_left_for_the_next_address() {
     drop(hear_no_more);
     assert!(hears.join().expect("it ends") > 0, "it was asked first");
 }
+
+#[test]
+fn a_server_that_does_not_read_is_let_go_of() {
+    let address = SHM.address();
+    let mut service =
+        Service::listen(std::slice::from_ref(&address), of_server()).expect("listening");
+    let mut options = of_client(SHM);
+    options.timers.patience = 300_000_000;
+    options.connect.channel.quota.bytes = 100_000;
+    options.connect.channel.quota.resume_bytes = 100_000;
+    let mut connection =
+        Connection::begin(std::slice::from_ref(&address), options).expect("an endpoint");
+    let mut methods = Methods::new();
+    until("there is a session", || {
+        connection.poll(|_| {});
+        service.poll(&mut methods);
+        connection.terms().is_some()
+    });
+    let begin = Instant::now();
+    for _ in 0..3 {
+        connection.start(NULL, vec![1; 60_000], How::default()).expect("a place");
+    }
+    let mut ends = Vec::new();
+    until("the session is given up", || {
+        connection.poll_timeout(Duration::from_millis(10), |end| ends.push(copied(end.outcome)));
+        connection.session_end() == Some(SessionEnd::Lost)
+    });
+    assert!(begin.elapsed() > Duration::from_millis(300), "{:?}", begin.elapsed());
+    assert_eq!((ends.len(), connection.under_way()), (3, 0), "{ends:?}");
+    until("the next session executes calls", || {
+        if connection.under_way() == 0 {
+            let _ = connection.start(NULL, b"", How::default());
+        }
+        service.poll(&mut methods);
+        connection.poll(|end| ends.push(copied(end.outcome)));
+        ends.last() == Some(&EXECUTED)
+    });
+}

@@ -29,7 +29,7 @@ pub(super) struct Calls {
     /// Takes the calls while the current session, which is of an epoch that is over, still has some. The patience
     /// for the next one counts from when it is asked for.
     next: Option<Waiting>,
-    /// Whether calls have been executed since this was last asked.
+    /// Whether calls have been executed or delivered since this was last asked.
     pub went_well: bool,
     tokens: u64,
     end: Option<SessionEnd>,
@@ -89,6 +89,10 @@ impl Calls {
         self.session.machine.set_channel(fragment.min(self.limits.fragment), allowance);
     }
 
+    pub fn patience(&self) -> u64 {
+        self.timers.patience
+    }
+
     pub fn malformed(&self) -> u64 {
         self.malformed + self.session.machine.malformed()
     }
@@ -146,7 +150,10 @@ impl Calls {
                         self.went_well = true;
                         Outcome::Executed(Bytes::of(payload, here))
                     }
-                    Outcome::Delivered => Outcome::Delivered,
+                    Outcome::Delivered => {
+                        self.went_well = true;
+                        Outcome::Delivered
+                    }
                     Outcome::Failed(why) => Outcome::Failed(*why),
                     Outcome::Refused(why) => Outcome::Refused(*why),
                     Outcome::Unknown(doubt) => Outcome::Unknown(*doubt),

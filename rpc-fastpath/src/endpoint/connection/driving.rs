@@ -11,7 +11,7 @@ use crate::endpoint::arriving::{Bounds, packets};
 use crate::endpoint::binding::Binding;
 use crate::endpoint::clock::{Clock, draw};
 use crate::endpoint::content::Content;
-use crate::endpoint::outbox::{Outbox, Unsent};
+use crate::endpoint::outbox::{Outbox, Sent, Unsent};
 use crate::endpoint::sleeping::Sleep;
 use crate::protocol::{QueryError, Refusal, RequestId, SessionEnd};
 use crate::wire::HEADER_BYTES;
@@ -109,16 +109,32 @@ impl Driver {
         if !self.calls.session.machine.may_transmit() && !self.outbox.is_waiting() {
             return;
         }
-        let Some(channel) = self.binding.channel else { return };
+        let Some(id) = self.binding.channel else { return };
         if self.now < self.pause_until {
             return;
         }
-        let Some(channel) = self.endpoint.channel_mut(channel) else { return };
+        let Some(channel) = self.endpoint.channel_mut(id) else { return };
         let machine = &mut self.calls.session.machine;
         match self.outbox.send(channel, machine, self.now, TURN) {
+            // Who does not read for so long never will.
+            Ok(Sent::Full) if self.outbox.is_stuck(self.now, self.calls.patience()) => {
+                self.endpoint.close(id);
+                self.lost();
+            }
             // The endpoint tells of the channel's end.
             Ok(_) | Err(Unsent::Closed(_)) => {}
-            Err(Unsent::TooLarge) => machine.lose(),
+            Err(Unsent::TooLarge) => self.calls.session.machine.lose(),
+        }
+    }
+
+    /// The channel has ended.
+    #[cold]
+    fn lost(&mut self) {
+        self.binding.ended(self.now);
+        self.outbox.clear();
+        // What was never sent waits for the next channel.
+        if self.calls.terms().is_some() {
+            self.calls.session.machine.lose();
         }
     }
 
@@ -221,6 +237,7 @@ impl Driver {
                 && let Some(channel) = self.binding.turn_away(self.pause_until)
             {
                 self.endpoint.close(channel);
+                self.outbox.clear();
             }
         }
         if self.calls.renew(self.now, each) {
@@ -250,11 +267,7 @@ impl Driver {
             }
             Some(Event::Connected(_, Err(error))) => self.binding.failed(self.now, error),
             Some(Event::Closed(channel, _)) if Some(channel) == self.binding.channel => {
-                self.binding.ended(self.now);
-                // What was never sent waits for the next channel.
-                if self.calls.terms().is_some() {
-                    self.calls.session.machine.lose();
-                }
+                self.lost();
             }
             _ => {}
         }
