@@ -4,6 +4,8 @@
 mod calls;
 #[path = "endpoint/failures.rs"]
 mod failures;
+#[path = "endpoint/lifelong.rs"]
+mod lifelong;
 #[path = "endpoint/restarts.rs"]
 mod restarts;
 #[path = "endpoint/scene.rs"]

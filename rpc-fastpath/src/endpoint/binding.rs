@@ -87,6 +87,18 @@ impl Binding {
         self.due = now.saturating_add(self.pause_again());
     }
 
+    /// No session comes by this address: another one at that time. Its channel, if it has one and there is another
+    /// address, is to be closed.
+    pub fn turn_away(&mut self, due: u64) -> Option<ChannelId> {
+        if self.addresses.len() < 2 {
+            return None;
+        }
+        let channel = self.channel.take()?;
+        self.turn = (self.turn + 1) % self.addresses.len();
+        self.due = due;
+        Some(channel)
+    }
+
     /// As [`Binding::pause`], but none after the first failure.
     pub fn pause_again(&mut self) -> u64 {
         if self.failures > 0 {

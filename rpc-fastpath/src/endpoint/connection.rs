@@ -115,7 +115,7 @@ impl From<Errno> for OpenError {
 /// It keeps a channel to one of the service's addresses and a session over it, and makes others when they
 /// end: at once the first time, then after pauses that double and differ. What was sent in a session that was
 /// lost ends as unknown, what was not as refused; what is begun while there is none waits for the next one, for
-/// as long as the patience lasts.
+/// as long as the patience lasts. Where a server gives no session and there is another address, that one is next.
 pub struct Connection {
     driver: Driver,
     /// Ends of other calls, that came while one was waited for.

@@ -77,6 +77,8 @@ pub(super) struct Outbox {
     late: Option<([u8; HEADER_BYTES], Late)>,
     /// Whether something was posted that the device has not been told of.
     posted: bool,
+    /// Since when the channel has taken nothing of what waits.
+    full_since: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,15 @@ enum Late {
 impl Default for Outbox {
     fn default() -> Self {
         let pack = Box::new([0; LONGEST]);
-        Self { pack, len: 0, count: 0, limit: MAX_INLINE, late: None, posted: false }
+        Self {
+            pack,
+            len: 0,
+            count: 0,
+            limit: MAX_INLINE,
+            late: None,
+            posted: false,
+            full_since: None,
+        }
     }
 }
 
@@ -97,7 +107,13 @@ impl Outbox {
     pub fn begin(&mut self, channel: &Channel) {
         let is_far = channel.peer_address().is_some();
         let limit = if is_far { channel.limit().min(LONGEST) } else { MAX_INLINE };
-        (self.len, self.count, self.limit, self.late) = (0, 0, limit, None);
+        self.clear();
+        self.limit = limit;
+    }
+
+    /// Drops what waits.
+    pub fn clear(&mut self) {
+        (self.len, self.count, self.late, self.full_since) = (0, 0, None, None);
     }
 
     /// Whether something waits for room.
@@ -118,7 +134,16 @@ impl Outbox {
         if !machine.may_have_more() && !self.is_waiting() {
             return Ok(Sent::All);
         }
-        self.send_all(channel, machine, now, most)
+        let sent = self.send_all(channel, machine, now, most)?;
+        if sent == Sent::Full {
+            self.full_since.get_or_insert(now);
+        }
+        Ok(sent)
+    }
+
+    /// Whether the channel has taken nothing of what waits for longer than the patience.
+    pub fn is_stuck(&self, now: u64, patience: u64) -> bool {
+        self.full_since.is_some_and(|since| now.saturating_sub(since) > patience)
     }
 
     #[inline(always)]
@@ -210,7 +235,7 @@ impl Outbox {
         };
         let is_taken = taken(offer)?;
         if is_taken {
-            (self.len, self.count) = (0, 0);
+            (self.len, self.count, self.full_since) = (0, 0, None);
             self.posted = !is_last;
         }
         Ok(is_taken)
@@ -237,7 +262,9 @@ impl Outbox {
                 self.send_late(channel)?
             }
         };
-        self.posted |= is_taken;
+        if is_taken {
+            (self.posted, self.full_since) = (true, None);
+        }
         if is_taken || self.late.is_some() { Ok(is_taken) } else { self.keep_late(packet) }
     }
 
@@ -274,7 +301,10 @@ impl Outbox {
             Late::Bytes(bytes) => bytes,
             Late::Message(message) => {
                 match channel.try_send_message(PACKET, message.clone(), &header) {
-                    Ok(Offer::Taken) => return Ok(true),
+                    Ok(Offer::Taken) => {
+                        self.full_since = None;
+                        return Ok(true);
+                    }
                     Ok(Offer::Full(message)) => {
                         self.late = Some((header, Late::Message(message)));
                         return Ok(false);
@@ -299,8 +329,9 @@ impl Outbox {
         };
         let is_taken = taken(channel.try_post_parts(PACKET, head, rest))?;
         self.posted |= is_taken;
-        if !is_taken {
-            self.late = Some((header, Late::Bytes(bytes)));
+        match is_taken {
+            true => self.full_since = None,
+            false => self.late = Some((header, Late::Bytes(bytes))),
         }
         Ok(is_taken)
     }

@@ -1,10 +1,13 @@
-//! A client's session, and the one that follows it.
+//! A client's session, and the calls that wait for the one that follows it.
+
+use std::collections::VecDeque;
 
 use super::{ConnectionOptions, End, How, Token};
 use crate::endpoint::clock::{NoRandom, draw};
 use crate::endpoint::content::{Bytes, Content, Piece, View};
 use crate::protocol::{
-    Call, Client, Event, Limits, Outcome, QueryError, Refusal, RequestId, SessionEnd, Terms, Timers,
+    Call, Client, Event, Limits, MAX_MESSAGE, Outcome, QueryError, Refusal, RequestId, SessionEnd,
+    Terms, Timers,
 };
 
 /// The machine of one session, and how many of its calls have not ended.
@@ -13,12 +16,20 @@ pub(super) struct Session {
     count: usize,
 }
 
+/// Calls that wait for the next session.
+struct Waiting {
+    calls: VecDeque<Call<Content>>,
+    /// The first deadline of theirs.
+    due: u64,
+}
+
 /// The calls of a client, in whichever session they are.
 pub(super) struct Calls {
     pub session: Session,
-    /// Takes the calls while the current session, which is of an epoch that is over, still has some.
-    next: Option<Session>,
-    /// Whether calls have been executed since this was last asked.
+    /// Takes the calls while the current session, which is of an epoch that is over, still has some. The patience
+    /// for the next one counts from when it is asked for.
+    next: Option<Waiting>,
+    /// Whether calls have been executed or delivered since this was last asked.
     pub went_well: bool,
     tokens: u64,
     end: Option<SessionEnd>,
@@ -68,7 +79,7 @@ impl Calls {
     }
 
     pub fn count(&self) -> usize {
-        self.session.count + self.next.as_ref().map_or(0, |next| next.count)
+        self.session.count + self.next.as_ref().map_or(0, |next| next.calls.len())
     }
 
     /// Says to a session that begins what its channel is like. On this host there is no network to be crowded:
@@ -78,9 +89,8 @@ impl Calls {
         self.session.machine.set_channel(fragment.min(self.limits.fragment), allowance);
     }
 
-    /// Whether there are two sessions.
-    pub fn has_next(&self) -> bool {
-        self.next.is_some()
+    pub fn patience(&self) -> u64 {
+        self.timers.patience
     }
 
     pub fn malformed(&self) -> u64 {
@@ -108,9 +118,13 @@ impl Calls {
         let (len, How { max_reply, one_way, .. }) = (payload.len(), how);
         let max_reply = max_reply.min(self.limits.max_message);
         let call = Call { token, method, payload, len, deadline, max_reply, one_way };
-        let session = self.next.as_mut().unwrap_or(&mut self.session);
-        session.machine.start(now, call).map_err(|error| error.why)?;
-        session.count += 1;
+        match &mut self.next {
+            None => {
+                self.session.machine.start(now, call).map_err(|error| error.why)?;
+                self.session.count += 1;
+            }
+            Some(next) => next.take(call, self.limits.backlog)?,
+        }
         Ok(Token(token))
     }
 
@@ -124,7 +138,6 @@ impl Calls {
     #[inline(always)]
     pub fn on_event(
         &mut self,
-        now: u64,
         event: Event<Piece>,
         here: View<'_>,
         each: &mut impl FnMut(End<'_>),
@@ -137,7 +150,10 @@ impl Calls {
                         self.went_well = true;
                         Outcome::Executed(Bytes::of(payload, here))
                     }
-                    Outcome::Delivered => Outcome::Delivered,
+                    Outcome::Delivered => {
+                        self.went_well = true;
+                        Outcome::Delivered
+                    }
                     Outcome::Failed(why) => Outcome::Failed(*why),
                     Outcome::Refused(why) => Outcome::Refused(*why),
                     Outcome::Unknown(doubt) => Outcome::Unknown(*doubt),
@@ -145,12 +161,11 @@ impl Calls {
                 let is_epoch_over = matches!(outcome, Outcome::Refused(Refusal::WrongEpoch));
                 each(End { token: Token(token), request, outcome });
                 if is_epoch_over && self.next.is_none() {
-                    // Further calls go by another session. Without a random number for it, it is made after the
-                    // next refusal.
-                    self.next = self.fresh(now).ok();
+                    // Further calls go by another session.
+                    self.next = Some(Waiting { calls: VecDeque::new(), due: u64::MAX });
                 }
             }
-            Event::Opened(_) => self.end = None,
+            Event::Opened(_) => (self.end, self.is_suspected) = (None, false),
             Event::Suspected => self.is_suspected = true,
             Event::Restored => self.is_suspected = false,
             Event::SessionOver(end) => self.end = Some(end),
@@ -163,8 +178,21 @@ impl Calls {
     pub fn tell(&mut self, now: u64, each: &mut impl FnMut(End<'_>)) {
         self.session.machine.on_timer(now);
         while let Some(event) = self.session.machine.poll_event(now) {
-            self.on_event(now, event, View::Slice(&[]), each);
+            self.on_event(event, View::Slice(&[]), each);
         }
+        if let Some(next) = &mut self.next {
+            next.expire(now, each);
+        }
+    }
+
+    /// When there is something to tell or to do, if nothing comes: at once, if a session is done.
+    #[inline(always)]
+    pub fn due(&self, now: u64) -> u64 {
+        if self.is_done() {
+            return now;
+        }
+        let due = self.session.machine.next_timer();
+        self.next.as_ref().map_or(due, |next| due.min(next.due))
     }
 
     /// Whether the session is over, or of an epoch that is and without calls.
@@ -175,13 +203,61 @@ impl Calls {
 
     /// Goes on to the next session, where one is done. Whether the kernel had a random number for it.
     #[cold]
-    pub fn renew(&mut self, now: u64) -> bool {
+    pub fn renew(&mut self, now: u64, each: &mut impl FnMut(End<'_>)) -> bool {
+        let Ok(fresh) = self.fresh(now) else { return false };
         self.malformed += self.session.machine.malformed();
-        let next = self.next.take().or_else(|| self.fresh(now).ok());
-        let is_there = next.is_some();
-        if let Some(next) = next {
-            self.session = next;
+        self.session = fresh;
+        for call in self.next.take().into_iter().flat_map(|next| next.calls) {
+            let token = call.token;
+            match self.session.machine.start(now, call) {
+                Ok(()) => self.session.count += 1,
+                Err(error) => each(refused(token, error.why)),
+            }
         }
-        is_there
+        true
     }
+
+    /// Ends what waits for the next session.
+    pub fn give_up(&mut self, each: &mut impl FnMut(End<'_>)) {
+        for call in self.next.take().into_iter().flat_map(|next| next.calls) {
+            each(refused(call.token, Refusal::NoSession));
+        }
+    }
+}
+
+impl Waiting {
+    #[cold]
+    fn take(&mut self, call: Call<Content>, most: u16) -> Result<(), Refusal> {
+        if call.len > MAX_MESSAGE {
+            return Err(Refusal::TooLarge);
+        }
+        if self.calls.len() >= most.into() {
+            return Err(Refusal::Overload);
+        }
+        self.due = self.due.min(call.deadline.unwrap_or(u64::MAX));
+        self.calls.push_back(call);
+        Ok(())
+    }
+
+    /// Ends the calls that are past their deadline.
+    #[cold]
+    fn expire(&mut self, now: u64, each: &mut impl FnMut(End<'_>)) {
+        if now < self.due {
+            return;
+        }
+        self.due = u64::MAX;
+        self.calls.retain(|call| {
+            let deadline = call.deadline.unwrap_or(u64::MAX);
+            let waits = now < deadline;
+            match waits {
+                true => self.due = self.due.min(deadline),
+                false => each(refused(call.token, Refusal::DeadlinePassed)),
+            }
+            waits
+        });
+    }
+}
+
+fn refused(token: u64, why: Refusal) -> End<'static> {
+    End { token: Token(token), request: None, outcome: Outcome::Refused(why) }
 }

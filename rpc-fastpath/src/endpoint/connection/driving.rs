@@ -11,9 +11,9 @@ use crate::endpoint::arriving::{Bounds, packets};
 use crate::endpoint::binding::Binding;
 use crate::endpoint::clock::{Clock, draw};
 use crate::endpoint::content::Content;
-use crate::endpoint::outbox::{Outbox, Unsent};
+use crate::endpoint::outbox::{Outbox, Sent, Unsent};
 use crate::endpoint::sleeping::Sleep;
-use crate::protocol::{QueryError, Refusal, RequestId};
+use crate::protocol::{QueryError, Refusal, RequestId, SessionEnd};
 use crate::wire::HEADER_BYTES;
 
 /// The most messages that are taken in a row.
@@ -109,16 +109,32 @@ impl Driver {
         if !self.calls.session.machine.may_transmit() && !self.outbox.is_waiting() {
             return;
         }
-        let Some(channel) = self.binding.channel else { return };
+        let Some(id) = self.binding.channel else { return };
         if self.now < self.pause_until {
             return;
         }
-        let Some(channel) = self.endpoint.channel_mut(channel) else { return };
+        let Some(channel) = self.endpoint.channel_mut(id) else { return };
         let machine = &mut self.calls.session.machine;
         match self.outbox.send(channel, machine, self.now, TURN) {
+            // Who does not read for so long never will.
+            Ok(Sent::Full) if self.outbox.is_stuck(self.now, self.calls.patience()) => {
+                self.endpoint.close(id);
+                self.lost();
+            }
             // The endpoint tells of the channel's end.
             Ok(_) | Err(Unsent::Closed(_)) => {}
-            Err(Unsent::TooLarge) => machine.lose(),
+            Err(Unsent::TooLarge) => self.calls.session.machine.lose(),
+        }
+    }
+
+    /// The channel has ended.
+    #[cold]
+    fn lost(&mut self) {
+        self.binding.ended(self.now);
+        self.outbox.clear();
+        // What was never sent waits for the next channel.
+        if self.calls.terms().is_some() {
+            self.calls.session.machine.lose();
         }
     }
 
@@ -155,7 +171,7 @@ impl Driver {
     /// When there is something to do, if nothing comes.
     #[inline(always)]
     fn due(&self) -> u64 {
-        let mut due = self.calls.session.machine.next_timer().min(self.binding.next());
+        let mut due = self.calls.due(self.now).min(self.binding.next());
         if self.now < self.pause_until {
             due = due.min(self.pause_until);
         }
@@ -187,7 +203,7 @@ impl Driver {
         let dropped = packets(delivery, space, bounds, |packet| {
             let machine = &mut calls.session.machine;
             if let Some(event) = machine.receive(*now, packet.head, packet.len, packet.piece) {
-                calls.on_event(*now, event, packet.here, each);
+                calls.on_event(event, packet.here, each);
             }
         });
         if dropped > 0 {
@@ -200,7 +216,7 @@ impl Driver {
     fn attend(&mut self, each: &mut impl FnMut(End<'_>)) {
         self.calls.tell(self.now, each);
         if self.calls.is_done() {
-            self.go_on();
+            self.go_on(each);
         }
         if self.now >= self.binding.next() {
             self.binding.advance(self.now, &mut self.endpoint);
@@ -211,13 +227,20 @@ impl Driver {
         self.transmit();
     }
 
-    /// Begins the next session: at once, unless the last ones failed as well.
+    /// Begins the next session: at once, unless the last ones failed as well; elsewhere, where there was none to be
+    /// had.
     #[cold]
-    fn go_on(&mut self) {
+    fn go_on(&mut self, each: &mut impl FnMut(End<'_>)) {
         if self.calls.session.machine.is_over() {
             self.pause_until = self.now.saturating_add(self.binding.pause_again());
+            if matches!(self.calls.end(), Some(SessionEnd::Rejected(_) | SessionEnd::NoAnswer))
+                && let Some(channel) = self.binding.turn_away(self.pause_until)
+            {
+                self.endpoint.close(channel);
+                self.outbox.clear();
+            }
         }
-        if self.calls.renew(self.now) {
+        if self.calls.renew(self.now, each) {
             self.fit();
         }
     }
@@ -244,11 +267,7 @@ impl Driver {
             }
             Some(Event::Connected(_, Err(error))) => self.binding.failed(self.now, error),
             Some(Event::Closed(channel, _)) if Some(channel) == self.binding.channel => {
-                self.binding.ended(self.now);
-                // What was never sent waits for the next channel.
-                if self.calls.terms().is_some() {
-                    self.calls.session.machine.lose();
-                }
+                self.lost();
             }
             _ => {}
         }
@@ -283,18 +302,14 @@ impl Driver {
         self.calls.session.machine.close();
         self.transmit();
         self.calls.tell(self.now, each);
-        if self.calls.has_next() && self.calls.renew(self.now) {
-            self.calls.session.machine.close();
-            self.calls.tell(self.now, each);
-        }
+        self.calls.give_up(each);
     }
 }
 
 /// The most bytes that a packet can carry behind its header.
 pub(in crate::endpoint) fn fragment(channel: &unet::Channel) -> u32 {
     let limit = channel.limit();
-    let beside = if channel.peer_address().is_some() { HEADER_BYTES } else { 0 };
-    u32::try_from(limit.saturating_sub(beside)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(limit.saturating_sub(HEADER_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 
 impl AsFd for Driver {
