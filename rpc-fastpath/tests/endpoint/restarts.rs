@@ -59,8 +59,10 @@ pub fn child() {
             connection.start(ECHO, pattern(30 << 20), How::default()).expect("room");
             connection.flush();
             fs::write(&log, "there").expect("written");
+            // Who says nothing for long is taken for dead.
             loop {
-                std::thread::sleep(Duration::from_secs(1));
+                std::thread::sleep(Duration::from_millis(100));
+                connection.poll(|_| {});
             }
         }
     }

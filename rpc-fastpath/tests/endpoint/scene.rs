@@ -59,7 +59,8 @@ impl Way {
 }
 
 fn network() -> NetworkOptions {
-    let silence = Duration::from_secs(2);
+    // Longer than a busy machine keeps a thread from its turn.
+    let silence = Duration::from_secs(4);
     NetworkOptions { drivers: drivers::linked(), silence, ..NetworkOptions::default() }
 }
 
