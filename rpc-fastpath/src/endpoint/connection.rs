@@ -58,7 +58,8 @@ impl Default for ConnectionOptions {
 #[derive(Clone, Copy, Debug)]
 pub struct How {
     /// When the reply is of no use any more: the call is not begun after this, and ends. What passes on
-    /// the way, or in the ring until the server takes the call, the server does not know of.
+    /// the way, or in the ring until the server takes the call, the server does not know of; and a one-way
+    /// call that the server has taken in time is begun all the same, when its turn comes.
     pub deadline: Option<Instant>,
     /// The longest reply that is taken.
     pub max_reply: u32,

@@ -89,7 +89,8 @@ impl From<Failure> for Decline {
     }
 }
 
-/// Arguments that their sender took back.
+/// Arguments that their sender took back, or that are shorter than what was read of them. For who reads before
+/// doing anything: the client takes the call for one that was not executed.
 impl From<ReadError> for Decline {
     fn from(_: ReadError) -> Self {
         Self::Refuse(Refusal::InvalidArguments)
