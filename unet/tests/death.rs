@@ -106,7 +106,8 @@ fn start(side: &str, step: &str, address: &Address) -> Role {
 
 /// A folder that must stay empty.
 fn scratch() -> PathBuf {
-    let path = std::env::temp_dir().join(format!("death-{}", std::process::id()));
+    let name = format!("death-{}", std::process::id());
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&path).expect("there is space for files");
     path
 }

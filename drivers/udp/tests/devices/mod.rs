@@ -97,13 +97,21 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// How many sockets have a port of this host.
-pub fn sockets_at(port: u16) -> usize {
-    let of = |table: &str| {
-        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
-        let port = format!(":{port:04X}");
-        let local = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
-        text.lines().filter_map(local).filter(|local| local.ends_with(&port)).count()
+/// How many sockets of its family have an address's port, on this host.
+pub fn sockets_at(local: SocketAddr) -> usize {
+    // The other family's ports are others, even where the numbers are the same.
+    let table = if local.is_ipv4() { "udp" } else { "udp6" };
+    let port = format!(":{:04X}", local.port());
+    let inode = |line: &str| {
+        let mut words = line.split_whitespace();
+        let is_there = words.nth(1).is_some_and(|local| local.ends_with(&port));
+        words.nth(7).filter(|_| is_there).map(str::to_owned)
     };
-    of("udp") + of("udp6")
+    // A table is read in pieces, while other tests change it: a line can come twice, or be missed.
+    let mut found = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
+        found.extend(text.lines().filter_map(inode));
+    }
+    found.len()
 }
