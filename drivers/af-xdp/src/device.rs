@@ -34,6 +34,11 @@ use crate::upkeep::Upkeep;
 
 /// The most frames that one call receives.
 pub(crate) const BURST: usize = 64;
+/// How many buffers the kernel has to receive into while it is calm: it takes them in turn, so that few
+/// stay in the cache.
+const FEW: usize = 128;
+/// It is not calm when so many frames wait at a look: a quarter of the few buffers is used up then.
+const CROWD: u32 = 32;
 
 /// What steers packets to the socket, where this process does.
 pub(crate) struct Kept {
@@ -72,8 +77,11 @@ pub struct AfXdp {
     pub(crate) upkeep: Upkeep,
     /// Receive system calls poll the driver.
     pub(crate) poll_driver: bool,
-    /// How many buffers the kernel is to have to receive into.
+    /// How many buffers the kernel is to have to receive into: `most`, or few while it is calm.
     pub(crate) stock: usize,
+    pub(crate) most: usize,
+    /// Somebody looks all the time, and no crowd of frames waited, since the device was maintained last.
+    calm: bool,
     /// How many descriptors cannot wait until nothing arrives: what is done then is off the way of a packet.
     much: usize,
     pub(crate) buffer_bytes: usize,
@@ -118,6 +126,8 @@ impl AfXdp {
             upkeep,
             poll_driver: false,
             stock,
+            most: stock,
+            calm: false,
             much: stock.min(4 * BURST) / 4,
             buffer_bytes,
             longest: 0,
@@ -145,6 +155,19 @@ impl AfXdp {
         self.rings.fill.publish();
         if self.rings.fill.needs_wakeup() {
             self.poll_driver();
+        }
+    }
+
+    /// Many frames may come before the next look: the kernel gets all the buffers there are for that.
+    #[cold]
+    pub(crate) fn expect_many(&mut self) {
+        (self.stock, self.calm) = (self.most, false);
+    }
+
+    /// Few buffers do from now on, if it was calm since this was asked last.
+    pub(crate) fn expect_few_if_calm(&mut self) {
+        if std::mem::replace(&mut self.calm, true) {
+            self.stock = self.most.min(FEW);
         }
     }
 
@@ -277,6 +300,9 @@ impl Frames for AfXdp {
                 return self.idle();
             }
         };
+        if available >= CROWD {
+            self.expect_many();
+        }
         let mut frames = 0;
         for _ in 0..available {
             let descriptor = self.rings.receive.take();
@@ -310,7 +336,11 @@ impl Frames for AfXdp {
     #[inline]
     fn receive_one(&mut self) -> Option<FbufMut> {
         let is_between = !self.waiting.is_armed() && !self.skipping && self.partial.is_empty();
-        if !is_between || !matches!(self.rings.receive.available(), Ok(1..)) {
+        let Ok(available @ 1..) = self.rings.receive.available() else { return None };
+        if available >= CROWD {
+            self.expect_many();
+        }
+        if !is_between {
             return None;
         }
         let of = self.rings.receive.peek();

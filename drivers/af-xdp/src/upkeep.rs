@@ -94,7 +94,7 @@ impl Device for AfXdp {
             piece_bytes: self.buffer_bytes - RECEIVE_HEADROOM,
             pieces: self.binding.pieces,
             burst: BURST,
-            stock: self.stock,
+            stock: self.most,
         }
     }
 
@@ -130,6 +130,8 @@ impl Device for AfXdp {
             self.kick();
         }
         self.reap();
+        // Who sleeps is away for long.
+        self.expect_many();
         self.restock();
         if !matches!(self.rings.receive.available(), Ok(0)) {
             return Ok(false);
@@ -145,6 +147,7 @@ impl Device for AfXdp {
     }
 
     fn maintain(&mut self) -> Result<(), DeviceError> {
+        self.expect_few_if_calm();
         // Who lent the queue takes no packet of it any more: it does not come back.
         if self.lease.as_ref().is_some_and(Lease::has_ended) {
             self.lease = None;

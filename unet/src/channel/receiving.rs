@@ -82,10 +82,27 @@ impl Channel {
     /// # Cost
     /// As [`Channel::recv`], and a look at the clock.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
+        let mut message = Delivery::default();
+        Ok(self.recv_timeout_into(&mut message, timeout)?.then_some(message))
+    }
+
+    /// As [`Channel::recv_into`]; `false` if nothing came in time.
+    ///
+    /// # Errors
+    /// [`CloseReason`], once nothing is left to be taken.
+    ///
+    /// # Cost
+    /// As [`Channel::recv_timeout`].
+    #[inline(always)]
+    pub fn recv_timeout_into(
+        &mut self,
+        message: &mut Delivery,
+        timeout: Duration,
+    ) -> Result<bool, CloseReason> {
         by_way!(
             &mut self.way,
-            local => local.recv_timeout(timeout),
-            remote => remote.recv_timeout(timeout)
+            local => local.recv_timeout_into(message, timeout),
+            remote => remote.recv_timeout_into(message, timeout)
         )
     }
 

@@ -28,11 +28,12 @@ impl LocalChannel {
         Ok(())
     }
 
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CloseReason> {
-        let mut message = Delivery::default();
-        let taken =
-            self.try_recv_into(&mut message)? || self.recv_waiting(&mut message, Some(timeout))?;
-        Ok(taken.then_some(message))
+    pub fn recv_timeout_into(
+        &mut self,
+        message: &mut Delivery,
+        timeout: Duration,
+    ) -> Result<bool, CloseReason> {
+        Ok(self.try_recv_into(message)? || self.recv_waiting(message, Some(timeout))?)
     }
 
     #[inline(always)]
