@@ -61,7 +61,7 @@ impl Session {
         let timers = Timers::default();
         let mut client = Client::new(0, 77, 1, 0, limits, timers);
         let (head, len, _) = sent(&client.poll_transmit(0).expect("an opening"));
-        let identity = Identity { service: 1, incarnation: 2, epoch: 3 };
+        let identity = Identity { service: 1.into(), incarnation: 2, epoch: 3 };
         let server = Server::accept(0, &head[..len], identity, COOKIE, limits, timers);
         Self {
             now: 0,

@@ -54,6 +54,12 @@ pub enum Reason {
     /// The server was about to end, and did not begin the call.
     #[error("the server was about to end, and did not begin the call")]
     Stopping,
+    /// There is no session with a server, and the call was never sent: of callers over channels.
+    #[error("there is no session with a server, and the call was never sent")]
+    NoSession,
+    /// The service has gone on to another epoch: of callers over channels, whose next call goes there.
+    #[error("the service has gone on to another epoch")]
+    WrongEpoch,
     /// The handler declined before doing anything, with this code (codes above 65,279 arrive as it).
     #[error("the handler declined with code {0}")]
     Declined(u16),
@@ -66,6 +72,12 @@ pub enum UnknownReason {
     /// The binding ended before the reply.
     #[error("the binding ended before the reply: {0}")]
     Closed(CloseReason),
+    /// The session, or its server, was lost before the reply: of callers over channels, which bind anew.
+    #[error("the session with the server was lost before the reply")]
+    SessionLost,
+    /// Nothing was heard of the call for too long: of callers over channels.
+    #[error("nothing was heard of the call for too long")]
+    NoAnswer,
     /// The caller's time was up before the reply.
     #[error("there was no reply in time")]
     TimedOut,

@@ -55,7 +55,7 @@ fn open() -> (TheClient, TheServer) {
     let (limits, timers) = (Limits::default(), Timers::default());
     let mut client = Client::new(0, 1, 2, 0, limits, timers);
     let head = whole(&client.poll_transmit(0).expect("an opening"));
-    let identity = Identity { service: 2, incarnation: 3, epoch: 4 };
+    let identity = Identity { service: 2.into(), incarnation: 3, epoch: 4 };
     let mut server = Server::accept(0, &head, identity, 5, limits, timers).expect("a session");
     let head = whole(&server.poll_transmit().expect("an answer"));
     assert!(matches!(client.receive(0, &head, 0, Slot::default()), Some(Event::Opened(_))));

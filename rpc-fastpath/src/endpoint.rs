@@ -59,5 +59,6 @@ pub use service::{
 };
 
 pub use crate::protocol::{
-    Doubt, Failure, Limits, Outcome, QueryError, Refusal, RequestId, SessionEnd, Terms, Timers,
+    Doubt, Failure, Limits, Outcome, QueryError, Refusal, Rejection, RequestId, ServiceId,
+    SessionEnd, Terms, Timers,
 };

@@ -3,12 +3,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`service`] | what users link: `#[service]`, its clients and servers on one host, over LRPC |
+//! | [`service`] | what users link: `#[service]`, its clients and servers, over LRPC and over channels |
 //! | [`endpoint`] | calls of bytes over U-Net channels of any kind: clients and servers |
 //! | [`protocol`] | what both sides of a channel do: state machines without clock, socket or thread |
 //! | [`wire`] | what travels between them: a header of 16 bytes |
-//!
-//! The services are not joined to the channels yet: they are called on one host only.
 
 pub mod endpoint;
 pub mod protocol;

@@ -38,4 +38,4 @@ pub use server::{
     AcceptError, Identity, Pending, ReplyTooLarge, Request, Server, ServerEvent, stale_answer,
 };
 
-pub use crate::wire::{Failure, Refusal, Rejection, Terms};
+pub use crate::wire::{Failure, Refusal, Rejection, ServiceId, Terms};

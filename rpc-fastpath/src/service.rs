@@ -28,23 +28,56 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Over LRPC a client calls by [`Local`], and [`Server`] serves; over channels of every transport it calls by [`Remote`],
+//! and [`RemoteServer`] serves. Trait and handler are the same, and so are the outcomes: whoever writes for any
+//! [`Caller`] writes for all of them.
+//!
+//! ```
+//! # use rpc_fastpath::service::{Remote, RemoteOptions, RemoteServer, RemoteServerOptions, service};
+//! # #[service(name = "adder", version = 1)]
+//! # pub trait Adder { fn add(&self, a: u64, b: u64) -> u64; }
+//! # struct Sums;
+//! # impl Adder for Sums { fn add(&self, a: u64, b: u64) -> u64 { a.wrapping_add(b) } }
+//! # let address: unet::Address = format!("shm:service-doc-far-{}", std::process::id()).parse()?;
+//! # let addresses = [address];
+//! let options = RemoteServerOptions::default();
+//! let running = RemoteServer::<AdderService>::listen(&addresses, Sums, options)?.spawn();
+//!
+//! let adder = AdderClient::new(Remote::open(&addresses, RemoteOptions::default())?);
+//! assert_eq!(adder.add(2, 3).executed(), Ok(5));
+//! # drop(running);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The attribute is described at [`service`](macro@service). What it writes stands on four traits, which
 //! are also the seam for further transports: a [`Service`] has [`Method`]s; a [`Caller`] calls them for
 //! the client; a [`Registry`] is told each method with the function that serves it ([`Handled`]).
 
+mod call;
 mod contract;
+mod deadline;
 mod encoding;
 mod form;
+mod handling;
 mod local;
+mod nearest;
+mod remote;
+mod running;
+mod workers;
 
-pub use contract::{Caller, Handled, Method, MethodShape, Registry, Served, Service};
+pub use call::Call;
+pub use contract::{
+    Caller, Handled, Method, MethodShape, PendingCall, Registry, Served, Service, id_of,
+};
 pub use encoding::MAX_DEPTH;
 pub use form::{Argument, Bulky, Encoded, Form, Pair, Plain, PlainArgument, Timed, WIDE};
-pub use local::{Call, Local, Pending, Running, Server, ServerOptions, Serving};
+pub use local::{Local, Pending, Server, ServerOptions, Serving};
 pub use lrpc::{
     BindError, BindOptions, ExportError, ExportOptions, NotExecuted, Outcome, PlainData, Progress,
     Reason, UnknownReason,
 };
+pub use nearest::{Nearest, NearestOptions, NearestPending};
+pub use remote::{Remote, RemoteOptions, RemotePending, RemoteServer, RemoteServerOptions};
 /// Makes client, server and description of a trait: `#[service(name = "…", version = N)]`.
 ///
 /// For a trait `Kv` it writes `KvService`, the description; `KvClient`, with a function for each method,
@@ -80,4 +113,8 @@ pub use lrpc::{
 /// }
 /// ```
 pub use rpc_fastpath_macros::service;
-pub use unet::{FbufMut, Message};
+pub use running::Running;
+pub use unet::{AllocError, FbufMut, Message};
+
+/// What is kept of a buffer for copies, so that a peer with large ones occupies no memory for good.
+const KEPT: usize = 1 << 20;

@@ -19,7 +19,7 @@ pub mod pack;
 pub mod span;
 mod status;
 
-pub use opening::{Offer, Terms};
+pub use opening::{Offer, ServiceId, Terms};
 pub use status::{Failure, Refusal, Rejection, Status};
 
 /// The version of the format.

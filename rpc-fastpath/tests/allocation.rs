@@ -47,7 +47,7 @@ fn a_small_call_allocates_nothing() {
     let (limits, timers) = (Limits::default(), Timers::default());
     let mut client = Client::new(0, 1, 2, 0, limits, timers);
     let (head, len) = packet(&client.poll_transmit(0).expect("an opening"));
-    let identity = Identity { service: 2, incarnation: 3, epoch: 4 };
+    let identity = Identity { service: 2.into(), incarnation: 3, epoch: 4 };
     let mut server =
         Server::accept(0, &head[..len], identity, 5, limits, timers).expect("a session");
     let (head, len) = packet(&server.poll_transmit().expect("an answer"));

@@ -106,7 +106,7 @@ proptest! {
     fn a_server_survives_any_client(steps in steps()) {
         let mut opening: Client<(), ()> = Client::new(0, NONCE, 1, 0, limits(), Timers::default());
         let asked = head(&opening.poll_transmit(0).expect("an opening"));
-        let identity = Identity { service: 1, incarnation: 2, epoch: 3 };
+        let identity = Identity { service: 1.into(), incarnation: 2, epoch: 3 };
         let mut server: Server<(), u8> =
             Server::accept(0, &asked, identity, COOKIE, limits(), Timers::default()).expect("a session");
         let mut now = 0;

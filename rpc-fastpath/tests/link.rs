@@ -104,7 +104,7 @@ impl Link {
             let (limits, timers) = (Limits::default(), Timers::default());
             let mut client = Client::new(0, number as u64 + 1, 1, 0, limits, timers);
             let open = packed(number, &client.poll_transmit(0).expect("an opening"));
-            let identity = Identity { service: 1, incarnation: 2, epoch: 3 };
+            let identity = Identity { service: 1.into(), incarnation: 2, epoch: 3 };
             let cookie = 1 << 40 << number;
             let head = &open.head[..open.head_len];
             let server = Server::accept(0, head, identity, cookie, limits, timers);

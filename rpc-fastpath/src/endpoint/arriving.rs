@@ -1,6 +1,6 @@
 //! The packets of a message that arrived.
 
-use unet::{Delivery, Part};
+use unet::{Channel, Delivery, Part};
 
 use super::content::{Piece, View};
 use crate::wire::{HEADER_BYTES, pack};
@@ -13,8 +13,6 @@ pub(super) const PACK: u16 = 1;
 /// Buffers of the peer's that may wait for the rest of their message; further ones are copied, so that the peer
 /// can go on.
 const MOST_HELD: usize = 4;
-/// The longest pack: by it, what one message brings about has a bound.
-const LONGEST_PACK: usize = 4096;
 
 /// A packet, as a machine takes it.
 pub(super) struct Arrived<'a> {
@@ -37,12 +35,22 @@ pub(super) struct Bounds {
     pub held: usize,
 }
 
+impl Bounds {
+    /// Those for a message that arrived on a channel.
+    #[inline(always)]
+    pub fn of(delivery: &Delivery, fragment: usize, channel: &Channel) -> Self {
+        // Counted where it is asked for.
+        let is_kept = delivery.tag() == PACKET && is_long(delivery.inline());
+        Self { fragment, held: if is_kept { channel.held() } else { 0 } }
+    }
+}
+
 /// Passes each packet of a message on. How many were dropped that are none.
 #[inline(always)]
 pub(super) fn packets(
     delivery: &mut Delivery,
     space: &mut Vec<u8>,
-    bounds: impl FnOnce() -> Bounds,
+    bounds: Bounds,
     mut each: impl FnMut(Arrived<'_>),
 ) -> u64 {
     let inline = delivery.inline();
@@ -52,7 +60,7 @@ pub(super) fn packets(
     let beside = delivery.message().len();
     let Some(len) = inline.len().checked_sub(HEADER_BYTES) else { return 1 };
     if is_long(inline) {
-        return keep(delivery, bounds(), each);
+        return keep(delivery, bounds, each);
     }
     if beside == 0 {
         let here = View::Slice(&inline[HEADER_BYTES..]);
@@ -112,7 +120,7 @@ fn unpack(delivery: &mut Delivery, space: &mut Vec<u8>, mut each: impl FnMut(Arr
     let bytes = match message.parts() {
         _ if delivery.tag() != PACK => return 1,
         [] => inline,
-        _ if message.len() > LONGEST_PACK || !inline.is_empty() => return 1,
+        _ if message.len() > pack::LONGEST || !inline.is_empty() => return 1,
         [Part::Own(fbuf)] => fbuf,
         _ => {
             space.clear();

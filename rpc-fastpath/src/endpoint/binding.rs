@@ -21,6 +21,8 @@ pub(super) struct Binding {
     due: u64,
     /// In vain, one after the other.
     failures: u32,
+    /// Addresses, one after the other, that gave no session.
+    vain: usize,
     pub error: Option<ConnectError>,
     chance: u64,
 }
@@ -40,6 +42,7 @@ impl Binding {
             attempt: None,
             due: 0,
             failures: 0,
+            vain: 0,
             chance: chance | 1,
         }
     }
@@ -77,6 +80,7 @@ impl Binding {
     /// An attempt has failed: another address, and later. Once all have failed, later still.
     pub fn failed(&mut self, now: u64, error: ConnectError) {
         (self.attempt, self.error) = (None, Some(error));
+        self.vain += 1;
         self.turn = (self.turn + 1) % self.addresses.len().max(1);
         self.due = if self.turn == 0 { now.saturating_add(self.pause()) } else { now };
     }
@@ -90,6 +94,9 @@ impl Binding {
     /// No session comes by this address: another one at that time. Its channel, if it has one and there is another
     /// address, is to be closed.
     pub fn turn_away(&mut self, due: u64) -> Option<ChannelId> {
+        // While there is no channel, the attempt to make one tells.
+        self.channel?;
+        self.vain += 1;
         if self.addresses.len() < 2 {
             return None;
         }
@@ -111,7 +118,7 @@ impl Binding {
     /// All is well: the next failure is the first one.
     #[inline(always)]
     pub fn succeeded(&mut self) {
-        self.failures = 0;
+        (self.failures, self.vain) = (0, 0);
     }
 
     /// How long to wait after another failure: twice as long each time, and anything from half of that on, so
@@ -125,9 +132,9 @@ impl Binding {
         longest / 2 + (self.chance >> 16) % (longest / 2)
     }
 
-    /// Whether none of the last attempts succeeded, of which there was one to each address.
+    /// Whether no address gave a session, each of which was tried since one did.
     pub fn is_in_vain(&self) -> bool {
-        self.channel.is_none() && (self.failures > 0 || self.addresses.is_empty())
+        self.vain >= self.addresses.len()
     }
 }
 

@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use unet::{AllocError, ConnectError, ConnectOptions, EndpointError, Message, Wait};
+use unet::{AllocError, ConnectError, ConnectOptions, EndpointError, FbufMut, Message, Wait};
 
 use self::driving::Driver;
-pub(super) use self::driving::fragment;
+pub(super) use self::driving::{buffer, fragment};
 use super::clock::NoRandom;
 use super::content::{Bytes, Content};
 use crate::protocol::{
-    Failure, Limits, Outcome, QueryError, Refusal, RequestId, SessionEnd, Terms, Timers,
+    Failure, Limits, Outcome, QueryError, Refusal, RequestId, ServiceId, SessionEnd, Terms, Timers,
 };
 
 /// Names a call of a [`Connection`]: never used again.
@@ -26,8 +26,8 @@ pub struct Token(pub(super) u64);
 /// What a client asks for, and how it waits.
 #[derive(Clone, Debug)]
 pub struct ConnectionOptions {
-    /// Names service, version and layout: the server's must be the same.
-    pub service: u64,
+    /// What is called: the server's must be the same.
+    pub service: ServiceId,
     /// The epoch that the server shall be in; zero for any.
     pub epoch: u64,
     /// What is taken, and how much at once. The size of a fragment is what the channel carries, at most.
@@ -43,7 +43,7 @@ pub struct ConnectionOptions {
 impl Default for ConnectionOptions {
     fn default() -> Self {
         Self {
-            service: 0,
+            service: ServiceId::default(),
             epoch: 0,
             limits: Limits { fragment: u32::MAX, ..Limits::default() },
             // A host that sleeps needs so long to wake.
@@ -141,8 +141,16 @@ impl Connection {
     /// [`OpenError`].
     pub fn open(address: &unet::Address, options: ConnectionOptions) -> Result<Self, OpenError> {
         let mut connection = Self::begin(std::slice::from_ref(address), options)?;
-        connection.driver.await_session()?;
+        connection.await_session()?;
         Ok(connection)
+    }
+
+    /// Waits until there is a session, or none of the addresses gave one.
+    ///
+    /// # Errors
+    /// [`OpenError`]. The connection goes on to try, with pauses.
+    pub fn await_session(&mut self) -> Result<(), OpenError> {
+        self.driver.await_session()
     }
 
     /// What was agreed, while there is a session.
@@ -190,7 +198,18 @@ impl Connection {
         arguments: impl Into<Content>,
         how: How,
     ) -> Result<Token, Refusal> {
-        self.driver.start(method, arguments.into(), how)
+        self.driver.start(None, method, arguments.into(), how)
+    }
+
+    /// As [`Connection::start`], for a call that has ended before, under the same name.
+    pub(crate) fn start_again(
+        &mut self,
+        token: Token,
+        method: u16,
+        arguments: Content,
+        how: How,
+    ) -> Result<Token, Refusal> {
+        self.driver.start(Some(token), method, arguments, how)
     }
 
     /// Sends what was begun.
@@ -246,7 +265,7 @@ impl Connection {
         how: How,
         read: impl FnOnce(Outcome<Bytes<'_>>) -> R,
     ) -> R {
-        let token = match self.driver.start(method, arguments.into(), how) {
+        let token = match self.driver.start(None, method, arguments.into(), how) {
             Ok(token) => token,
             Err(why) => return read(Outcome::Refused(why)),
         };
@@ -294,6 +313,17 @@ impl Connection {
         fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
         self.driver.message(len, fill)
+    }
+
+    /// A buffer of the channel's, to be written and handed over. `None` without a channel, or over a network,
+    /// where nothing is handed over.
+    pub(crate) fn alloc(&mut self, len: usize) -> Option<Result<FbufMut, AllocError>> {
+        self.driver.alloc(len)
+    }
+
+    /// Makes the descriptor readable, for who waits for it: there is something to do, and it is to be armed anew.
+    pub(crate) fn nudge(&mut self) {
+        self.driver.nudge();
     }
 
     /// Announces that this thread will wait for the descriptor. `false` if there is something to do already:

@@ -8,11 +8,11 @@ use crate::wire::HEADER_BYTES;
 /// The most bytes that travel in a slot beside their header.
 const SMALL: usize = MAX_INLINE - HEADER_BYTES;
 
-/// Arguments or a reply, kept until the other side has them.
-#[derive(Debug)]
+/// Arguments or a reply, kept until the other side has them. Clones of a message share its buffers.
+#[derive(Clone, Debug)]
 pub struct Content(pub(super) Kept);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Kept {
     Small(u8, [u8; SMALL]),
     Bytes(Vec<u8>),
@@ -44,7 +44,7 @@ impl Content {
 
     /// The bytes, where they are in one piece of private memory.
     #[inline(always)]
-    pub(super) fn as_slice(&self) -> Option<&[u8]> {
+    pub(crate) fn as_slice(&self) -> Option<&[u8]> {
         match &self.0 {
             Kept::Small(len, bytes) => bytes.get(..usize::from(*len)),
             Kept::Bytes(bytes) => Some(bytes),
@@ -159,6 +159,26 @@ impl<'a> Bytes<'a> {
             View::Pieces([Piece::Bytes(bytes)]) => Some(bytes),
             View::Pieces([Piece::Part(Part::Own(fbuf))]) => Some(fbuf),
             View::Pieces(_) => None,
+        }
+    }
+
+    /// The message that they are, where all of it lies in buffers of the sender's, which keeps them lent until it is
+    /// dropped. Nothing is copied.
+    pub fn shared(&self) -> Option<Message> {
+        let is_lent = |part: &Part| matches!(part, Part::Peer(_));
+        match self.0 {
+            View::Slice(_) => None,
+            View::Message(message) => message.parts().iter().all(is_lent).then(|| message.clone()),
+            View::Pieces(pieces) => {
+                let mut message = Message::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Part(part) if is_lent(part) => message.append_part(part.clone()),
+                        _ => return None,
+                    }
+                }
+                Some(message)
+            }
         }
     }
 

@@ -6,12 +6,10 @@ use super::arriving::{PACK, PACKET};
 use super::content::{Content, Kept, Piece};
 use crate::protocol::{Body, Client, Server, Transmit};
 use crate::wire::HEADER_BYTES;
-use crate::wire::pack::LENGTH_BYTES;
+use crate::wire::pack::{LENGTH_BYTES, LONGEST};
 
 /// Packets up to this length, header included, go into a pack.
 const PACKABLE: usize = 256;
-/// The longest pack.
-const LONGEST: usize = 4096;
 
 /// A state machine that has packets to send.
 pub(super) trait Packets {

@@ -22,13 +22,13 @@ use self::later::{Answer, Answers};
 use self::session::Session;
 use super::clock::{Clock, NoRandom, draw};
 use super::sleeping::Sleep;
-use crate::protocol::{Identity, Limits, Timers};
+use crate::protocol::{Identity, Limits, ServiceId, Timers};
 
 /// What a server offers, and how it waits.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
-    /// Names service, version and layout: a client must ask for the same.
-    pub service: u64,
+    /// What is served: a client must ask for the same.
+    pub service: ServiceId,
     /// The epoch that it begins in.
     pub epoch: u64,
     /// What is taken of each client, and how much at once. The size of a fragment is what the channel carries, at
@@ -51,7 +51,7 @@ pub struct ServiceOptions {
 impl Default for ServiceOptions {
     fn default() -> Self {
         Self {
-            service: 0,
+            service: ServiceId::default(),
             epoch: 1,
             limits: Limits { fragment: u32::MAX, ..Limits::default() },
             timers: Timers::default(),
@@ -93,7 +93,7 @@ pub struct Counts {
     pub sessionless: u64,
     /// Openings that were rejected.
     pub rejected: u64,
-    /// Clients that could not be accepted.
+    /// Clients that could not be accepted, or that speak another protocol: LRPC, say.
     pub unaccepted: u64,
     /// Clients that asked for no session in time, or did not read for as long, and were closed.
     pub idle: u64,

@@ -32,7 +32,7 @@ use super::options::{Limits, Timers};
 use super::outcome::{Outcome, Payload, RequestId};
 use super::round_trip::RoundTrip;
 use super::transfer::Transfer;
-use super::{Refusal, Terms};
+use super::{Refusal, ServiceId, Terms};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -83,7 +83,7 @@ pub struct Client<P, D> {
     control: Control,
     turn: u32,
     nonce: u64,
-    service: u64,
+    service: ServiceId,
     terms: Terms,
     credits: u16,
     limits: Limits,
@@ -110,7 +110,7 @@ impl<P, D> Client<P, D> {
     pub fn new(
         now: u64,
         nonce: u64,
-        service: u64,
+        service: impl Into<ServiceId>,
         epoch: u64,
         limits: Limits,
         timers: Timers,
@@ -141,7 +141,7 @@ impl<P, D> Client<P, D> {
             control: Control { open: true, ..Control::default() },
             turn: 0,
             nonce,
-            service,
+            service: service.into(),
             terms: Terms { cookie: 0, incarnation: 0, epoch, fragment: 0, max_request: 0 },
             credits: limits.credits,
             limits,

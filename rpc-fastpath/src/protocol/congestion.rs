@@ -29,7 +29,8 @@ const SEEN_OF: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Congestion {
     window: u64,
-    /// What may be added to the shortest round trip.
+    /// What may be added to the shortest round trip; the end of time where nothing is between that could be
+    /// crowded, and who is late is only late.
     allowance: u64,
     /// A round trip above it is congestion.
     target: u64,
@@ -102,6 +103,9 @@ impl Congestion {
     /// Something was lost, or was lost again: the first may be chance, which delay tells better, and takes
     /// an eighth; the second takes half.
     pub fn on_loss(&mut self, now: u64, smoothed: u64, in_flight: u32, again: bool) {
+        if self.allowance == u64::MAX {
+            return;
+        }
         // From what was under way, not from what might have been. Acknowledgements come in clumps, so that
         // less is under way now than was.
         if now >= self.shrink_after {
@@ -209,8 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_measured_is_too_large() {
+    fn where_nothing_can_be_crowded_silence_is_no_loss() {
         let mut it = Congestion::new(u64::MAX);
+        for now in [1_000_000, 2_000_000] {
+            it.on_loss(now, USUAL, 64, true);
+            it.sample(now, 1_000_000, USUAL);
+        }
+        assert!(it.is_calm());
+    }
+
+    #[test]
+    fn nothing_that_is_measured_is_too_large() {
+        let mut it = Congestion::new(u64::MAX - 1);
         for time in [0, u64::MAX, 1, u64::MAX] {
             it.sample(u64::MAX, time, u64::MAX);
             it.on_loss(u64::MAX, u64::MAX, u32::MAX, true);

@@ -109,8 +109,8 @@ impl<P, D> Server<P, D> {
             return rejected(Rejection::Version);
         }
         let Some(offer) = Offer::decode(body) else { return rejected(Rejection::Offer) };
-        if offer.service != identity.service {
-            return rejected(Rejection::Service);
+        if let Err(why) = identity.service.check(&offer.service) {
+            return rejected(why);
         }
         if offer.epoch != 0 && offer.epoch != identity.epoch {
             return rejected(Rejection::Epoch);

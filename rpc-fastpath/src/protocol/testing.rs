@@ -25,7 +25,7 @@ pub fn timers() -> Timers {
 }
 
 pub fn identity() -> Identity {
-    Identity { service: SERVICE, incarnation: 7, epoch: 3 }
+    Identity { service: SERVICE.into(), incarnation: 7, epoch: 3 }
 }
 
 pub fn call(token: u64, len: usize) -> Call<&'static str> {

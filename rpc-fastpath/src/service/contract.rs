@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use lrpc::{Interface, Outcome, Procedure, Reason};
-use unet::Message;
+use lrpc::{Interface, Outcome, Procedure, Reason, layout_hash};
+use unet::{AllocError, FbufMut, Message};
 
+use super::call::Call;
 use super::form::Form;
-use super::local::Call;
+use crate::protocol::ServiceId;
 
 /// A service: its name, version, layout and methods. Written by [`service`](macro@super::service).
 ///
@@ -16,6 +17,16 @@ use super::local::Call;
 pub trait Service: Interface {
     /// The methods, by number.
     const METHODS: &'static [MethodShape];
+}
+
+/// How a service is called over channels.
+pub const fn id_of<S: Interface>() -> ServiceId {
+    let layout = S::LAYOUT;
+    ServiceId {
+        name: layout_hash(S::NAME, 0, &[]),
+        version: S::VERSION,
+        layout: (layout ^ (layout >> 32)) as u32,
+    }
 }
 
 /// One method of a service, as its author marked it.
@@ -89,7 +100,7 @@ pub trait Registry<H>: Sized {
 /// What carries calls of a service: a client of one transport.
 pub trait Caller<S> {
     /// A call under way.
-    type Pending<'a, M: Method<Interface = S>>
+    type Pending<'a, M: Method<Interface = S>>: PendingCall<M>
     where
         Self: 'a;
 
@@ -128,4 +139,32 @@ pub trait Caller<S> {
         takes: M::Takes<'_>,
         bulk: Option<Message>,
     ) -> Result<(), Reason>;
+
+    /// Takes a buffer, to be written and handed over as bulk.
+    ///
+    /// # Errors
+    /// [`AllocError`]; `Exhausted` is back-pressure.
+    fn alloc(&self, len: usize) -> Result<FbufMut, AllocError>;
+}
+
+/// A call under way: its outcome is asked for, waited for, or awaited. Who drops it abandons the call, which the
+/// server executes all the same.
+pub trait PendingCall<M: Method>: Future<Output = Outcome<M::Output>> {
+    /// The outcome, if it is here. Once it was given out there is no other.
+    ///
+    /// # Panics
+    /// When a `Deserialize` of the result does: the outcome is given out with that.
+    fn try_take(&mut self) -> Option<Outcome<M::Output>>;
+
+    /// Waits for the outcome, as long as it takes; over channels, not beyond the method's deadline.
+    ///
+    /// # Panics
+    /// When the outcome was taken already, or a `Deserialize` of the result panics.
+    fn wait(self) -> Outcome<M::Output>;
+
+    /// As [`PendingCall::wait`], not longer than that.
+    ///
+    /// # Panics
+    /// When the outcome was taken already, or a `Deserialize` of the result panics.
+    fn wait_timeout(self, timeout: Duration) -> Outcome<M::Output>;
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use unet::{AllocError, Fbuf, FbufMut, Message};
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
+use super::deadline::NEVER;
 use super::encoding;
 
 /// How values of a type travel.
@@ -47,9 +48,6 @@ pub trait Form<'a, T>: 'static {
     /// The value that these bytes are, all of them. `None` if they are none of that type.
     fn read(bytes: &'a [u8]) -> Option<T>;
 }
-
-/// No deadline.
-pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Plain data, written in place.
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use super::{HEADER_BYTES, WireError};
 
 /// Bytes before a packet.
 pub const LENGTH_BYTES: usize = 2;
+/// The longest pack, in bytes: what one message brings about has a bound.
+pub const LONGEST: usize = 4096;
 
 /// The packets of a pack, in order. The first that is none is the last.
 #[inline]

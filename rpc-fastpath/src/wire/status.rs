@@ -75,8 +75,8 @@ numbered! {
         /// The server speaks another version of the protocol.
         #[error("the server speaks another version of the protocol")]
         Version = 1,
-        /// The server has another service, or another version or layout of it.
-        #[error("the server has another service, or another version or layout of it")]
+        /// The server has another service.
+        #[error("the server has another service")]
         Service = 2,
         /// The server is in another epoch than the client asks for.
         #[error("the server is in another epoch than was asked for")]
@@ -87,6 +87,12 @@ numbered! {
         /// What was offered makes no sense: a window of none, fragments too small.
         #[error("the server found the offer senseless")]
         Offer = 5,
+        /// The server has another version of the service.
+        #[error("the server has another version of the service")]
+        ServiceVersion = 6,
+        /// The service is the same in name and version, and travels in another layout.
+        #[error("the server's service has the same version but another layout")]
+        Layout = 7,
     }
 }
 

@@ -115,12 +115,14 @@ fn the_plain_headers_are_those_of_plain_packets_only() {
 
 #[test]
 fn what_was_agreed_travels_as_it_is() {
-    let offer = Offer { service: 1, epoch: 2, fragment: 3, max_reply: 4 };
+    let service = ServiceId { name: 1, version: 5, layout: 6 };
+    let offer = Offer { service, epoch: 2, fragment: 3, max_reply: 4 };
     let terms = Terms { cookie: 1, incarnation: 2, epoch: 3, fragment: 4, max_request: 5 };
     let (offered, agreed) = (offer.encode(), terms.encode());
     assert_eq!(Offer::decode(&offered), Some(offer));
     assert_eq!(Terms::decode(&agreed), Some(terms));
-    assert_eq!([offered[0], offered[8], offered[16], offered[20]], [1, 2, 3, 4]);
+    let offsets = [0, 8, 16, 20, 24, 28];
+    assert_eq!(offsets.map(|at| offered[at]), [1, 2, 3, 4, 5, 6]);
     assert_eq!([agreed[0], agreed[8], agreed[16], agreed[24], agreed[28]], [1, 2, 3, 4, 5]);
     assert_eq!(Offer::decode(&offered[1..]), None);
     assert_eq!(Terms::decode(&[0; 33]), None);

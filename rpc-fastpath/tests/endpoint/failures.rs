@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rpc_fastpath::endpoint::*;
-use rpc_fastpath::protocol::{Body, Call, Client, Rejection};
+use rpc_fastpath::protocol::{Body, Call, Client};
 use rpc_fastpath::wire::{Packet, Status};
 use unet::Channel;
 
@@ -145,9 +145,17 @@ pub fn an_abandoned_call_is_told(way: Way) {
 
 pub fn another_service_is_rejected(way: Way) {
     with_server(way, of_server(), |scene| {
-        let options = ConnectionOptions { service: SERVICE + 1, ..of_client(way) };
-        let error = Connection::open(&scene.address, options).expect_err("it is another one");
-        assert_eq!(error, OpenError::Session(SessionEnd::Rejected(Rejection::Service)));
+        let own = ServiceId::from(SERVICE);
+        let other = [
+            (ServiceId { name: own.name + 1, ..own }, Rejection::Service),
+            (ServiceId { version: own.version + 1, ..own }, Rejection::ServiceVersion),
+            (ServiceId { layout: own.layout + 1, ..own }, Rejection::Layout),
+        ];
+        for (service, why) in other {
+            let options = ConnectionOptions { service, ..of_client(way) };
+            let error = Connection::open(&scene.address, options).expect_err("it is another one");
+            assert_eq!(error, OpenError::Session(SessionEnd::Rejected(why)));
+        }
         let options = ConnectionOptions { epoch: 5, ..of_client(way) };
         let error = Connection::open(&scene.address, options).expect_err("it is another one");
         assert_eq!(error, OpenError::Session(SessionEnd::Rejected(Rejection::Epoch)));

@@ -101,6 +101,8 @@ fn calls_that_wait_for_the_next_session_are_executed_in_it() {
         assert!(begin.elapsed() > Duration::from_millis(800), "{:?}", begin.elapsed());
         let executed = waiting.into_iter().map(|token| (token, EXECUTED));
         let first = (old, Outcome::Unknown(Doubt::DeadlinePassed));
+        // What is asked for again, on a busy machine, may end later than what was called after it.
+        ends[1..].sort_by_key(|(token, _)| *token);
         assert_eq!(ends, [first].into_iter().chain(executed).collect::<Vec<_>>());
     });
 }
@@ -188,7 +190,7 @@ fn call_until_executed(connection: &mut Connection) -> Vec<Outcome<Vec<u8>>> {
 #[test]
 fn a_server_that_rejects_is_left_for_the_next_address() {
     let mut other = of_server();
-    other.service = SERVICE + 1;
+    other.service.name += 1;
     with_server(SHM, other, |wrong| {
         with_server(SHM, of_server(), |right| {
             let addresses = [wrong.address.clone(), right.address.clone()];

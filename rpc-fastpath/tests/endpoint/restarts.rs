@@ -21,7 +21,7 @@ const ROLE: &str = "RPC_TEST_ROLE";
 struct Killed(Child);
 
 impl Killed {
-    fn start(role: &str, scene: &str, log: &PathBuf) -> Self {
+    fn start(role: &str, scene: &str, Log(log): &Log) -> Self {
         let exe = std::env::current_exe().expect("this program");
         let child = Command::new(exe)
             .args(["--ignored", "--exact", "child"])
@@ -88,16 +88,27 @@ fn serve(address: &unet::Address, log: &str) {
     service.serve(&mut executes, &AtomicBool::new(false));
 }
 
-fn log_file(name: &str, address: &unet::Address) -> PathBuf {
-    let name = format!("{name}-{address}").replace([':', '@', '?', '/', '&', '='], "-");
-    let path = std::env::temp_dir().join(name);
-    let _ = fs::remove_file(&path);
-    path
+/// A file that is not there yet, and not any more when this is dropped.
+struct Log(PathBuf);
+
+impl Log {
+    fn new(name: &str, address: &unet::Address) -> Self {
+        let name = format!("{name}-{address}").replace([':', '@', '?', '/', '&', '='], "-");
+        let log = Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));
+        let _ = fs::remove_file(&log.0);
+        log
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 pub fn a_server_that_is_killed_and_restarted_executes_nothing_twice(way: Way) {
     let address = way.address();
-    let log = log_file("executed", &address);
+    let log = Log::new("executed", &address);
     let mut server = Killed::start("server", &address.to_string(), &log);
     let mut options = of_client(way);
     options.limits.window = 16;
@@ -141,9 +152,9 @@ pub fn a_server_that_is_killed_and_restarted_executes_nothing_twice(way: Way) {
     });
     drop(server);
 
-    let log = fs::read_to_string(log).expect("the log");
+    let lines = fs::read_to_string(&log.0).expect("the log");
     let mut times: HashMap<u64, u64> = HashMap::new();
-    for line in log.lines() {
+    for line in lines.lines() {
         *times.entry(line.parse().expect("a number")).or_default() += 1;
     }
     assert!(times.values().all(|times| *times == 1), "nothing is executed twice");
@@ -163,7 +174,7 @@ pub fn a_server_that_is_killed_and_restarted_executes_nothing_twice(way: Way) {
 
 pub fn a_client_that_is_killed_frees_its_session(way: Way) {
     with_server(way, of_server(), |scene| {
-        let log = log_file("client", &scene.address);
+        let log = Log::new("client", &scene.address);
         let mut connection = scene.connect();
         for round in 0..2 {
             let mut client = Killed::start("client", &scene.address.to_string(), &log);
@@ -173,14 +184,14 @@ pub fn a_client_that_is_killed_frees_its_session(way: Way) {
             };
             until("the client has its session", || {
                 lives();
-                log.exists() && scene.clients() == 2
+                log.0.exists() && scene.clients() == 2
             });
             client.kill();
             until("the session is free", || {
                 lives();
                 scene.clients() == 1
             });
-            fs::remove_file(&log).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            fs::remove_file(&log.0).unwrap_or_else(|error| panic!("round {round}: {error}"));
         }
     });
 }

@@ -65,7 +65,7 @@ fn network() -> NetworkOptions {
 }
 
 pub fn of_client(way: Way) -> ConnectionOptions {
-    let mut options = ConnectionOptions { service: SERVICE, ..ConnectionOptions::default() };
+    let mut options = ConnectionOptions { service: SERVICE.into(), ..ConnectionOptions::default() };
     options.connect = ConnectOptions { network: network(), ..ConnectOptions::default() };
     options.timers.patience = way.limit * 1_000_000;
     options
@@ -73,7 +73,7 @@ pub fn of_client(way: Way) -> ConnectionOptions {
 
 pub fn of_server() -> ServiceOptions {
     let listen = ListenOptions { network: network(), ..ListenOptions::default() };
-    ServiceOptions { service: SERVICE, listen, ..ServiceOptions::default() }
+    ServiceOptions { service: SERVICE.into(), listen, ..ServiceOptions::default() }
 }
 
 /// What the methods do.

@@ -22,8 +22,11 @@ impl World {
         match event {
             Some(ServerEvent::Request(request)) => self.hand(request),
             Some(ServerEvent::OtherSession) => {
-                let identity =
-                    Identity { service: SERVICE, incarnation: self.incarnation, epoch: self.epoch };
+                let identity = Identity {
+                    service: SERVICE.into(),
+                    incarnation: self.incarnation,
+                    epoch: self.epoch,
+                };
                 let cookie = self.random.word();
                 match Server::accept(self.now, head, identity, cookie, self.limits, timers()) {
                     Ok(server) => self.server = Some(server),

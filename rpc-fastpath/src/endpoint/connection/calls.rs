@@ -6,8 +6,8 @@ use super::{ConnectionOptions, End, How, Token};
 use crate::endpoint::clock::{NoRandom, draw};
 use crate::endpoint::content::{Bytes, Content, Piece, View};
 use crate::protocol::{
-    Call, Client, Event, Limits, MAX_MESSAGE, Outcome, QueryError, Refusal, RequestId, SessionEnd,
-    Terms, Timers,
+    Call, Client, Event, Limits, MAX_MESSAGE, Outcome, QueryError, Refusal, RequestId, ServiceId,
+    SessionEnd, Terms, Timers,
 };
 
 /// The machine of one session, and how many of its calls have not ended.
@@ -35,7 +35,7 @@ pub(super) struct Calls {
     end: Option<SessionEnd>,
     is_suspected: bool,
     malformed: u64,
-    service: u64,
+    service: ServiceId,
     epoch: u64,
     limits: Limits,
     timers: Timers,
@@ -109,12 +109,15 @@ impl Calls {
     pub fn start(
         &mut self,
         now: u64,
+        token: Option<Token>,
         (method, payload): (u16, Content),
         deadline: Option<u64>,
         how: How,
     ) -> Result<Token, Refusal> {
-        self.tokens += 1;
-        let token = self.tokens;
+        let Token(token) = token.unwrap_or_else(|| {
+            self.tokens += 1;
+            Token(self.tokens)
+        });
         let (len, How { max_reply, one_way, .. }) = (payload.len(), how);
         let max_reply = max_reply.min(self.limits.max_message);
         let call = Call { token, method, payload, len, deadline, max_reply, one_way };

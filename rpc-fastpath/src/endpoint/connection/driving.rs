@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use unet::{AllocError, Arrival, ChannelId, Delivery, Endpoint, EndpointOptions, Event, Message};
+use unet::{
+    AllocError, Arrival, ChannelId, Delivery, Endpoint, EndpointOptions, Event, FbufMut, Message,
+};
 
 use super::calls::Calls;
 use super::{ConnectionOptions, End, How, OpenError, Token};
@@ -73,19 +75,23 @@ impl Driver {
             if self.calls.terms().is_some() {
                 return Ok(());
             }
-            if let Some(end) = self.calls.end() {
-                return Err(OpenError::Session(end));
-            }
-            match self.binding.error {
-                Some(error) if self.binding.is_in_vain() => return Err(OpenError::Connect(error)),
-                _ => {}
+            if self.binding.is_in_vain() {
+                let end = self.calls.end().map(OpenError::Session);
+                let error = end.or_else(|| self.binding.error.map(OpenError::Connect));
+                return Err(error.unwrap_or(OpenError::Session(SessionEnd::NoAnswer)));
             }
             self.wait(Duration::MAX, &mut |_| {});
         }
     }
 
     #[inline(always)]
-    pub fn start(&mut self, method: u16, content: Content, how: How) -> Result<Token, Refusal> {
+    pub fn start(
+        &mut self,
+        token: Option<Token>,
+        method: u16,
+        content: Content,
+        how: How,
+    ) -> Result<Token, Refusal> {
         // Whoever has other calls under way has looked at the clock of late. It is looked at before this one is
         // sent.
         if how.deadline.is_some() || self.calls.count() == 0 {
@@ -95,7 +101,7 @@ impl Driver {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Err(Refusal::DeadlinePassed);
         }
-        self.calls.start(self.now, (method, content), deadline, how)
+        self.calls.start(self.now, token, (method, content), deadline, how)
     }
 
     pub fn query(&mut self, request: RequestId) -> Result<(), QueryError> {
@@ -196,10 +202,8 @@ impl Driver {
     fn take_packets(&mut self, from: ChannelId, each: &mut impl FnMut(End<'_>)) {
         let Self { delivery, space, calls, endpoint, now, .. } = self;
         let fragment = calls.terms().map_or(0, |terms| terms.fragment as usize);
-        let bounds = || {
-            let held = endpoint.channel_mut(from).map_or(0, |channel| channel.held());
-            Bounds { fragment, held }
-        };
+        let Some(channel) = endpoint.channel_mut(from) else { return };
+        let bounds = Bounds::of(delivery, fragment, channel);
         let dropped = packets(delivery, space, bounds, |packet| {
             let machine = &mut calls.session.machine;
             if let Some(event) = machine.receive(*now, packet.head, packet.len, packet.piece) {
@@ -285,6 +289,18 @@ impl Driver {
         }
     }
 
+    /// A buffer of the channel's, where it leads to a process of this host.
+    pub fn alloc(&mut self, len: usize) -> Option<Result<FbufMut, AllocError>> {
+        let id = self.binding.channel.filter(|_| !self.is_far)?;
+        let channel = self.endpoint.channel_mut(id)?;
+        Some(buffer(channel, len))
+    }
+
+    /// Makes the descriptor readable now.
+    pub fn nudge(&mut self) {
+        self.sleep.set_timer(Some(Duration::ZERO));
+    }
+
     pub fn arm(&mut self) -> bool {
         self.look_at_clock();
         self.transmit();
@@ -303,6 +319,19 @@ impl Driver {
         self.transmit();
         self.calls.tell(self.now, each);
         self.calls.give_up(each);
+    }
+}
+
+/// A buffer of a channel's, or several adjacent ones as one.
+pub(in crate::endpoint) fn buffer(
+    channel: &mut unet::Channel,
+    len: usize,
+) -> Result<FbufMut, AllocError> {
+    match channel.alloc(len) {
+        Err(AllocError::TooLarge { asked, largest }) => {
+            channel.alloc_adjacent(len).ok_or(AllocError::TooLarge { asked, largest })
+        }
+        allocated => allocated,
     }
 }
 

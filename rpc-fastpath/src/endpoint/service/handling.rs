@@ -4,10 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use unet::{AllocError, Channel, ChannelId, Message, ReadError};
+use unet::{AllocError, Channel, ChannelId, Credentials, FbufMut, Message, ReadError};
 
 use super::later::{Answers, Later};
 use crate::endpoint::clock::Clock;
+use crate::endpoint::connection::buffer;
 use crate::endpoint::content::{Bytes, Content};
 use crate::protocol::{Failure, Pending, Refusal, RequestId};
 
@@ -135,6 +136,16 @@ impl Reply<'_> {
         fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
         self.channel.message(0, len, fill)
+    }
+
+    /// A buffer of the client's channel, to be given. `None` over a network, where nothing is handed over.
+    pub(crate) fn alloc(&mut self, len: usize) -> Option<Result<FbufMut, AllocError>> {
+        self.channel.peer_address().is_none().then(|| buffer(self.channel, len))
+    }
+
+    /// Who calls, by the kernel's word. `None` over a network.
+    pub fn caller(&self) -> Option<Credentials> {
+        self.channel.peer_address().is_none().then(|| self.channel.credentials())
     }
 
     /// Puts the reply off: whatever the handler says or gives after that is not heard.

@@ -15,6 +15,8 @@ use crate::endpoint::outbox::Sent;
 const BURST: usize = 64;
 /// How often clients are looked for that ask for nothing.
 const SWEEP: u64 = 1_000_000_000;
+/// The code with which a client is refused that says something of another protocol's when it connects.
+const OTHER_PROTOCOL: u32 = 0;
 /// How long to wait for room: nothing tells when there is.
 const ROOM: Duration = Duration::from_micros(50);
 
@@ -114,15 +116,10 @@ impl Service {
             later: &mut self.later,
             counts: &mut self.counts,
         };
-        let bounds = Bounds { fragment: session.fragment(), held: channel.held() };
-        let dropped = packets(
-            &mut self.delivery,
-            &mut self.space,
-            || bounds,
-            |packet| {
-                session.take(&mut scene, channel, packet, handler);
-            },
-        );
+        let bounds = Bounds::of(&self.delivery, session.fragment(), channel);
+        let dropped = packets(&mut self.delivery, &mut self.space, bounds, |packet| {
+            session.take(&mut scene, channel, packet, handler);
+        });
         let sent = session.send(channel, *scene.now, scene.counts);
         scene.counts.malformed += dropped;
         if sent != Sent::All {
@@ -154,6 +151,11 @@ impl Service {
     #[cold]
     fn take_event(&mut self) {
         match self.endpoint.take_event() {
+            // As a client over LRPC, which would wait for answers that it understands.
+            Some(Event::Incoming(incoming)) if !incoming.private().is_empty() => {
+                self.endpoint.refuse(incoming, OTHER_PROTOCOL);
+                self.counts.unaccepted += 1;
+            }
             Some(Event::Incoming(incoming)) => match self.endpoint.accept(incoming, &[]) {
                 Ok(id) => self.welcome(id),
                 Err(_) => self.counts.unaccepted += 1,

@@ -32,8 +32,6 @@ pub(super) struct Session {
     pub later: usize,
     /// Whether it is in the list of those that send.
     pub is_listed: bool,
-    /// Since when there is no room for what it is sent.
-    pub full_since: Option<u64>,
     /// Packets of sessions that are over.
     dropped: (u64, u64),
 }
@@ -63,7 +61,6 @@ impl Session {
             since: now,
             later: 0,
             is_listed: false,
-            full_since: None,
             dropped: (0, 0),
         }
     }
@@ -91,8 +88,10 @@ impl Session {
 
     /// Whether it is to be let go of: it asks for no session, or does not read, for longer than the patience.
     pub fn is_idle(&self, now: u64, patience: u64) -> bool {
-        let since = if self.is_open() { self.full_since } else { Some(self.since) };
-        since.is_some_and(|since| now.saturating_sub(since) > patience)
+        match self.is_open() {
+            true => self.outbox.is_stuck(now, patience),
+            false => now.saturating_sub(self.since) > patience,
+        }
     }
 
     pub fn fence(&mut self, now: u64) {
@@ -260,14 +259,7 @@ impl Session {
     pub fn send(&mut self, channel: &mut Channel, now: u64, counts: &mut Counts) -> Sent {
         let Some(machine) = &mut self.machine else { return Sent::All };
         match self.outbox.send(channel, machine, now, TURN) {
-            Ok(Sent::Full) => {
-                self.full_since.get_or_insert(now);
-                Sent::Full
-            }
-            Ok(sent) => {
-                self.full_since = None;
-                sent
-            }
+            Ok(sent) => sent,
             // The endpoint tells of the channel's end.
             Err(Unsent::Closed(_)) => Sent::All,
             Err(Unsent::TooLarge) => {

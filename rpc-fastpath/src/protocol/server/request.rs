@@ -1,13 +1,13 @@
 //! What a handler is given, and gives back.
 
 use crate::protocol::outcome::{Payload, RequestId};
-use crate::wire::{HEADER_BYTES, Rejection};
+use crate::wire::{HEADER_BYTES, Rejection, ServiceId};
 
 /// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Names service, version and layout.
-    pub service: u64,
+    /// What it serves.
+    pub service: ServiceId,
     /// Drawn when the process started.
     pub incarnation: u64,
     /// The epoch it is in.

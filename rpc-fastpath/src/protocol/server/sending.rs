@@ -49,7 +49,13 @@ impl<P, D> Server<P, D> {
                 && let Some(status) = slot.status
             {
                 let packet = Packet::Reply { id, status, held: slot.held, last: 0, ask: false };
-                return Some(Transmit::bare(packet));
+                if status != Status::Executed {
+                    return Some(Transmit::bare(packet));
+                }
+                // What stood before it had no more to say.
+                let Slot { payload, len, .. } = &self.slots[index];
+                let body = Body::Payload(payload.as_ref()?, 0..*len);
+                return Some(Transmit { header: packet.encode(), body });
             }
             if std::mem::take(&mut slot.sends_word) && slot.state != State::Settled {
                 let whole = slot.state == State::Executing;

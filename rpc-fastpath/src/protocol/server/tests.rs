@@ -53,6 +53,31 @@ fn a_request_is_executed_once_and_its_reply_kept() {
 }
 
 #[test]
+fn a_reply_is_whole_whatever_goes_out_before_it() {
+    let say = |server: &mut TestServer, one_way: bool| {
+        let id = COOKIE.wrapping_add(2);
+        let packet =
+            Packet::Request { id, method: 5, time: 0, last: 0, credit: 2, one_way, ask: false };
+        let _ = request(to_server(server, 0, &[(packet.encode().to_vec(), 5)]));
+        if !one_way {
+            // A word of what is being executed.
+            assert_eq!(to_server(server, 1, &[plain(2, 5)]), []);
+        }
+    };
+    for one_way in [true, false] {
+        let (_, mut server) = open(limits(), timers());
+        say(&mut server, one_way);
+        let other = request(to_server(&mut server, 0, &[plain(3, 5)]));
+        server.reply(2, other.pending, "reply", 7).unwrap();
+        let answers = from_server(&mut server);
+        assert_eq!(answers.len(), 2, "one way: {one_way}");
+        let status = Status::Executed;
+        assert!(matches!(packet(&answers[1]), Packet::Reply { status: it, .. } if it == status));
+        assert_eq!((answers[0].1, answers[1].1), (0, 7), "one way: {one_way}");
+    }
+}
+
+#[test]
 fn a_number_of_another_session_is_answered_as_stale() {
     let (_, mut server) = open(limits(), timers());
     for number in [0, 1, 1 << 30, u64::MAX, COOKIE] {
@@ -110,6 +135,8 @@ fn what_cannot_be_agreed_is_rejected() {
     assert_eq!(reject(&|head| head[2] = 2), Some(Rejection::Version));
     assert_eq!(reject(&|head| head[16] ^= 1), Some(Rejection::Service));
     assert_eq!(reject(&|head| head[24] ^= 1), Some(Rejection::Epoch));
+    assert_eq!(reject(&|head| head[40] ^= 1), Some(Rejection::ServiceVersion));
+    assert_eq!(reject(&|head| head[44] ^= 1), Some(Rejection::Layout));
     assert_eq!(reject(&|head| head[4] = 0), Some(Rejection::Offer));
     assert_eq!(reject(&|head| head.truncate(30)), Some(Rejection::Offer));
     let not_asked = TestServer::accept(0, &plain(2, 0).0, identity(), 1, limits(), timers());

@@ -7,8 +7,9 @@ use lrpc::{
 };
 use unet::{Address, AllocError, FbufMut, Message};
 
-use super::{Pending, copied, expiry, put_back};
+use super::{Pending, copied, put_back};
 use crate::service::contract::{Caller, Method, Service};
+use crate::service::deadline::expiry;
 use crate::service::form::Form;
 
 /// Calls a service of this host. Used by one thread at a time, which is the compiler's to see; calls may
@@ -171,6 +172,10 @@ impl<S: Service> Caller<S> for Local<S> {
     ) -> Result<(), Reason> {
         let (cell, buffer) = self.pack::<M>(takes, bulk)?;
         self.binding.call_one_way::<M>(&cell, buffer)
+    }
+
+    fn alloc(&self, len: usize) -> Result<FbufMut, AllocError> {
+        self.binding.alloc(len)
     }
 }
 

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use lrpc::{Answer, Fbuf, Later, Reason};
 use unet::{AllocError, FbufMut, Message};
 
-use super::source::{OnServer, OnWorker};
-use super::workers::{Done, Job, Turn, Workers};
-use super::{Call, copied, has_passed, let_go, put_back};
+use super::deliveries::Deliveries;
+use super::source::OnServer;
+use super::{copied, put_back};
+use crate::service::call::{Call, OnWorker};
 use crate::service::contract::{Handled, Method, Registry, Service};
-use crate::service::form::{Form, NEVER};
+use crate::service::deadline::{NEVER, has_passed};
+use crate::service::form::Form;
+use crate::service::handling::{Given, NotGiven, handled, let_go};
+use crate::service::workers::{Job, Place, Turn};
 
 /// A server that is told its methods.
 pub(super) struct Exporting<S, H> {
     pub inner: lrpc::Server<S>,
-    pub workers: Option<Arc<Workers<S>>>,
+    pub slow: Option<Arc<Deliveries<S>>>,
     pub handler: Arc<H>,
 }
 
@@ -24,22 +28,22 @@ impl<S: Service, H: Send + Sync + 'static> Registry<H> for Exporting<S, H> {
     type Service = S;
 
     fn method<M: Handled<H, Interface = S>>(self) -> Self {
-        let Self { inner, workers, handler } = self;
-        let method = Methods::<S, H> { handler: Arc::clone(&handler), workers: workers.clone() };
+        let Self { inner, slow, handler } = self;
+        let method = Methods::<S, H> { handler: Arc::clone(&handler), slow: slow.clone() };
         let inner = if M::SHAPE.slow {
             inner.on_answering::<M>(move |call, cell| method.hand_over::<M>(call, cell))
         } else {
             let scratch = Cell::new(Vec::new());
             inner.on_answering::<M>(move |call, cell| method.run::<M>(call, &cell, &scratch))
         };
-        Self { inner, workers, handler }
+        Self { inner, slow, handler }
     }
 }
 
 /// What serves a method.
 struct Methods<S, H> {
     handler: Arc<H>,
-    workers: Option<Arc<Workers<S>>>,
+    slow: Option<Arc<Deliveries<S>>>,
 }
 
 impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
@@ -55,19 +59,20 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
         if has_passed(expires) {
             return Answer::Refused(Reason::TooLate);
         }
-        let source = OnServer { call, workers: self.workers.as_deref() };
+        let source = OnServer { call, slow: self.slow.as_deref() };
         let context = Call::new(&source, expires);
         let given = if M::IN_PLACE {
-            handled::<M, H>(&self.handler, &context, cell, None, None)
+            handled::<M, H>(&self.handler, &context, || M::TakesForm::unpack(cell, None), None)
         } else if M::BULK_ARGUMENT {
             let bulk = call.take_bulk().map(Message::from);
-            handled::<M, H>(&self.handler, &context, cell, None, bulk)
+            handled::<M, H>(&self.handler, &context, || M::TakesForm::unpack(cell, None), bulk)
         } else {
             // A nested call of this method finds none, and allocates.
             let mut bytes = scratch.take();
             let spilled = call.take_bulk();
             let spilled = spilled.as_ref().and_then(|buffer| copied(buffer, &mut bytes));
-            let given = handled::<M, H>(&self.handler, &context, cell, spilled, None);
+            let read = || M::TakesForm::unpack(cell, spilled);
+            let given = handled::<M, H>(&self.handler, &context, read, None);
             put_back(scratch, bytes);
             given
         };
@@ -84,64 +89,38 @@ impl<S: Service, H: Send + Sync + 'static> Methods<S, H> {
         call: &lrpc::Call<'_, S>,
         cell: M::Arguments,
     ) -> Answer<M::Results> {
-        let Some(workers) = &self.workers else { return Answer::Refused(Reason::NotServed) };
-        let submitted = workers.submit(call.binding(), || self.job::<M>(call, cell));
+        let Some(slow) = &self.slow else { return Answer::Refused(Reason::NotServed) };
+        let job = |place| Ok(self.job::<M>(slow, place, call, cell));
+        let submitted = slow.workers.submit(call.binding(), job);
         submitted.map_or_else(Answer::Refused, |()| Answer::Later)
     }
 
     /// What a worker does for a call.
     fn job<M: Handled<H, Interface = S>>(
         &self,
+        slow: &Deliveries<S>,
+        place: Place,
         call: &lrpc::Call<'_, S>,
         cell: M::Arguments,
-    ) -> Job<S> {
-        let handler = Arc::clone(&self.handler);
+    ) -> Job {
+        let (handler, deliver) = (Arc::clone(&self.handler), slow.deliver());
         let (later, caller) = (call.later::<M>(), call.caller());
         let mut bytes = Vec::new();
         let spilled = call.take_bulk().is_some_and(|buffer| copied(&buffer, &mut bytes).is_some());
         Box::new(move |turn| {
             let expires = M::TakesForm::expires(&cell);
             let given = if turn == Turn::Refuse {
-                Err(Answer::Refused(Reason::Stopping))
+                Err(NotGiven::Refused(Reason::Stopping))
             } else if has_passed(expires) {
-                Err(Answer::Refused(Reason::TooLate))
+                Err(NotGiven::Refused(Reason::TooLate))
             } else {
                 let source = OnWorker { caller };
                 let context = Call::new(&source, expires);
-                let spilled = spilled.then_some(&bytes[..]);
-                handled::<M, H>(&handler, &context, &cell, spilled, None)
+                let read = || M::TakesForm::unpack(&cell, spilled.then_some(&bytes[..]));
+                handled::<M, H>(&handler, &context, read, None)
             };
-            let send = move |server: &lrpc::Server<S>| send_later::<M>(server, later, given);
-            Box::new(send) as Done<S>
+            deliver.give(place, move |server| send_later::<M>(server, later, given));
         })
-    }
-}
-
-/// What a handler gave, or why it gave nothing.
-type Given<M> = Result<(<M as Method>::Gives, Option<Message>), Answer<Nothing>>;
-/// No handler has results of this type.
-enum Nothing {}
-
-/// Reads the arguments, and runs the handler. What either leaves behind when it panics is its own, as
-/// it is for a thread that panics.
-#[inline(always)]
-fn handled<M: Handled<H>, H>(
-    handler: &H,
-    call: &Call<'_>,
-    cell: &M::Arguments,
-    spilled: Option<&[u8]>,
-    bulk: Option<Message>,
-) -> Given<M> {
-    let mut began = false;
-    let given = catch_unwind(AssertUnwindSafe(|| {
-        let takes = M::TakesForm::unpack(cell, spilled)?;
-        began = true;
-        Some(M::handle(handler, call, takes, bulk))
-    }));
-    match given.map_err(let_go) {
-        Ok(Some(given)) => Ok(given),
-        Err(()) if began => Err(Answer::Failed),
-        _ => Err(Answer::Refused(Reason::BadArguments)),
     }
 }
 
@@ -153,8 +132,8 @@ fn answer<M: Method>(
 ) -> (Answer<M::Results>, Option<Fbuf>) {
     let (gives, bulk) = match given {
         Ok(given) => given,
-        Err(Answer::Refused(reason)) => return (Answer::Refused(reason), None),
-        Err(_) => return (Answer::Failed, None),
+        Err(NotGiven::Refused(reason)) => return (Answer::Refused(reason), None),
+        Err(NotGiven::Failed) => return (Answer::Failed, None),
     };
     let beside_bulk = M::BULK_RESULT;
     let spill = |len| match beside_bulk {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lrpc::{Outcome, Progress};
 
 use super::Local;
-use crate::service::contract::Method;
+use crate::service::contract::{Method, PendingCall};
 
 /// A call under way: asked for, waited for, or awaited. Who drops it abandons the call, which the
 /// server executes all the same.
@@ -57,6 +57,22 @@ impl<'a, M: Method> Pending<'a, M> {
         timeout: Option<Duration>,
     ) -> Outcome<M::Output> {
         self.client.unpack::<M>(self.call.wait_serving(server, timeout))
+    }
+}
+
+impl<M: Method> PendingCall<M> for Pending<'_, M> {
+    #[inline]
+    fn try_take(&mut self) -> Option<Outcome<M::Output>> {
+        self.try_take()
+    }
+
+    #[inline]
+    fn wait(self) -> Outcome<M::Output> {
+        self.wait()
+    }
+
+    fn wait_timeout(self, timeout: Duration) -> Outcome<M::Output> {
+        self.wait_timeout(timeout)
     }
 }
 

@@ -4,8 +4,6 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lrpc::{ExportError, ExportOptions, Progress};
@@ -14,10 +12,12 @@ use rustix::io::Errno;
 use segment::wait::{Step, Waiter};
 use unet::{Address, EndpointError, Wait};
 
-use super::let_go;
+use super::deliveries::Deliveries;
 use super::methods::Exporting;
-use super::workers::{Limits, Workers};
 use crate::service::contract::{Served, Service};
+use crate::service::handling::let_go;
+use crate::service::running::Running;
+use crate::service::workers::{Limits, Workers};
 
 /// How to serve.
 pub struct ServerOptions {
@@ -50,7 +50,7 @@ impl Default for ServerOptions {
 /// other methods, since what a worker runs may call them.
 pub struct Server<S: Service> {
     inner: lrpc::Server<S>,
-    workers: Option<Arc<Workers<S>>>,
+    slow: Option<Arc<Deliveries<S>>>,
     wait: Wait,
 }
 
@@ -70,12 +70,13 @@ impl<S: Service> Server<S> {
     {
         let wait = options.export.wait;
         let inner = lrpc::Server::export(address, options.export)?;
-        let workers = if S::METHODS.iter().any(|method| method.slow) {
+        let slow = if S::METHODS.iter().any(|method| method.slow) {
             let limits = Limits {
                 in_all: options.backlog.saturating_add(options.workers.max(1)),
                 of_a_client: options.backlog_of_a_client,
             };
-            let start = |fd: BorrowedFd<'_>| Workers::start(options.workers, limits, fd);
+            let start =
+                |fd: BorrowedFd<'_>| Deliveries::of(Workers::start(options.workers, limits)?, fd);
             let kernel = |error: io::Error| {
                 let refused = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
                 EndpointError::Kernel(refused)
@@ -85,28 +86,28 @@ impl<S: Service> Server<S> {
             None
         };
         let handler = Arc::new(handler);
-        let Exporting { inner, workers, .. } = S::methods(Exporting { inner, workers, handler });
-        Ok(Self { inner, workers, wait })
+        let Exporting { inner, slow, .. } = S::methods(Exporting { inner, slow, handler });
+        Ok(Self { inner, slow, wait })
     }
 
     /// Serves the next call, if there is one. `true` if something was done.
     #[inline(always)]
     pub fn poll(&self) -> bool {
-        turn(&self.inner, self.workers.as_deref())
+        turn(&self.inner, self.slow.as_deref())
     }
 
     /// Waits for the next call by the wait strategy, and serves it. `false` if none came in time.
     #[inline]
     pub fn serve_timeout(&self, timeout: Duration) -> bool {
-        match &self.workers {
-            Some(workers) if workers.are_busy() => self.serve_beside(workers, timeout),
+        match &self.slow {
+            Some(slow) if slow.workers.are_busy() => self.serve_beside(slow, timeout),
             _ => self.inner.serve_timeout(timeout),
         }
     }
 
     /// The same, while workers may finish.
     #[cold]
-    fn serve_beside(&self, workers: &Workers<S>, timeout: Duration) -> bool {
+    fn serve_beside(&self, slow: &Deliveries<S>, timeout: Duration) -> bool {
         let mut waiter = Waiter::new(self.wait, false, Some(timeout));
         loop {
             if self.poll() {
@@ -116,9 +117,9 @@ impl<S: Service> Server<S> {
                 Step::Again => {}
                 Step::TimedOut => return false,
                 Step::Park => {
-                    if workers.arm(&self.inner) {
+                    if slow.arm(&self.inner) {
                         let timeout = waiter.remaining().and_then(|time| time.try_into().ok());
-                        let watch = PollFd::from_borrowed_fd(workers.fd(), PollFlags::IN);
+                        let watch = PollFd::from_borrowed_fd(slow.fd(), PollFlags::IN);
                         // An interrupted sleep is a vain one.
                         let _ = poll(&mut [watch], timeout.as_ref());
                     }
@@ -137,10 +138,7 @@ impl<S: Service> Server<S> {
 
     /// Serves in a thread of its own, until the returned handle is dropped.
     pub fn spawn(self) -> Running {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || self.serve_until(|| told.load(Ordering::Relaxed)));
-        Running { stop, thread: Some(thread) }
+        Running::start(move |stop| self.serve_until(stop))
     }
 
     /// The exported interface: its clients, counters, and how many calls it served.
@@ -151,8 +149,8 @@ impl<S: Service> Server<S> {
     /// Announces that the thread will wait for the server's descriptor, in an event loop. `false` if
     /// there is something to serve: then call [`Server::poll`], do not wait.
     pub fn arm(&self) -> bool {
-        match &self.workers {
-            Some(workers) => workers.arm(&self.inner),
+        match &self.slow {
+            Some(slow) => slow.arm(&self.inner),
             None => self.inner.arm(),
         }
     }
@@ -160,8 +158,8 @@ impl<S: Service> Server<S> {
     /// Passes the server's descriptor to `with`: after [`Server::arm`] returned true it becomes
     /// readable when there is something to serve.
     pub fn with_fd<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        match &self.workers {
-            Some(workers) => with(workers.fd()),
+        match &self.slow {
+            Some(slow) => with(slow.fd()),
             None => self.inner.with_fd(with),
         }
     }
@@ -182,45 +180,26 @@ impl<S: Service> Progress for Server<S> {
 impl<S: Service> Drop for Server<S> {
     fn drop(&mut self) {
         const LOOK: Duration = Duration::from_millis(1);
-        let Some(workers) = &self.workers else { return };
-        workers.stop();
+        let Some(slow) = &self.slow else { return };
+        slow.workers.stop();
         // What workers run may call this server, and wait for it.
-        while !workers.have_ended() {
+        while !slow.workers.have_ended() {
             // Only `ExportOptions::admit` panics here: its client is not admitted, and a worker may wait.
             let _ = catch_unwind(AssertUnwindSafe(|| self.serve_timeout(LOOK))).map_err(let_go);
         }
-        workers.deliver(&self.inner);
+        slow.send(&self.inner);
     }
 }
 
 impl<S: Service> std::fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("workers", &self.workers.is_some()).finish_non_exhaustive()
-    }
-}
-
-/// A server in a thread of its own. Dropping it ends the server, within a tenth of a second and the
-/// calls that run.
-#[derive(Debug)]
-#[must_use = "the server ends when this is dropped"]
-pub struct Running {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It panics only by a bug of ours, and has said so.
-            let _ = thread.join();
-        }
+        f.debug_struct("Server").field("workers", &self.slow.is_some()).finish_non_exhaustive()
     }
 }
 
 /// Sends what workers have finished, and serves the next call.
 #[inline(always)]
-pub(super) fn turn<S: Service>(server: &lrpc::Server<S>, workers: Option<&Workers<S>>) -> bool {
-    let delivered = workers.is_some_and(|workers| workers.deliver(server));
-    server.poll() || delivered
+pub(super) fn turn<S: Service>(server: &lrpc::Server<S>, slow: Option<&Deliveries<S>>) -> bool {
+    let sent = slow.is_some_and(|slow| slow.send(server));
+    server.poll() || sent
 }

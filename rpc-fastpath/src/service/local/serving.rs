@@ -1,7 +1,7 @@
 //! Calls of a server that serves while it waits, for chains of calls that come back to it.
 
 use lrpc::{Outcome, Progress, Reason};
-use unet::Message;
+use unet::{AllocError, FbufMut, Message};
 
 use super::{Local, Pending};
 use crate::service::contract::{Caller, Method, Service};
@@ -14,7 +14,7 @@ pub struct Serving<'a, S> {
 }
 
 impl<'a, S: Service> Serving<'a, S> {
-    /// Calls through `client`, serving `server`: a [`super::Call`], or a [`super::Server`].
+    /// Calls through `client`, serving `server`: a [`crate::service::Call`], or a [`super::Server`].
     pub fn new(client: &'a Local<S>, server: &'a dyn Progress) -> Self {
         Self { client, server }
     }
@@ -51,6 +51,10 @@ impl<S: Service> Caller<S> for Serving<'_, S> {
         bulk: Option<Message>,
     ) -> Result<(), Reason> {
         self.client.send::<M>(takes, bulk)
+    }
+
+    fn alloc(&self, len: usize) -> Result<FbufMut, AllocError> {
+        self.client.alloc(len)
     }
 }
 

@@ -5,15 +5,15 @@ use std::os::fd::BorrowedFd;
 use lrpc::Progress;
 use unet::{AllocError, Credentials, FbufMut};
 
-use super::call::Source;
+use super::deliveries::Deliveries;
 use super::server::turn;
-use super::workers::Workers;
+use crate::service::call::Source;
 use crate::service::contract::Service;
 
 /// A call on the server's own thread.
 pub(super) struct OnServer<'a, 'c, S> {
     pub call: &'a lrpc::Call<'c, S>,
-    pub workers: Option<&'a Workers<S>>,
+    pub slow: Option<&'a Deliveries<S>>,
 }
 
 impl<S: Service> Source for OnServer<'_, '_, S> {
@@ -28,40 +28,15 @@ impl<S: Service> Source for OnServer<'_, '_, S> {
 
 impl<S: Service> Progress for OnServer<'_, '_, S> {
     fn poll(&self) -> bool {
-        turn(self.call.server(), self.workers)
+        turn(self.call.server(), self.slow)
     }
 
     fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
         let server = self.call.server();
-        match self.workers {
-            Some(workers) if workers.arm(server) => sleep(Some(workers.fd())),
+        match self.slow {
+            Some(slow) if slow.arm(server) => sleep(Some(slow.fd())),
             Some(_) => {}
             None => Progress::sleep(server, sleep),
         }
-    }
-}
-
-/// A call on a worker's thread, which has no part in serving.
-pub(super) struct OnWorker {
-    pub caller: Option<Credentials>,
-}
-
-impl Source for OnWorker {
-    fn caller(&self) -> Option<Credentials> {
-        self.caller
-    }
-
-    fn alloc(&self, _len: usize) -> Result<FbufMut, AllocError> {
-        Err(AllocError::Exhausted)
-    }
-}
-
-impl Progress for OnWorker {
-    fn poll(&self) -> bool {
-        false
-    }
-
-    fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
-        sleep(None);
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use lrpc::Progress;
 use unet::{AllocError, Credentials, FbufMut};
 
-use super::now;
-use crate::service::form::NEVER;
+use super::deadline::{NEVER, now};
 
 /// The call that a handler handles: a parameter of that type, the first after `self`, is given by the
 /// server and no part of the service.
@@ -28,7 +27,7 @@ impl<'a> Call<'a> {
         Self { source, expires }
     }
 
-    /// Who calls, by the kernel's word. `None` if the client is gone.
+    /// Who calls, by the kernel's word. `None` if the client is gone, or on another host.
     pub fn caller(&self) -> Option<Credentials> {
         self.source.caller()
     }
@@ -60,5 +59,30 @@ impl Progress for Call<'_> {
 impl std::fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call").field("remaining", &self.remaining()).finish_non_exhaustive()
+    }
+}
+
+/// A call on a worker's thread, which has no part in serving.
+pub(super) struct OnWorker {
+    pub caller: Option<Credentials>,
+}
+
+impl Source for OnWorker {
+    fn caller(&self) -> Option<Credentials> {
+        self.caller
+    }
+
+    fn alloc(&self, _len: usize) -> Result<FbufMut, AllocError> {
+        Err(AllocError::Exhausted)
+    }
+}
+
+impl Progress for OnWorker {
+    fn poll(&self) -> bool {
+        false
+    }
+
+    fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
+        sleep(None);
     }
 }
