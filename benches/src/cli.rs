@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use unet::NetworkAddress;
+use unet::{Address, NetworkAddress};
 
 use crate::cpus::Asked;
+use crate::kv;
 use crate::network::address::{self, Transport};
 use crate::network::netns;
-use crate::task::{MAX_PAYLOAD, Wait};
+use crate::task::{Carries, MAX_PAYLOAD, MAX_WINDOW, Wait};
 
 /// Measures what a null RPC, a round trip and a stream of messages cost between two processes on
 /// this machine, beside the machine's own floor and the kernel's mechanisms.
@@ -35,6 +36,8 @@ Examples:
   unet-bench rate --format json > rate.json     for machines
   unet-bench bandwidth --format html --out bandwidth.html
   unet-bench fbuf --size 4K,1M                  buffers handed over; fbuf --help has more
+  unet-bench rate --system rpc --window 1,64    calls, several under way; rate --help has more
+  unet-bench kv                                 a key-value server beside Redis
   unet-bench systems                            what --system can be
   unet-bench serve udp:10.0.0.2:9000            on one host, and on the other:
   unet-bench rtt --to udp:10.0.0.2:9000         round trips across a network; rtt --help has more
@@ -75,6 +78,23 @@ With --to the address has this host's interface; the server's is with `unet-benc
 With --to and --transport, --system chooses from the second list of `unet-bench systems`. The floor
 is then the fastest bare loop over the same kind of network in the same run.";
 
+const RATE_EXAMPLES: &str = "\
+Examples of calls:
+  unet-bench rate --system rpc                   1, 8 and 64 calls under way, begun singly and by 8
+  unet-bench rate --system rpc --window 64 --batch 1,8,32 --size 8,64
+
+A call counts when its reply is there and is the right one. Calls that are begun together may share a
+message.
+
+";
+
+const BANDWIDTH_EXAMPLES: &str = "\
+Examples of calls:
+  unet-bench bandwidth --system rpc --size 1K,64K,1M,8M,64M
+  unet-bench bandwidth --system rpc --size 8M --carries response --window 1,2,4
+
+";
+
 const SERVE_EXAMPLES: &str = "\
 Examples:
   unet-bench serve udp:10.0.0.2:9000             U-Net over UDP, and the kernel's systems
@@ -90,11 +110,22 @@ Examples:
   unet-bench sweep --transport udp:127.0.0.1:9000 --system udp/spin
   unet-bench sweep --transport udp:10.9.0.2:9000 --netns lab-a,lab-b --format html --out load.html
   unet-bench sweep --to udp:10.0.0.2:9000 --system udp,tcp/spin --from 20% --up-to 120%
+  unet-bench sweep --system rpc --up-to 200%     calls on this host; with --transport across a network
 
 The capacity is what a flood of messages leaves: as many as arrive a second. Then messages are offered
 at a share of it, each at a moment that was drawn beforehand, whatever became of the ones before. A
 latency counts from that moment. With --transport it is the way to the server, since both ends read
-one clock; with --to it is the way there and back.";
+one clock; with --to, and of calls, it is the way there and back.";
+
+const KV_EXAMPLES: &str = "\
+Examples:
+  unet-bench kv                                  all mixes, one operation at a time and eight
+  unet-bench kv --mix B --window 8 --size 100,4K  short values, and such as have buffers
+  unet-bench kv --mix A --rate 50000             an open loop: latency from when operations were due
+  unet-bench kv --system kv/lrpc                 without Redis
+
+Redis is `redis-server` of the distribution, started for the run on the server's core, without
+persistence, and asked by pipelines as wide as the window. Where it is not installed it is left out.";
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
@@ -107,12 +138,27 @@ pub enum Command {
     #[command(after_help = NETWORK_EXAMPLES)]
     Rtt,
     /// Messages one way.
-    #[command(after_help = NETWORK_EXAMPLES)]
-    Rate,
+    #[command(after_help = [RATE_EXAMPLES, NETWORK_EXAMPLES].concat())]
+    Rate {
+        /// Calls under way at once, one run each, where messages are calls [default: 1,8,64].
+        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = calls())]
+        window: Vec<u64>,
+        /// How many of them are begun together, one run each; no more than are under way
+        /// [default: 1,8].
+        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = calls())]
+        batch: Vec<u64>,
+    },
     /// Bytes one way, from private memory to private memory.
-    #[command(after_help = NETWORK_EXAMPLES)]
-    Bandwidth,
-    /// Latency, loss and goodput across a network, by the load that is offered.
+    #[command(after_help = [BANDWIDTH_EXAMPLES, NETWORK_EXAMPLES].concat())]
+    Bandwidth {
+        /// Calls under way at once, one run each, where bytes travel in calls [default: 1].
+        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = calls())]
+        window: Vec<u64>,
+        /// Which part of a call has the bytes, one run each [default: request,response].
+        #[arg(long, value_name = "PART", value_delimiter = ',')]
+        carries: Vec<Carries>,
+    },
+    /// Latency, loss and goodput across a network or of calls, by the load that is offered.
     #[command(after_help = SWEEP_EXAMPLES)]
     Sweep {
         /// The least load, in percent of the capacity.
@@ -121,6 +167,9 @@ pub enum Command {
         /// The greatest.
         #[arg(long, value_name = "SHARE", default_value = "150%", value_parser = percent)]
         up_to: f64,
+        /// Calls in the network at once; others wait at the client, as many as its backlog holds.
+        #[arg(long, value_name = "N", default_value = "8", value_parser = calls())]
+        window: u64,
     },
     /// Answers measurements from another host, until Ctrl-C.
     #[command(after_help = SERVE_EXAMPLES)]
@@ -150,6 +199,18 @@ pub enum Command {
         #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,3,4")]
         #[arg(value_parser = clap::value_parser!(u64).range(1..=4))]
         domains: Vec<u64>,
+    },
+    /// Key-value stores under YCSB's mixes: the example's over shared memory, beside Redis.
+    #[command(after_help = KV_EXAMPLES)]
+    Kv(kv::Asked),
+    /// A key-value server; started by the client, and ended when standard input closes.
+    #[command(hide = true)]
+    KvServer {
+        /// Where it serves.
+        address: Address,
+        /// Serves by channels, in place of LRPC.
+        #[arg(long)]
+        channels: bool,
     },
     /// Lists the systems in this build.
     Systems,
@@ -229,6 +290,10 @@ pub struct Options {
     pub out: Option<PathBuf>,
 }
 
+fn calls() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=MAX_WINDOW as u64)
+}
+
 fn percent(text: &str) -> Result<f64, String> {
     match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
         Ok(share) if (1.0..=1000.0).contains(&share) => Ok(share),
@@ -247,7 +312,7 @@ fn size(text: &str) -> Result<usize, String> {
     };
     match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(bytes) if factor > 0 && bytes <= MAX_PAYLOAD => Ok(bytes),
-        Some(_) if factor > 0 => Err("a message holds at most 16M".into()),
+        Some(_) if factor > 0 => Err("a message holds at most 64M".into()),
         _ => Err("give bytes, as 8, 4K or 1M".into()),
     }
 }
@@ -291,7 +356,7 @@ mod tests {
         assert_eq!(size("8"), Ok(8));
         assert_eq!(size("4k"), Ok(4096));
         assert_eq!(size("1MiB"), Ok(1 << 20));
-        for text in ["", "x", "8G", "17M", "-1", "1.5K", "8B"] {
+        for text in ["", "x", "8G", "65M", "-1", "1.5K", "8B"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -115,6 +115,17 @@ pub fn roam() -> Result<(), Fault> {
     sched_setaffinity(None, &mask).during("letting a thread roam")
 }
 
+/// Does something on every core that the program was started with, as do the threads that it starts, and goes
+/// back to where the calling thread was.
+#[cfg(feature = "peers")]
+pub fn roaming<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    let mask = sched_getaffinity(None).during("asking for the core of a thread")?;
+    roam()?;
+    let done = act();
+    sched_setaffinity(None, &mask).during("binding a thread to its core")?;
+    done
+}
+
 /// The affinity mask before any thread was bound.
 fn initial() -> Result<CpuSet, Fault> {
     static INITIAL: OnceLock<CpuSet> = OnceLock::new();

@@ -18,9 +18,9 @@ use measure::{Lab, Ran};
 use network::{netns, way::Way};
 use plan::{Measurement, Plan};
 use process::{agent, ending, listen, serve, session};
-use report::Report;
+use report::{Report, Stores};
 use systems::System;
-use task::Bench;
+use task::{Bench, Wait};
 use unet::NetworkAddress;
 
 mod cli;
@@ -28,6 +28,7 @@ mod clock;
 mod cpus;
 mod fault;
 mod host;
+mod kv;
 mod limits;
 mod measure;
 mod network;
@@ -69,6 +70,12 @@ fn main() {
         Some(Command::Serve { uri, time, leashed }) => {
             serve_clients(uri, time, leashed, &cli.options)
         }
+        Some(Command::KvServer { address, channels }) => {
+            let wait = cli.options.wait.first().copied().unwrap_or(Wait::Spin);
+            // As above.
+            kv::serve(&address, wait, channels).or_else(|_| std::process::exit(1))
+        }
+        Some(Command::Kv(asked)) => compare_stores(&asked, &cli.options),
         Some(Command::Systems) => {
             list_systems();
             Ok(())
@@ -94,7 +101,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     ending::on_signals()?;
     let progress = progress(plan.steps());
     let stamps = Stamps::calibrate();
-    let floors = floors(cli, cpus, &progress)?;
+    let floors = floors(cli.command.as_ref(), options, cpus, &progress)?;
     let mut records = Vec::new();
     for what in &plan.measurements {
         let label = label(what);
@@ -158,13 +165,39 @@ fn serve_clients(
     listen::run(uri, space, cpu, time, leashed)
 }
 
-fn floors(cli: &Cli, cpus: Cpus, progress: &ProgressBar) -> Result<Floors, Failure> {
+/// The key-value stores, which have tables of their own.
+fn compare_stores(asked: &kv::Asked, options: &Options) -> Result<(), Failure> {
+    let cores = cpus::usable()?.len();
+    let cpus = Cpus::choose(options.cpus)?;
+    let plan = kv::Plan::make(asked, options, cpus)?;
+    let mut notes: Vec<String> = cpus.remark(options.cpus).into_iter().collect();
+    notes.extend(plan.left_out.iter().cloned());
+    for note in &notes {
+        eprintln!("unet-bench: {note}");
+    }
+    ending::on_signals()?;
+    let progress = progress(plan.steps());
+    let stamps = Stamps::calibrate();
+    let command = Command::Kv(asked.clone());
+    let floors = floors(Some(&command), options, cpus, &progress)?;
+    let records = plan.run(cpus, &progress)?;
+    progress.finish_and_clear();
+    let host = Host::describe(cores, cpus, &stamps, floors, notes);
+    Stores { host, records }.show(options.format, options.out.as_deref())
+}
+
+fn floors(
+    command: Option<&Command>,
+    options: &Options,
+    cpus: Cpus,
+    progress: &ProgressBar,
+) -> Result<Floors, Failure> {
     let (long, short) = FLOOR_TIMES;
-    let most = match cli.command {
+    let most = match command {
         None | Some(Command::Limits) => long,
         Some(_) => short,
     };
-    let time = cli.options.duration.unwrap_or(most).min(most);
+    let time = options.duration.unwrap_or(most).min(most);
     Floors::measure(cpus, time, &mut |what| {
         progress.set_message(what.to_owned());
         progress.inc(1);

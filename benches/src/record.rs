@@ -6,7 +6,7 @@ use crate::measure::halves::Inner;
 use crate::measure::spread::Spread;
 use crate::plan::Measurement;
 use crate::report::units;
-use crate::task::{Bench, Wait};
+use crate::task::{Bench, Calls, Carries, Wait};
 
 /// What one measurement found. Times are nanoseconds an operation: a round trip, or one message
 /// that arrived where messages go one way.
@@ -70,6 +70,9 @@ pub struct Record {
     /// Those of them that did not arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    /// How calls were made, where they are the question.
+    #[serde(flatten)]
+    pub calls: Option<Calls>,
     /// The load, where one was offered.
     #[serde(flatten)]
     pub load: Option<Load>,
@@ -170,10 +173,11 @@ impl Record {
             reference_ns: None,
             sent: None,
             lost: None,
+            calls: what.calls,
             load: None,
             bare: None,
             note: None,
-            remarks: Vec::new(),
+            remarks: what.calls.map(|calls| describe(what.bench, calls)).into_iter().collect(),
             interruptions: 0,
             reference: None,
             spread: spread.buckets(),
@@ -249,5 +253,20 @@ impl Record {
             parts.push(format!("{times:.2} × the {name} of {}", units::time(nanoseconds)));
         }
         self.note = (!parts.is_empty()).then(|| parts.join("; "));
+    }
+}
+
+/// What to know of calls.
+fn describe(bench: Bench, Calls { window, batch, carries }: Calls) -> String {
+    let bytes = match carries {
+        Carries::Both => "calls, each with its reply",
+        Carries::Request => "calls with the bytes in their arguments",
+        Carries::Response => "calls with the bytes in their replies",
+    };
+    match bench {
+        Bench::Sweep => format!("{bytes}, {window} of them in the network at most"),
+        _ => format!(
+            "{bytes}: {window} under way, begun {batch} at a time; percentiles are of whole calls"
+        ),
     }
 }

@@ -80,6 +80,56 @@ impl fmt::Display for Wait {
     }
 }
 
+/// Which part of a call has the bytes that it is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carries {
+    /// The reply gives the arguments back.
+    #[default]
+    #[value(skip)]
+    Both,
+    /// The arguments: the reply is a word.
+    Request,
+    /// The reply: the arguments are a word.
+    Response,
+}
+
+/// How calls are made where several are under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// How many are under way, at most.
+    pub window: usize,
+    /// How many are begun together.
+    pub batch: usize,
+    /// What has the bytes.
+    pub carries: Carries,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { window: 1, batch: 1, carries: Carries::Both }
+    }
+}
+
+impl Calls {
+    /// Says why there can be no such calls, in a clause that follows the system's name.
+    pub fn refused(&self, payload: usize) -> Option<String> {
+        let Self { window, batch, .. } = *self;
+        match () {
+            () if !(1..=MAX_WINDOW).contains(&window) => {
+                Some(format!("has no window of {window} calls, but of 1 to {MAX_WINDOW}"))
+            }
+            () if !(1..=window).contains(&batch) => {
+                Some(format!("cannot begin {batch} calls at once in a window of {window}"))
+            }
+            () if window.saturating_mul(payload) > MAX_UNDER_WAY => {
+                Some(format!("holds at most {} MiB under way", MAX_UNDER_WAY >> 20))
+            }
+            () => None,
+        }
+    }
+}
+
 /// One connection to set up: enough for the server process to build its half.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
@@ -107,9 +157,20 @@ pub struct Task {
     /// Across a network: the core of an agent at the client's end, where the system has one.
     #[serde(default)]
     pub agent_cpu: usize,
+    /// How calls are made, where they are the question.
+    #[serde(default)]
+    pub calls: Calls,
 }
 
-/// The largest message that can be asked for: the limit of one U-Net message.
-pub const MAX_PAYLOAD: usize = 16 << 20;
+/// The largest message that can be asked for: the limit of a call's arguments or reply.
+pub const MAX_PAYLOAD: usize = 64 << 20;
+/// The largest message where nothing else is said: the limit of one U-Net message.
+pub const MAX_MESSAGE: usize = 16 << 20;
+/// The largest message in a stream across a network.
+pub const MAX_STREAMED: usize = 1 << 20;
 /// The largest message across a network: what one datagram carries.
 pub const MAX_DATAGRAM: usize = 65_507;
+/// The most calls under way at once.
+pub const MAX_WINDOW: usize = 64;
+/// The most bytes under way in calls: both sides keep them all.
+pub const MAX_UNDER_WAY: usize = 256 << 20;

@@ -34,6 +34,8 @@ const ROWS: &[(&str, &str, Option<&str>)] = &[
     ("started-call", "null LRPC, started and taken apart", None),
     ("service-call", "the same through a service's stub", None),
     ("service-text", "30 B of text in and out through a service's stub", None),
+    ("channel-call", "a call of 8 B by the protocol, over a channel of this host", None),
+    ("channel-calls", "the same, eight begun together", None),
 ];
 
 /// The example that is counted for messages over networks, its words, and what they are.

@@ -20,6 +20,7 @@ const ORDER: &[&[&str]] = &[
     &["lrpc", "active-messages", "protocols"],
     &["rpc-fastpath"],
     &["services"],
+    &["examples"],
     &["benches"],
 ];
 

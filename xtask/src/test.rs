@@ -34,6 +34,7 @@ pub const STEPS: &[Step] = &[
         check: inventory,
     },
     Step { name: "clippy", what: "no warning in any target", check: clippy },
+    Step { name: "peers", what: "unet-bench builds with what it is compared with", check: peers },
     Step {
         name: "tests",
         what: "unit, integration and documentation tests, with failpoints",
@@ -127,6 +128,12 @@ fn clippy(context: &Context) -> Result<Done> {
     passed("")
 }
 
+fn peers(context: &Context) -> Result<Done> {
+    let mut clippy = context.workspace.cargo(["clippy", "-p", "unet-bench", "--features", "peers"]);
+    run_process(clippy.args(["--bin", "unet-bench", "--", "-D", "warnings"]), LIMIT)?;
+    passed("")
+}
+
 fn tests(context: &Context) -> Result<Done> {
     let mut tests = context.workspace.cargo(["test", "--workspace"]);
     passed(some_tests(&run_process(tests.args(FAILPOINTS), LIMIT)?)?.to_string())
@@ -161,7 +168,11 @@ fn smoke(context: &Context) -> Result<Done> {
     fbuf.args(["--format", "json"]);
     // One of slots, six hand-offs, four pipelines, two secured, four stacks of layers.
     expect(17, &capture(&mut fbuf, LIMIT)?.stdout)?;
-    passed("23 records of 23")
+    let mut kv = context.workspace.cargo(["run", "--quiet", "--release", "--bin", "unet-bench"]);
+    kv.args(["--", "kv", "--system", "kv/lrpc,kv/channels", "--mix", "A", "--size", "100,4K"]);
+    kv.args(["--keys", "1000", "--window", "8", "--duration", "100ms", "--format", "json"]);
+    expect(4, &capture(&mut kv, LIMIT)?.stdout)?;
+    passed("27 records of 27")
 }
 
 fn expect(records: usize, stdout: &str) -> Result<()> {

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 use lrpc::{BindOptions, Binding, ExportOptions, Server};
 use protocols::{Graph, Instant, Kinds, Limits, Participants};
+use rpc_fastpath::endpoint::{
+    Bytes, Connection, ConnectionOptions, Context, How, Outcome, Reply, Service, ServiceOptions,
+};
 use rpc_fastpath::service;
 use unet::{
     Address, Channel, ChannelId, ConnectOptions, Delivery, Endpoint, EndpointOptions, Event,
@@ -66,6 +69,8 @@ fn main() -> ExitCode {
         "started-call" => started_call(count),
         "service-call" => service_call(count),
         "service-text" => service_text(count),
+        "channel-call" => channel_calls(1, count),
+        "channel-calls" => channel_calls(8, count),
         _ => Err("there is no such operation: see the program's text".into()),
     };
     match done {
@@ -251,5 +256,39 @@ fn service_text(count: u32) -> Done {
         let outcome = call.try_take().ok_or("the server has not served it")?;
         let same = outcome.executed()? == "a short text, and what it says";
         if same { Ok(()) } else { Err("another text came".into()) }
+    })
+}
+
+/// Calls of eight bytes by the protocol over a channel, so many begun together; `count` in all, or a few more.
+fn channel_calls(together: u64, count: u32) -> Done {
+    let address = address()?;
+    let addresses = std::slice::from_ref(&address);
+    let mut service = Service::listen(addresses, ServiceOptions::default())?;
+    let mut handler = |_: &Context, arguments: Bytes<'_>, reply: &mut Reply<'_>| {
+        reply.write(arguments.as_slice().unwrap_or_default());
+        Ok(())
+    };
+    let mut connection = Connection::begin(addresses, ConnectionOptions::default())?;
+    while connection.terms().is_none() {
+        connection.poll(|_| {});
+        service.poll(&mut handler);
+    }
+    let rounds = u64::from(count).div_ceil(together) as u32;
+    measured(rounds, |round| {
+        let mut sum = 0;
+        for number in 0..together {
+            connection.start(0, &(round + number).to_ne_bytes(), How::default())?;
+            sum += round + number;
+        }
+        connection.flush();
+        service.poll(&mut handler);
+        connection.poll(|end| {
+            if let Outcome::Executed(reply) = end.outcome
+                && let Some(Ok(number)) = reply.as_slice().map(<[u8; 8]>::try_from)
+            {
+                sum = sum.wrapping_sub(u64::from_ne_bytes(number));
+            }
+        });
+        if sum == 0 { Ok(()) } else { Err("other replies came".into()) }
     })
 }

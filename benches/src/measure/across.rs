@@ -64,7 +64,8 @@ fn measure(
     let servers = std::slice::from_ref(server);
     let outcome = match half {
         ClientHalf::Load(mut half) => {
-            return sweep::measure(lab, what, half.as_mut(), server, !way.is_within_host());
+            let echo = what.system.makes_calls() || !way.is_within_host();
+            return sweep::measure(lab, what, half.as_mut(), server, echo);
         }
         ClientHalf::Echo(mut half) => {
             round_trip::measure(lab, half.as_mut(), servers, &mut between)

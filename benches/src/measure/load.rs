@@ -61,6 +61,8 @@ pub fn now_ns() -> u64 {
 
 /// One side of a connection. Nothing in it waits but [`Mailbox::wait`].
 pub trait Mailbox {
+    /// The most that a side which is behind sends before it looks for echoes.
+    const MOST_ALONG: u32 = 32;
     /// Takes a message to be sent, unless the queue is full: false. It may wait for others, until
     /// [`Mailbox::push`].
     fn try_send(&mut self, stamp: Stamp) -> Result<bool, Fault>;
@@ -136,7 +138,7 @@ impl<M: Mailbox> Offers for M {
             Pace::Flood(_) => 0.0,
         };
         let mut due = step.from_ns as f64 + schedule.next(gap);
-        let (mut heard, mut given_up) = (step.from_ns, 0);
+        let (mut heard, mut given_up, mut behind) = (step.from_ns, 0, 0);
         loop {
             let now = now_ns();
             if now >= step.until_ns {
@@ -160,20 +162,29 @@ impl<M: Mailbox> Offers for M {
                     false => all.refused += 1,
                 }
                 due += schedule.next(gap);
+                behind = (behind + 1).min(M::MOST_ALONG);
                 // Who is behind sends what is due already along.
                 let along = match step.pace {
                     Pace::Drawn(_) => due as u64 <= now,
-                    Pace::Flood(window) => window.is_none(),
+                    Pace::Flood(None) => true,
+                    Pace::Flood(Some(most)) => {
+                        (all.sent - all.echoed).saturating_sub(given_up) < most
+                    }
                 };
-                if !along {
-                    push(self, &mut all)?;
+                if along && (!step.echo || behind < M::MOST_ALONG) {
+                    continue;
                 }
+                push(self, &mut all)?;
             } else {
                 std::hint::spin_loop();
             }
-            // One more than is sent, so that nothing piles up.
-            if step.echo && collect(self, step, &mut all)? && collect(self, step, &mut all)? {
-                heard = now;
+            // More than are sent, so that nothing piles up.
+            let looks = 2 + 2 * std::mem::take(&mut behind);
+            for _ in 0..if step.echo { looks } else { 0 } {
+                match collect(self, step, &mut all)? {
+                    true => heard = now,
+                    false => break,
+                }
             }
         }
         push(self, &mut all)?;
@@ -226,6 +237,8 @@ fn drain<M: Mailbox>(mailbox: &mut M, step: &Step, all: &mut Offered) -> Result<
             false if heard.elapsed() > GIVEN_UP => break,
             false => std::hint::spin_loop(),
         }
+        // What is refused on the other side does not come.
+        push(mailbox, all)?;
     }
     Ok(())
 }

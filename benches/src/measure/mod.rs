@@ -119,11 +119,11 @@ pub fn run(lab: &Lab<'_>, what: &Measurement) -> Result<Ran, Failure> {
     let servers = others.map(|position| Server::start(lab.cpus.of_domain(position, what.domains)));
     let servers = servers.collect::<Result<Vec<_>, _>>()?;
     pin(lab.cpus.client)?;
-    let record = measure(lab, what, &servers).map_err(|fault| {
+    let records = measure(lab, what, &servers).map_err(|fault| {
         // Who died first is whom the others miss.
         servers[servers.len() - 1].explain(fault)
     })?;
-    Ok(Ran::Records(vec![record]))
+    Ok(Ran::Records(records))
 }
 
 /// What both sides are told.
@@ -140,10 +140,11 @@ fn task(lab: &Lab<'_>, what: &Measurement) -> Task {
         rendezvous: rendezvous(),
         port: 0,
         agent_cpu: 0,
+        calls: what.calls.unwrap_or_default(),
     }
 }
 
-fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Record, Fault> {
+fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Vec<Record>, Fault> {
     let server = &servers[0];
     let system: &dyn System = what.system;
     let task = task(lab, what);
@@ -167,7 +168,11 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Reco
         ClientHalf::OneWay(mut half) => {
             one_way::measure(lab, half.as_mut(), &task, others, &mut between)
         }
-        ClientHalf::Load(_) => Err(Fault::Other("a load is for a network".into())),
+        ClientHalf::Load(mut half) => {
+            let mut records = sweep::measure(lab, what, half.as_mut(), server, true)?;
+            records.iter_mut().for_each(Record::write_note);
+            return Ok(records);
+        }
     }?;
     let mut record = Record::new(what, &outcome.spread, outcome.iterations, outcome.mean_ns);
     if what.bench == Bench::Fbuf {
@@ -186,7 +191,7 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Reco
         record.reference = samples.reference(lab.cpus);
     }
     record.write_note();
-    Ok(record)
+    Ok(vec![record])
 }
 
 /// Says when the machine changed under the run.

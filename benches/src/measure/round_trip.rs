@@ -1,5 +1,7 @@
 //! Round trips: the whole run's mean, then every operation stamped.
 
+use std::time::{Duration, Instant};
+
 use crate::cpus::switches_away;
 use crate::fault::Fault;
 use crate::measure::halves::{Losses, RoundTrips};
@@ -9,6 +11,8 @@ use crate::process::server::{Answered, Request, Server};
 
 /// Round trips at the start of every phase that are not timed: the server has just woken.
 const LEAD: u64 = 8;
+/// They are fewer if they take longer than this.
+const LEAD_TIME: Duration = Duration::from_millis(20);
 
 /// Measures a client's half, with servers that answer or pass on; `between` samples the floor while the server is idle.
 pub fn measure(
@@ -63,7 +67,13 @@ fn phase<T>(
         server.ask(&Request::Echo, &[])?;
         server.expect_ready()?;
     }
-    half.run(LEAD)?;
+    let begun = Instant::now();
+    for _ in 0..LEAD {
+        half.run(1)?;
+        if begun.elapsed() > LEAD_TIME {
+            break;
+        }
+    }
     let (before, copied) = (switches_away()?, half.copied());
     let result = act(half)?;
     let mut all = Answered { switches: switches_away()? - before, copied: half.copied() - copied };

@@ -8,6 +8,7 @@ use crate::cpus;
 use crate::fault::Fault;
 use crate::limits::hand_off;
 use crate::measure::halves::{EchoLoop, ReceiveLoop};
+use crate::measure::load;
 use crate::process::control::Control;
 use crate::process::server::{Answered, Reply, Request};
 use crate::systems::{self, ServerHalf};
@@ -63,6 +64,9 @@ fn carry_out(
         (Request::Echo, Some(ServerHalf::Echo(server))) => return echo(server.as_mut(), control),
         (Request::Receive(per_stamp), Some(ServerHalf::OneWay(server))) => {
             return receive(server.as_mut(), per_stamp, control);
+        }
+        (Request::Absorb(step), Some(ServerHalf::Load(server))) => {
+            return load::absorb(server.as_mut(), &step, control);
         }
         (Request::Stop, _) => {}
         (Request::Pin(cpu), _) => cpus::pin(cpu)?,

@@ -18,7 +18,7 @@ use crate::process::control::Control;
 use crate::process::serve;
 use crate::process::server::{Reply, Request};
 use crate::systems::{ServerHalf, network};
-use crate::task::{Bench, MAX_DATAGRAM, Task};
+use crate::task::{Bench, Task};
 
 /// How long a client may take for its first request; later ones have a measurement between them.
 const FIRST: Duration = Duration::from_secs(5);
@@ -28,8 +28,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// How long the main thread has to take its half of a connection down.
 const TIDYING: Duration = Duration::from_millis(200);
-/// The largest message over a stream.
-const MAX_STREAMED: usize = 1 << 20;
 
 /// Serves the client whose connection is the standard input.
 pub fn run(cpu: usize, address: NetworkAddress) -> Result<(), Fault> {
@@ -105,7 +103,7 @@ fn check(task: &Task) -> Result<&'static dyn network::Network, Fault> {
     let system = network::by_name(&task.system);
     let system = system
         .ok_or_else(|| Fault::Other(format!("there is no network system `{:.40}`", task.system)))?;
-    let most = if system.keeps_bounds() { MAX_DATAGRAM } else { MAX_STREAMED };
+    let most = system.largest();
     let known = !matches!(task.bench, Bench::Scale | Bench::Fbuf);
     let least = match task.bench {
         Bench::Sweep => load::STAMP,
@@ -123,7 +121,7 @@ fn check(task: &Task) -> Result<&'static dyn network::Network, Fault> {
         () if system.waits().is_some_and(|ways| !ways.contains(&task.wait)) => {
             Some(format!("{} does not wait that way", task.system))
         }
-        () => None,
+        () => task.calls.refused(task.payload).map(|why| format!("{} {why}", task.system)),
     };
     refused.map_or(Ok(system), |why| Err(Fault::Other(why)))
 }
@@ -131,7 +129,7 @@ fn check(task: &Task) -> Result<&'static dyn network::Network, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Wait;
+    use crate::task::{Calls, Wait};
 
     fn task() -> Task {
         Task {
@@ -146,6 +144,7 @@ mod tests {
             rendezvous: String::new(),
             port: 1,
             agent_cpu: 0,
+            calls: Calls::default(),
         }
     }
 
@@ -160,6 +159,16 @@ mod tests {
             Task { payload: usize::MAX, ..task() },
             Task { payload: 8, bench: Bench::Sweep, ..task() },
             Task { idle_bindings: usize::MAX, ..task() },
+            Task { calls: Calls { window: 65, ..Calls::default() }, ..task() },
+            Task { calls: Calls { batch: 2, ..Calls::default() }, ..task() },
+            Task { calls: Calls { batch: 0, ..Calls::default() }, ..task() },
+            Task { system: "rpc".to_owned(), payload: (64 << 20) + 1, ..task() },
+            Task {
+                system: "rpc".to_owned(),
+                payload: 64 << 20,
+                calls: Calls { window: 5, ..Calls::default() },
+                ..task()
+            },
         ] {
             let Err(fault) = check(&wrong) else { panic!("{wrong:?} is accepted") };
             assert!(fault.to_string().len() < 200);

@@ -11,11 +11,14 @@ use crate::host::Host;
 use crate::record::{Record, Reference};
 use crate::task::Bench;
 
+pub use stores::Stores;
+
 mod curves;
 mod html;
 mod load;
 mod plot;
 mod sketch;
+mod stores;
 mod table;
 pub mod units;
 
@@ -78,22 +81,31 @@ impl Report {
         let text = match format {
             Format::Table => table::write(self, colour),
             Format::Html => html::write(self),
-            Format::Json => serde_json::to_string_pretty(self)
-                .map(|json| json + "\n")
-                .map_err(|error| Failure::Run(format!("The result cannot be coded: {error}.")))?,
+            Format::Json => json(self)?,
         };
-        match out {
-            None => match std::io::stdout().write_all(text.as_bytes()) {
-                // A reader that has seen enough, such as head, is no failure.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-                result => result
-                    .map_err(|error| Failure::Run(format!("The result cannot be shown: {error}."))),
-            },
-            Some(file) => std::fs::write(file, text).map_err(|error| {
-                let file = file.display();
-                Failure::Run(format!("The result cannot be written to {file}: {error}."))
-            }),
-        }
+        deliver(&text, out)
+    }
+}
+
+fn json(found: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(found)
+        .map(|json| json + "\n")
+        .map_err(|error| Failure::Run(format!("The result cannot be coded: {error}.")))
+}
+
+/// Writes to standard output, or to a file.
+fn deliver(text: &str, out: Option<&Path>) -> Result<(), Failure> {
+    match out {
+        None => match std::io::stdout().write_all(text.as_bytes()) {
+            // A reader that has seen enough, such as head, is no failure.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => result
+                .map_err(|error| Failure::Run(format!("The result cannot be shown: {error}."))),
+        },
+        Some(file) => std::fs::write(file, text).map_err(|error| {
+            let file = file.display();
+            Failure::Run(format!("The result cannot be written to {file}: {error}."))
+        }),
     }
 }
 

@@ -191,7 +191,7 @@ pub fn fold(text: &mut String, indent: &str, line: &str) {
 }
 
 /// Emphasis, where the terminal and its user take it.
-pub struct Paint(bool);
+pub struct Paint(pub bool);
 
 impl Paint {
     /// For what matters.

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::measure::halves::{EchoLoop, ReceiveLoop, RoundTrips, Sends};
 use crate::measure::load::{Absorbs, Offers};
 use crate::process::server::Server;
-use crate::task::{Bench, Task, Wait};
+use crate::task::{Bench, MAX_MESSAGE, Task, Wait};
 
 mod copy;
 mod fbuf;
@@ -21,12 +21,14 @@ mod kernel;
 mod layers;
 mod lrpc;
 pub mod network;
+#[cfg(feature = "peers")]
+mod peers;
 mod pipe;
 mod rpc;
 mod tcp;
 mod udp;
 mod uds;
-mod unet;
+pub mod unet;
 
 /// One way for two processes to talk.
 pub trait System: Sync {
@@ -45,6 +47,14 @@ pub trait System: Sync {
     /// Whether it answers a question at all; what does not is not in its list.
     fn answers(&self, bench: Bench) -> bool {
         !matches!(bench, Bench::Fbuf | Bench::Sweep)
+    }
+    /// The largest message that it can be asked for.
+    fn largest(&self) -> usize {
+        MAX_MESSAGE
+    }
+    /// Whether a rate, a bandwidth or a load is of calls, each with its reply.
+    fn makes_calls(&self) -> bool {
+        false
     }
     /// The ways of waiting that it has, where they are not the user's choice.
     fn waits(&self) -> Option<&'static [Wait]> {
@@ -137,6 +147,8 @@ pub fn all() -> Vec<&'static dyn System> {
         &udp::UDP,
         &tcp::TCP,
     ];
+    #[cfg(feature = "peers")]
+    all.extend(peers::ALL.iter().map(|peer| peer as &dyn System));
     all.extend(fbuf::all());
     all.extend(copy::all());
     all.extend(layers::all());
@@ -163,7 +175,7 @@ pub fn named(word: &str) -> Result<Vec<&'static dyn System>, String> {
     if PEERS.contains(&word) {
         return Err(format!(
             "the system `{word}` is not in this build: build with the feature `peers`, as in \
-             `cargo run --release --features peers --bin unet-bench -- rtt --system {word}`"
+             `cargo run --release --features peers --bin unet-bench -- null-rpc --system {word}`"
         ));
     }
     let known: Vec<_> = all().iter().map(|system| system.name()).collect();
@@ -177,4 +189,12 @@ fn among(all: Vec<&'static dyn System>, word: &str) -> Vec<&'static dyn System> 
 }
 
 /// Systems that the feature `peers` links.
-const PEERS: &[&str] = &["iceoryx2", "iceoryx2/pubsub", "iceoryx2/reqres"];
+const PEERS: &[&str] = &[
+    "iceoryx2",
+    "iceoryx2/pubsub",
+    "iceoryx2/reqres",
+    "tonic-unix",
+    "tonic-tcp",
+    "tarpc",
+    "capnp",
+];

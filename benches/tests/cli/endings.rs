@@ -46,6 +46,7 @@ fn a_server_that_falls_silent_by_dying_is_reported_within_a_second() {
 fn a_server_that_dies_at_shared_memory_is_reported_within_a_second() {
     death_is_reported("unet", "park");
     death_is_reported("lrpc", "spin");
+    death_is_reported("rpc", "spin");
 }
 
 #[test]

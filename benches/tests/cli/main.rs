@@ -1,8 +1,10 @@
 //! The program, run as its users run it.
 
 mod arguments;
+mod calls;
 mod endings;
 mod fbuf;
+mod kv;
 mod network;
 mod output;
 mod support;

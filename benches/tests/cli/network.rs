@@ -267,6 +267,10 @@ fn a_hostile_client_gets_an_error_and_the_server_stays() {
         (open("udp/spin", "udp/mmsg"), "one way"),
         (open("\"payload\":64", "\"payload\":18446744073709551615"), "no size"),
         (open("\"payload\":64", "\"payload\":0"), "no size"),
+        (
+            open("\"port\":9", "\"calls\":{\"window\":65,\"batch\":1,\"carries\":\"both\"}"),
+            "window",
+        ),
         (open("\"idle_bindings\":0", "\"idle_bindings\":99999999"), "nothing idle"),
         (open("\"rtt\"", "\"fbuf\""), "no question"),
     ] {

@@ -70,12 +70,12 @@ fn consistent(record: &Value) {
 
 #[test]
 fn every_system_answers_every_question_that_fits_it() {
-    let systems = "lrpc,unet,pipe,uds,udp,tcp";
+    let systems = "lrpc,rpc,unet,pipe,uds,udp,tcp";
     let short = ["--duration", "20ms", "--format", "json", "--system", systems];
     for (bench, count) in [
-        (&["null-rpc", "--wait", "spin"][..], 6),
-        (&["rtt", "--size", "4K", "--wait", "adaptive"], 6),
-        (&["bandwidth", "--size", "4K", "--wait", "park"], 5),
+        (&["null-rpc", "--wait", "spin"][..], 7),
+        (&["rtt", "--size", "4K", "--wait", "adaptive"], 7),
+        (&["bandwidth", "--size", "4K", "--wait", "park"], 7),
         (&["scale", "--bindings", "0,3"], 4),
     ] {
         let output = run(&[bench, &short].concat());

@@ -11,7 +11,7 @@ use crate::systems::network::mailboxes::{Datagrams, Stream};
 use crate::systems::network::sockets::Kind;
 use crate::systems::network::{Announce, Network};
 use crate::systems::{ClientHalf, ServerHalf, System};
-use crate::task::{Bench, MAX_DATAGRAM, Task, Wait};
+use crate::task::{Bench, MAX_DATAGRAM, MAX_STREAMED, Task, Wait};
 
 /// How long the kernel polls for a socket before it sleeps.
 const BUSY_POLL: Option<Duration> = Some(Duration::from_micros(50));
@@ -102,16 +102,16 @@ impl System for Kernel {
         Some(if self.wait == Wait::Spin { &[Wait::Spin] } else { &[Wait::Park] })
     }
 
+    fn largest(&self) -> usize {
+        if self.kind.stream { MAX_STREAMED } else { MAX_DATAGRAM }
+    }
+
     fn network(&self) -> Option<&dyn Network> {
         Some(self)
     }
 }
 
 impl Network for Kernel {
-    fn keeps_bounds(&self) -> bool {
-        !self.kind.stream
-    }
-
     fn bare(&self) -> Option<&'static str> {
         Some(if self.kind.stream { "tcp" } else { "udp" })
     }

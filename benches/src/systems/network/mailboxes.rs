@@ -228,6 +228,7 @@ mod tests {
             rendezvous: String::new(),
             port: 0,
             agent_cpu: 0,
+            calls: crate::task::Calls::default(),
         };
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut from = Stream::new(ours.into(), &task).unwrap();

@@ -59,16 +59,16 @@ impl System for Bursts {
         Some(&[Wait::Spin])
     }
 
+    fn largest(&self) -> usize {
+        MAX_DATAGRAM
+    }
+
     fn network(&self) -> Option<&dyn Network> {
         Some(self)
     }
 }
 
 impl Network for Bursts {
-    fn keeps_bounds(&self) -> bool {
-        true
-    }
-
     fn bare(&self) -> Option<&'static str> {
         Some("udp")
     }

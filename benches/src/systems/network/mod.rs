@@ -21,8 +21,6 @@ mod xdp;
 
 /// A system that crosses a network.
 pub trait Network: System {
-    /// Whether its messages keep their bounds on the way: then one is no larger than a datagram.
-    fn keeps_bounds(&self) -> bool;
     /// The scheme whose floor this is: the bare loop over that kind of network.
     fn bare(&self) -> Option<&'static str>;
     /// Whether a message can be empty.

@@ -12,7 +12,7 @@ use crate::systems::kernel::{Line, PATIENCE, RETRY, client_half, server_half};
 use crate::systems::network::sockets::Kind;
 use crate::systems::network::{Announce, Network};
 use crate::systems::{ClientHalf, ServerHalf, System};
-use crate::task::{Bench, MAX_DATAGRAM, Task, Wait};
+use crate::task::{Bench, MAX_DATAGRAM, MAX_STREAMED, Task, Wait};
 
 /// Looks in vain between two at the clock.
 const LOOKS: u32 = 1 << 14;
@@ -65,16 +65,16 @@ impl System for Uring {
         Some(&[Wait::Spin])
     }
 
+    fn largest(&self) -> usize {
+        if self.kind.stream { MAX_STREAMED } else { MAX_DATAGRAM }
+    }
+
     fn network(&self) -> Option<&dyn Network> {
         Some(self)
     }
 }
 
 impl Network for Uring {
-    fn keeps_bounds(&self) -> bool {
-        !self.kind.stream
-    }
-
     fn bare(&self) -> Option<&'static str> {
         Some(if self.kind.stream { "tcp" } else { "udp" })
     }

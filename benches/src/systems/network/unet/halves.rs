@@ -3,8 +3,6 @@
 //! Sequence numbers go on from phase to phase, so that what comes late is known for what it is; the
 //! message that ends a phase says how many were sent before it.
 
-use std::time::Instant;
-
 use unet::{Arrival as Incoming, Channel, ChannelId, Delivery, Endpoint, Event};
 
 use super::letter::{BURST, Letter, Said, send_end};
@@ -13,12 +11,10 @@ use crate::measure::halves::{Arrival, Echo, EchoServer, Losses, Receiver, Sender
 use crate::process::agent::Agent;
 use crate::systems::kernel::RETRY;
 use crate::systems::unet::closed;
-use crate::task::{Bench, Task, Wait};
+use crate::task::{Bench, Task};
 
 /// How often a message is sent that gets no answer.
 const ATTEMPTS: u32 = 10;
-/// Looks in vain between two at the clock: a look may be a system call.
-const LOOKS: u32 = 1 << 14;
 
 /// The client's half.
 pub struct Client {
@@ -26,7 +22,6 @@ pub struct Client {
     letter: Letter,
     message: Delivery,
     sequence: u64,
-    spins: bool,
     losses: Losses,
     /// Behind the channel, which ends first.
     _agent: Option<Agent>,
@@ -36,9 +31,8 @@ impl Client {
     /// Puts a channel to use.
     pub fn new(channel: Channel, task: &Task) -> Self {
         let (letter, message) = (Letter::new(task), Delivery::default());
-        let spins = task.wait == Wait::Spin;
         let losses = Losses::default();
-        Self { channel, letter, message, sequence: 0, spins, losses, _agent: None }
+        Self { channel, letter, message, sequence: 0, losses, _agent: None }
     }
 
     /// Keeps the agent that the channel leads through.
@@ -49,24 +43,7 @@ impl Client {
     /// Receives what comes within the time of an answer.
     #[inline(always)]
     fn receive(&mut self) -> Result<bool, Fault> {
-        if self.spins {
-            let mut begun: Option<Instant> = None;
-            loop {
-                for _ in 0..LOOKS {
-                    if self.channel.try_recv_into(&mut self.message).map_err(closed)? {
-                        return Ok(true);
-                    }
-                }
-                if begun.get_or_insert_with(Instant::now).elapsed() > RETRY {
-                    return Ok(false);
-                }
-            }
-        }
-        match self.channel.recv_timeout(RETRY).map_err(closed)? {
-            Some(message) => self.message = message,
-            None => return Ok(false),
-        }
-        Ok(true)
+        self.channel.recv_timeout_into(&mut self.message, RETRY).map_err(closed)
     }
 
     /// Waits for the answer; false if it does not come in time.

@@ -10,7 +10,7 @@ use crate::process::agent::Agent;
 use crate::process::server::{Request, Server};
 use crate::systems::network::{Announce, Network};
 use crate::systems::{ClientHalf, ServerHalf, System};
-use crate::task::{Bench, Task, Wait};
+use crate::task::{Bench, MAX_DATAGRAM, Task, Wait};
 
 /// Our own channels, mediated.
 pub struct Mediated;
@@ -44,16 +44,16 @@ impl System for Mediated {
         matches!(bench, Bench::Rtt | Bench::Rate | Bench::Bandwidth)
     }
 
+    fn largest(&self) -> usize {
+        MAX_DATAGRAM
+    }
+
     fn network(&self) -> Option<&dyn Network> {
         Some(self)
     }
 }
 
 impl Network for Mediated {
-    fn keeps_bounds(&self) -> bool {
-        true
-    }
-
     fn bare(&self) -> Option<&'static str> {
         None
     }

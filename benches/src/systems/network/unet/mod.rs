@@ -23,7 +23,7 @@ use crate::process::server::{Request, Server};
 use crate::systems::network::{Announce, Network};
 use crate::systems::unet::{closed, wait};
 use crate::systems::{ClientHalf, ServerHalf, System};
-use crate::task::{Bench, Task, Wait};
+use crate::task::{Bench, MAX_DATAGRAM, Task, Wait};
 
 use halves::{Client, Mirror};
 use mailboxes::{AtChannel, AtEndpoint};
@@ -72,16 +72,16 @@ impl System for Unet {
             || matches!(bench, Bench::Rtt | Bench::Rate | Bench::Bandwidth | Bench::Sweep)
     }
 
+    fn largest(&self) -> usize {
+        MAX_DATAGRAM
+    }
+
     fn network(&self) -> Option<&dyn Network> {
         Some(self)
     }
 }
 
 impl Network for Unet {
-    fn keeps_bounds(&self) -> bool {
-        true
-    }
-
     fn bare(&self) -> Option<&'static str> {
         None
     }

@@ -17,6 +17,7 @@ fn task(bench: Bench, payload: usize) -> Task {
         rendezvous: String::new(),
         port: 0,
         agent_cpu: 0,
+        calls: crate::task::Calls::default(),
     }
 }
 

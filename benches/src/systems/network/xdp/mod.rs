@@ -61,16 +61,16 @@ impl System for Raw {
         Some(&[Wait::Spin])
     }
 
+    fn largest(&self) -> usize {
+        MAX_PAYLOAD
+    }
+
     fn network(&self) -> Option<&dyn Network> {
         Some(self)
     }
 }
 
 impl Network for Raw {
-    fn keeps_bounds(&self) -> bool {
-        true
-    }
-
     fn bare(&self) -> Option<&'static str> {
         Some("xdp")
     }

@@ -6,8 +6,13 @@ use crate::cli::{Command, Options};
 use crate::cpus::Cpus;
 use crate::fault::Failure;
 use crate::network::way::Way;
+use crate::report::units;
 use crate::systems::{self, System, network::Network};
-use crate::task::{Bench, Wait};
+use crate::task::{Bench, Calls, Wait};
+
+use choices::{calls, crossed, shares, sizes, waits};
+
+mod choices;
 
 /// One measurement to be made.
 pub struct Measurement {
@@ -23,13 +28,25 @@ pub struct Measurement {
     pub idle_bindings: usize,
     /// How many domains a message visits.
     pub domains: usize,
+    /// How calls are made, where they are the question.
+    pub calls: Option<Calls>,
 }
 
 impl Measurement {
     /// Whether another one would measure the same.
     fn is_same(&self, other: &Self) -> bool {
         let key = |what: &Self| (what.system.name(), what.wait, what.payload(), what.domains);
-        key(self) == key(other)
+        key(self) == key(other) && self.calls == other.calls
+    }
+
+    /// Says why it cannot be made, in a clause that follows the system's name.
+    fn refused(&self) -> Option<String> {
+        let (payload, most) = (self.payload(), self.system.largest());
+        let too_large = || {
+            (payload > most).then(|| format!("carries at most {} in a message", units::size(most)))
+        };
+        let too_many = || self.calls.and_then(|calls| calls.refused(payload));
+        self.system.refuses(self.bench, payload, self.wait).or_else(too_large).or_else(too_many)
     }
 
     /// The size that the system makes of it.
@@ -48,6 +65,8 @@ pub struct Plan {
     pub left_out: Vec<String>,
     /// The loads to offer, in percent of the capacity.
     pub shares: Vec<f64>,
+    /// How calls are made, where they are the question.
+    calls: Vec<Option<Calls>>,
     /// Whether the user named the systems: then each must be measured.
     pub named: bool,
 }
@@ -62,8 +81,6 @@ const FBUF_DURATION: Duration = Duration::from_millis(600);
 const DURATION: Duration = Duration::from_secs(2);
 /// The time of one step of a load.
 const STEP_DURATION: Duration = Duration::from_millis(500);
-/// The loads that are offered, in percent of the capacity.
-const SHARES: [f64; 11] = [5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 90.0, 100.0, 110.0, 120.0, 150.0];
 
 impl Plan {
     /// Works out what to measure.
@@ -78,13 +95,23 @@ impl Plan {
             duration: DURATION,
             left_out: Vec::new(),
             shares: Vec::new(),
+            calls: calls(command)?,
             named: !options.system.is_empty(),
         };
+        if let Some(Command::Sweep { from, up_to, .. }) = command {
+            plan.shares = shares(*from, *up_to)?;
+            plan.duration = STEP_DURATION;
+        }
         if let Some(way) = way {
             plan.add_network(command, options, cpus, way)?;
             return plan.finish(options);
         }
-        let bench = if let Some(Command::Fbuf { .. }) = command { Bench::Fbuf } else { Bench::Rtt };
+        let bench = match command {
+            Some(Command::Fbuf { .. }) => Bench::Fbuf,
+            Some(Command::Sweep { .. }) => Bench::Sweep,
+            None | Some(Command::NullRpc) => Bench::NullRpc,
+            _ => Bench::Rtt,
+        };
         let systems = chosen(&options.system, bench, false)?;
         match command {
             None => {
@@ -96,8 +123,10 @@ impl Plan {
             }
             Some(Command::NullRpc) => plan.add(Bench::NullRpc, &systems, options, cpus, &[0]),
             Some(Command::Rtt) => plan.add(Bench::Rtt, &systems, options, cpus, &[0]),
-            Some(Command::Rate) => plan.add(Bench::Rate, &systems, options, cpus, &[0]),
-            Some(Command::Bandwidth) => plan.add(Bench::Bandwidth, &systems, options, cpus, &[0]),
+            Some(Command::Rate { .. }) => plan.add(Bench::Rate, &systems, options, cpus, &[0]),
+            Some(Command::Bandwidth { .. }) => {
+                plan.add(Bench::Bandwidth, &systems, options, cpus, &[0]);
+            }
             Some(Command::Scale { bindings }) => {
                 let bindings: Vec<_> = bindings.iter().map(|&count| count as usize).collect();
                 plan.add(Bench::Scale, &systems, options, cpus, &bindings);
@@ -106,14 +135,12 @@ impl Plan {
                 plan.add_fbuf(&systems, options, cpus, domains);
                 plan.duration = FBUF_DURATION;
             }
-            Some(Command::Sweep { .. }) => {
-                let sentence = "A load is offered to a network: give --transport udp:127.0.0.1:9000, \
-                                or --to udp:HOST:PORT.";
-                return Err(Failure::Usage(sentence.to_owned()));
-            }
+            Some(Command::Sweep { .. }) => plan.add(Bench::Sweep, &systems, options, cpus, &[0]),
             Some(
                 Command::Limits
                 | Command::Systems
+                | Command::Kv(_)
+                | Command::KvServer { .. }
                 | Command::Serve { .. }
                 | Command::ServerProcess { .. }
                 | Command::AgentProcess { .. },
@@ -150,13 +177,9 @@ impl Plan {
         let bench = match command {
             Some(Command::NullRpc) => Bench::NullRpc,
             Some(Command::Rtt) => Bench::Rtt,
-            Some(Command::Rate) => Bench::Rate,
-            Some(Command::Bandwidth) => Bench::Bandwidth,
-            Some(Command::Sweep { from, up_to }) => {
-                self.shares = shares(*from, *up_to)?;
-                self.duration = STEP_DURATION;
-                Bench::Sweep
-            }
+            Some(Command::Rate { .. }) => Bench::Rate,
+            Some(Command::Bandwidth { .. }) => Bench::Bandwidth,
+            Some(Command::Sweep { .. }) => Bench::Sweep,
             _ => {
                 let sentence =
                     "Across a network there are null-rpc, rtt, rate, bandwidth and sweep.";
@@ -192,12 +215,13 @@ impl Plan {
                 let mut waits =
                     if options.wait.is_empty() { usual } else { &options.wait }.to_vec();
                 waits.retain(|wait| own.is_none_or(|own| own.contains(wait)));
-                for wait in waits {
+                for (wait, calls) in crossed(&waits, &self.calls_of(system)) {
                     let (idle_bindings, domains) = (0, 2);
-                    let what = Measurement { bench, system, wait, asked, idle_bindings, domains };
+                    let what =
+                        Measurement { bench, system, wait, asked, idle_bindings, domains, calls };
                     let stuck = shared && wait == Wait::Spin;
                     let stuck = stuck.then(|| "cannot spin where a core is shared".to_owned());
-                    match stuck.or_else(|| system.refuses(bench, what.payload(), wait)) {
+                    match stuck.or_else(|| what.refused()) {
                         _ if self.measurements.iter().any(|known| known.is_same(&what)) => {}
                         None => self.measurements.push(what),
                         Some(why) => self.leave_out(&what, &why),
@@ -220,12 +244,19 @@ impl Plan {
         let waits = if options.wait.is_empty() { waits(bench, cpus) } else { &options.wait };
         for &wait in waits {
             for &asked in sizes {
-                for &system in systems {
-                    for &idle_bindings in bindings {
+                for &system in systems.iter().filter(|system| system.answers(bench)) {
+                    for (idle_bindings, calls) in crossed(bindings, &self.calls_of(system)) {
                         let domains = 2;
-                        let what =
-                            Measurement { bench, system, wait, asked, idle_bindings, domains };
-                        match system.refuses(bench, what.payload(), wait) {
+                        let what = Measurement {
+                            bench,
+                            system,
+                            wait,
+                            asked,
+                            idle_bindings,
+                            domains,
+                            calls,
+                        };
+                        match what.refused() {
                             None => self.measurements.push(what),
                             Some(why) => self.leave_out(&what, &why),
                         }
@@ -257,15 +288,16 @@ impl Plan {
                 for (&wait, &asked) in
                     waits.iter().flat_map(|wait| sizes.iter().map(move |size| (wait, size)))
                 {
-                    let idle_bindings = 0;
-                    let what = Measurement { bench, system, wait, asked, idle_bindings, domains };
+                    let (idle_bindings, calls) = (0, None);
+                    let what =
+                        Measurement { bench, system, wait, asked, idle_bindings, domains, calls };
                     let twice = self.measurements.iter().any(|known| known.is_same(&what));
                     if twice || !system.fits(what.payload()) {
                         continue;
                     }
                     let stuck = shared && wait == Wait::Spin;
                     let stuck = stuck.then(|| "cannot spin where domains share a core".to_owned());
-                    match stuck.or_else(|| system.refuses(bench, what.payload(), wait)) {
+                    match stuck.or_else(|| what.refused()) {
                         None => self.measurements.push(what),
                         Some(why) => self.leave_out(&what, &why),
                     }
@@ -274,24 +306,17 @@ impl Plan {
         }
     }
 
+    /// How a system is called: where it makes no calls, there is one way.
+    fn calls_of(&self, system: &dyn System) -> Vec<Option<Calls>> {
+        if system.makes_calls() { self.calls.clone() } else { vec![None] }
+    }
+
     fn leave_out(&mut self, what: &Measurement, why: &str) {
         let sentence = format!("{} {why}.", what.system.name());
         if !self.left_out.contains(&sentence) {
             self.left_out.push(sentence);
         }
     }
-}
-
-/// The loads from one share to another, both among them.
-fn shares(from: f64, up_to: f64) -> Result<Vec<f64>, Failure> {
-    if from > up_to {
-        return Err(Failure::Usage("--from is more than --up-to.".to_owned()));
-    }
-    let mut shares = vec![from, up_to];
-    shares.extend(SHARES.into_iter().filter(|share| (from..=up_to).contains(share)));
-    shares.sort_by(f64::total_cmp);
-    shares.dedup();
-    Ok(shares)
 }
 
 fn chosen(
@@ -326,25 +351,4 @@ fn chosen(
         }
     }
     Ok(chosen)
-}
-
-fn sizes(bench: Bench) -> &'static [usize] {
-    match bench {
-        Bench::NullRpc | Bench::Scale => &[0],
-        Bench::Rtt => &[8, 4 << 10, 64 << 10],
-        Bench::Rate => &[8],
-        Bench::Bandwidth => &[4 << 10, 64 << 10, 1 << 20],
-        Bench::Sweep => &[64],
-        Bench::Fbuf => &[64, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20],
-    }
-}
-
-fn waits(bench: Bench, cpus: Cpus) -> &'static [Wait] {
-    match (bench, cpus.same_core()) {
-        // A null call shows what sleeping costs, too.
-        (Bench::NullRpc, false) => &[Wait::Spin, Wait::Park],
-        (Bench::NullRpc, true) => &[Wait::Adaptive, Wait::Park],
-        (_, false) => &[Wait::Spin],
-        (_, true) => &[Wait::Adaptive],
-    }
 }

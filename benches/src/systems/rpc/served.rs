@@ -1,0 +1,147 @@
+//! The server of all calls.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rpc_fastpath::endpoint::{
+    Bytes, Content, Context, Decline, Refusal, Reply, Service, ServiceOptions,
+};
+use unet::Address;
+
+use super::bulk::{Bulk, fill};
+use super::{ECHO, FINISH, GIVE, TAKE, limits, network};
+use crate::fault::Fault;
+use crate::measure::halves::EchoLoop;
+use crate::measure::load::{Absorb, Absorbed, Absorbs, NAP};
+use crate::systems::ServerHalf;
+use crate::systems::unet::wait;
+use crate::task::{Bench, Task, Wait};
+
+/// Bursts between two looks at whether a step is over.
+const BURSTS: u32 = 256;
+const NOT_YET: Decline = Decline::Refuse(Refusal::ShuttingDown);
+
+/// A service with one client.
+pub struct Called {
+    service: Service,
+    spins: bool,
+    bench: Bench,
+    answers: Answers,
+}
+
+/// What the methods work with.
+struct Answers {
+    bulk: Bulk,
+    space: Vec<u8>,
+    /// Whether buffers can be handed over.
+    is_here: bool,
+}
+
+impl Called {
+    /// Listens.
+    pub fn new(address: &Address, task: &Task) -> Result<Self, Fault> {
+        let mut options = ServiceOptions { wait: wait(task.wait), ..Default::default() };
+        options.limits = limits(task, options.limits);
+        options.listen.network = network();
+        let service = Service::listen(std::slice::from_ref(address), options)
+            .map_err(|error| Fault::Other(format!("listening at {address} failed: {error}")))?;
+        let bulk = Bulk::new(if task.bench == Bench::Bandwidth { task.payload } else { 0 });
+        let is_here = matches!(address, Address::Shm(_));
+        let answers = Answers { bulk, space: Vec::new(), is_here };
+        Ok(Self { service, spins: task.wait == Wait::Spin, bench: task.bench, answers })
+    }
+
+    /// Serves until the client has its session, which it asks for now.
+    pub fn awaiting_client(mut self) -> ServerHalf {
+        const LOOK: Duration = Duration::from_millis(100);
+        while self.service.clients() == 0 {
+            self.service.poll_timeout(
+                &mut |_: &Context, _: Bytes<'_>, _: &mut Reply<'_>| Err(NOT_YET),
+                LOOK,
+            );
+        }
+        match self.bench {
+            Bench::Sweep => ServerHalf::Load(Box::new(self)),
+            _ => ServerHalf::Echo(Box::new(self)),
+        }
+    }
+}
+
+impl Answers {
+    #[inline(always)]
+    fn answer(
+        &mut self,
+        method: u16,
+        arguments: Bytes<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Decline> {
+        let Self { bulk, space, is_here } = self;
+        match method {
+            ECHO => reply.write(arguments.whole(space)?),
+            TAKE if arguments.len() == bulk.len() => {
+                space.resize(bulk.len(), 0);
+                arguments.copy_to(0, space)?;
+                let number = bulk.number_of(space).ok_or(Refusal::InvalidArguments)?;
+                reply.write(&number.to_le_bytes());
+            }
+            GIVE => {
+                let mut word = [0; 8];
+                arguments.copy_to(0, &mut word)?;
+                let len = bulk.len();
+                let bytes = bulk.numbered(u64::from_le_bytes(word));
+                let message = is_here.then(|| reply.message(len, fill(bytes)));
+                // Where no buffer is free, the service keeps a copy until one is.
+                let content =
+                    message.and_then(Result::ok).map_or_else(|| bytes.into(), Content::from);
+                reply.give(content);
+            }
+            _ => return Err(Refusal::InvalidArguments.into()),
+        }
+        Ok(())
+    }
+}
+
+impl EchoLoop for Called {
+    fn run(&mut self) -> Result<(), Fault> {
+        let finished = AtomicBool::new(false);
+        let Self { service, answers, .. } = self;
+        let mut answer = |context: &Context, arguments: Bytes<'_>, reply: &mut Reply<'_>| {
+            if context.method == FINISH {
+                finished.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            answers.answer(context.method, arguments, reply)
+        };
+        service.serve(&mut answer, &finished);
+        Ok(())
+    }
+}
+
+impl Absorbs for Called {
+    fn absorb(
+        &mut self,
+        _: &Absorb,
+        over: &mut dyn FnMut() -> Result<bool, Fault>,
+    ) -> Result<Absorbed, Fault> {
+        let Self { service, answers, spins, .. } = self;
+        let (mut received, mut bursts) = (0, 0_u32);
+        let mut answer = |context: &Context, arguments: Bytes<'_>, reply: &mut Reply<'_>| {
+            received += 1;
+            answers.answer(context.method, arguments, reply)
+        };
+        loop {
+            let served = match spins {
+                true => service.poll(&mut answer),
+                false => service.poll_timeout(&mut answer, NAP),
+            };
+            bursts = bursts.wrapping_add(1);
+            let looks = bursts.is_multiple_of(BURSTS) || (served == 0 && !*spins);
+            // The client has the replies, or has given them up, when it ends a step.
+            if looks && over()? {
+                break;
+            }
+        }
+        let (in_time, refused, switches) = (received, 0, 0);
+        Ok(Absorbed { received, in_time, refused, switches, spread: Vec::new() })
+    }
+}
