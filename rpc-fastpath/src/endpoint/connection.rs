@@ -215,7 +215,7 @@ impl Connection {
     /// Sends what was begun.
     #[inline]
     pub fn flush(&mut self) {
-        self.driver.look_at_clock();
+        self.driver.glance_at_clock();
         self.driver.transmit();
     }
 

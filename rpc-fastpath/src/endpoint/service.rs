@@ -132,6 +132,8 @@ pub struct Service {
     options: ServiceOptions,
     clock: Clock,
     now: u64,
+    /// Whether the clock, and not only its tick, has been looked at in this burst.
+    is_exact: bool,
     /// Whether the descriptor's timer is set.
     is_timed: bool,
     /// When to look for clients to be let go of.
@@ -167,6 +169,7 @@ impl Service {
             options,
             clock: Clock::new(),
             now: 0,
+            is_exact: false,
             is_timed: false,
             sweep: 0,
             counts: Counts::default(),

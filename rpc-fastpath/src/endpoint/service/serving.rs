@@ -24,12 +24,10 @@ impl Service {
     #[inline(always)]
     pub(super) fn serve_burst(&mut self, handler: &mut impl Handler) -> usize {
         let mut served = 0;
+        self.is_exact = false;
         while served < BURST
             && let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery)
         {
-            if served == 0 {
-                self.now = self.clock.now();
-            }
             self.take(arrival, handler);
             served += 1;
         }
@@ -45,9 +43,10 @@ impl Service {
         } else {
             self.wait_for_workers(most)
         };
-        self.now = self.clock.now();
-        if let Some(arrival) = arrival {
-            self.take(arrival, handler);
+        self.is_exact = false;
+        match arrival {
+            Some(arrival) => self.take(arrival, handler),
+            None => self.look_at_clock(),
         }
         usize::from(arrival.is_some()) + self.attend(false)
     }
@@ -105,6 +104,13 @@ impl Service {
     fn take_message(&mut self, from: ChannelId, handler: &mut impl Handler) {
         let index = from.index();
         let Some(Some(session)) = self.sessions.get_mut(index) else { return };
+        // Once in a burst; of what came from this host, to a tick.
+        if !session.is_far {
+            self.now = self.now.max(self.clock.last_tick());
+        } else if !self.is_exact {
+            self.now = self.clock.now();
+            self.is_exact = true;
+        }
         let Some(channel) = self.endpoint.channel_mut(from) else { return };
         let mut scene = Scene {
             options: &self.options,
@@ -148,8 +154,15 @@ impl Service {
         sent != Sent::Full
     }
 
+    #[inline(always)]
+    fn look_at_clock(&mut self) {
+        self.now = self.clock.now();
+        self.is_exact = true;
+    }
+
     #[cold]
     fn take_event(&mut self) {
+        self.look_at_clock();
         match self.endpoint.take_event() {
             // As a client over LRPC, which would wait for answers that it understands.
             Some(Event::Incoming(incoming)) if !incoming.private().is_empty() => {
@@ -200,7 +213,7 @@ impl Service {
             return done;
         }
         if is_idle {
-            self.now = self.clock.now();
+            self.now = self.now.max(self.clock.last_tick());
         }
         if self.now >= self.sweep {
             self.sweep();
@@ -210,7 +223,7 @@ impl Service {
 
     #[cold]
     fn take_answers(&mut self) -> usize {
-        self.now = self.clock.now();
+        self.look_at_clock();
         let mut given = std::mem::take(&mut self.given);
         self.answers.take(&mut given);
         let count = given.len();

@@ -16,6 +16,7 @@ use crate::protocol::{
     AcceptError, Identity, Limits, Pending, Refusal, Request, Server, ServerEvent, Timers,
     stale_answer,
 };
+use crate::wire;
 
 /// The most packets that are sent to a client in its turn.
 const TURN: u32 = 16;
@@ -25,7 +26,7 @@ pub(super) struct Session {
     machine: Option<Server<Content, Piece>>,
     outbox: Outbox,
     /// Whether there is a network between.
-    is_far: bool,
+    pub is_far: bool,
     /// When the channel was accepted, or its last session ended.
     pub since: u64,
     /// Its calls that are answered later, whichever of its sessions they were of.
@@ -112,6 +113,11 @@ impl Session {
         let Some(machine) = &mut self.machine else {
             return self.take_without_session(scene, channel, packet.head);
         };
+        // A deadline counts from the time, not from the last tick.
+        if !self.is_far && wire::has_time(packet.head) {
+            *scene.now = scene.clock.now();
+            scene.came = *scene.now;
+        }
         // What waits behind others of its message waits here, not in the network.
         match machine.receive(scene.came, packet.head, packet.len, packet.piece) {
             None => {}
