@@ -24,10 +24,12 @@ impl Service {
     #[inline(always)]
     pub(super) fn serve_burst(&mut self, handler: &mut impl Handler) -> usize {
         let mut served = 0;
-        self.is_exact = false;
         while served < BURST
             && let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery)
         {
+            if served == 0 {
+                self.glance_at_clock();
+            }
             self.take(arrival, handler);
             served += 1;
         }
@@ -43,10 +45,9 @@ impl Service {
         } else {
             self.wait_for_workers(most)
         };
-        self.is_exact = false;
-        match arrival {
-            Some(arrival) => self.take(arrival, handler),
-            None => self.look_at_clock(),
+        self.glance_at_clock();
+        if let Some(arrival) = arrival {
+            self.take(arrival, handler);
         }
         usize::from(arrival.is_some()) + self.attend(false)
     }
@@ -104,13 +105,6 @@ impl Service {
     fn take_message(&mut self, from: ChannelId, handler: &mut impl Handler) {
         let index = from.index();
         let Some(Some(session)) = self.sessions.get_mut(index) else { return };
-        // Once in a burst; of what came from this host, to a tick.
-        if !session.is_far {
-            self.now = self.now.max(self.clock.last_tick());
-        } else if !self.is_exact {
-            self.now = self.clock.now();
-            self.is_exact = true;
-        }
         let Some(channel) = self.endpoint.channel_mut(from) else { return };
         let mut scene = Scene {
             options: &self.options,
@@ -118,6 +112,7 @@ impl Service {
             answers: &self.answers,
             clock: self.clock,
             came: self.now,
+            slack: if self.is_near { self.clock.tick } else { 0 },
             now: &mut self.now,
             later: &mut self.later,
             counts: &mut self.counts,
@@ -154,15 +149,18 @@ impl Service {
         sent != Sent::Full
     }
 
+    /// Looks at the clock; where all clients are of this host, and nothing hangs on the time of a round trip, at
+    /// the kernel's last tick.
     #[inline(always)]
-    fn look_at_clock(&mut self) {
-        self.now = self.clock.now();
-        self.is_exact = true;
+    fn glance_at_clock(&mut self) {
+        self.now = match self.is_near {
+            true => self.now.max(self.clock.last_tick()),
+            false => self.clock.now(),
+        };
     }
 
     #[cold]
     fn take_event(&mut self) {
-        self.look_at_clock();
         match self.endpoint.take_event() {
             // As a client over LRPC, which would wait for answers that it understands.
             Some(Event::Incoming(incoming)) if !incoming.private().is_empty() => {
@@ -213,7 +211,7 @@ impl Service {
             return done;
         }
         if is_idle {
-            self.now = self.now.max(self.clock.last_tick());
+            self.glance_at_clock();
         }
         if self.now >= self.sweep {
             self.sweep();
@@ -223,7 +221,7 @@ impl Service {
 
     #[cold]
     fn take_answers(&mut self) -> usize {
-        self.look_at_clock();
+        self.now = self.clock.now();
         let mut given = std::mem::take(&mut self.given);
         self.answers.take(&mut given);
         let count = given.len();
