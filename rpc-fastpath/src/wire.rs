@@ -292,6 +292,12 @@ impl Packet {
     }
 }
 
+/// Whether a request's header says a time that is left; of other headers, no matter what.
+#[inline(always)]
+pub(crate) fn has_time(head: &[u8]) -> bool {
+    !matches!(head, [_, _, _, _, 0, 0, ..])
+}
+
 /// A header as two words: what most packets are compared with as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Words {

@@ -114,7 +114,7 @@ fn keep(delivery: &mut Delivery, bounds: Bounds, mut each: impl FnMut(Arrived<'_
     0
 }
 
-#[cold]
+#[inline(never)]
 fn unpack(delivery: &mut Delivery, space: &mut Vec<u8>, mut each: impl FnMut(Arrived<'_>)) -> u64 {
     let (inline, message) = (delivery.inline(), delivery.message());
     let bytes = match message.parts() {

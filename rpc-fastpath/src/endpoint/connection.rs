@@ -190,7 +190,7 @@ impl Connection {
     ///
     /// # Cost
     /// Up to 40 bytes of arguments: no allocation. A look at the clock, if no other call is under way or there
-    /// is a deadline.
+    /// is a deadline; on one host, without a deadline, at the kernel's last tick.
     #[inline]
     pub fn start(
         &mut self,
@@ -215,7 +215,7 @@ impl Connection {
     /// Sends what was begun.
     #[inline]
     pub fn flush(&mut self) {
-        self.driver.look_at_clock();
+        self.driver.glance_at_clock();
         self.driver.transmit();
     }
 
@@ -223,7 +223,7 @@ impl Connection {
     /// which was given to `each`.
     ///
     /// # Cost
-    /// A look at the clock, a look at the channel, and whatever there is to do.
+    /// A look at the clock, on one host at the kernel's last tick, a look at the channel, and whatever there is to do.
     #[inline]
     pub fn poll(&mut self, mut each: impl FnMut(End<'_>)) -> usize {
         let mut ended = self.tell_early(&mut each);
@@ -255,7 +255,7 @@ impl Connection {
     /// [`Connection::poll`].
     ///
     /// # Cost
-    /// With arguments and a reply of up to 40 bytes: a look at the clock, over a network two, and what the
+    /// With arguments and a reply of up to 40 bytes: over a network two looks at the clock, and what the
     /// channel costs.
     #[inline]
     pub fn call_and<R>(

@@ -132,6 +132,8 @@ pub struct Service {
     options: ServiceOptions,
     clock: Clock,
     now: u64,
+    /// Whether it listens for clients of this host only.
+    is_near: bool,
     /// Whether the descriptor's timer is set.
     is_timed: bool,
     /// When to look for clients to be let go of.
@@ -167,6 +169,7 @@ impl Service {
             options,
             clock: Clock::new(),
             now: 0,
+            is_near: addresses.iter().all(|address| matches!(address, Address::Shm(_))),
             is_timed: false,
             sweep: 0,
             counts: Counts::default(),
@@ -208,10 +211,10 @@ impl Service {
     /// Serves what is there, and does what is due. Never waits. How much there was.
     ///
     /// # Cost
-    /// A look at the active channels; a look at the clock for what there is, and over a network one after each
-    /// call, by which the client tells a slow handler from a slow network, and one before each call that has a
-    /// deadline. Idle clients cost nothing but a walk
-    /// over all of them once in a second.
+    /// A look at the active channels; a look at the clock for what there is, where all addresses are of this host
+    /// at the kernel's last tick; over a network one after each call, by which the client tells a slow handler from
+    /// a slow network; and one before each call that has a deadline. Idle clients cost nothing but a walk over all of
+    /// them once in a second.
     #[inline]
     pub fn poll(&mut self, handler: &mut impl Handler) -> usize {
         self.serve_burst(handler)

@@ -17,6 +17,11 @@ impl RoundTrip {
         Self { smoothed: 0, variation: 0, timeout: timers.rto_initial, bounds }
     }
 
+    /// From the first measured time on, waits at least so long.
+    pub fn wait_at_least(&mut self, least: u64) {
+        self.bounds.0 = self.bounds.0.max(least).min(self.bounds.1);
+    }
+
     /// Takes a measured time. By Karn's rule, of something that was sent only once.
     pub fn sample(&mut self, measured: u64) {
         let measured = measured.min(self.bounds.1);

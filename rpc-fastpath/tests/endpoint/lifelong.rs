@@ -273,7 +273,8 @@ fn a_server_that_does_not_read_is_let_go_of() {
         connection.poll_timeout(Duration::from_millis(10), |end| ends.push(copied(end.outcome)));
         connection.session_end() == Some(SessionEnd::Lost)
     });
-    assert!(begin.elapsed() > Duration::from_millis(300), "{:?}", begin.elapsed());
+    // On one host the patience counts from the kernel's last tick.
+    assert!(begin.elapsed() > Duration::from_millis(290), "{:?}", begin.elapsed());
     assert_eq!((ends.len(), connection.under_way()), (3, 0), "{ends:?}");
     until("the next session executes calls", || {
         if connection.under_way() == 0 {

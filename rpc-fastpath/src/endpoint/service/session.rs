@@ -16,6 +16,7 @@ use crate::protocol::{
     AcceptError, Identity, Limits, Pending, Refusal, Request, Server, ServerEvent, Timers,
     stale_answer,
 };
+use crate::wire;
 
 /// The most packets that are sent to a client in its turn.
 const TURN: u32 = 16;
@@ -44,6 +45,8 @@ pub(super) struct Scene<'a> {
     pub clock: Clock,
     /// When the message came, and when the clock was last looked at.
     pub came: u64,
+    /// How much later than that it may have come.
+    pub slack: u64,
     pub now: &'a mut u64,
     pub later: &'a mut usize,
     pub counts: &'a mut Counts,
@@ -112,8 +115,13 @@ impl Session {
         let Some(machine) = &mut self.machine else {
             return self.take_without_session(scene, channel, packet.head);
         };
+        // A deadline is not to pass too early.
+        let came = match scene.slack > 0 && wire::has_time(packet.head) {
+            true => scene.clock.now().min(scene.came.saturating_add(scene.slack)),
+            false => scene.came,
+        };
         // What waits behind others of its message waits here, not in the network.
-        match machine.receive(scene.came, packet.head, packet.len, packet.piece) {
+        match machine.receive(came, packet.head, packet.len, packet.piece) {
             None => {}
             Some(ServerEvent::Request(request)) => {
                 let arguments = Bytes::of(&request.payload, packet.here);

@@ -8,6 +8,9 @@ use crate::wire::{self, MAX_CONTROL, Offer, Packet, span};
 /// Behind a header that says it all.
 const NOTHING: ([u8; MAX_CONTROL], usize) = ([0; MAX_CONTROL], 0);
 
+/// How long to wait for an answer at least where nothing is lost, in nanoseconds.
+const SILENCE: u64 = 100_000_000;
+
 impl<P, D> Client<P, D> {
     /// The next packet to send, if there is one now. To be asked until there is none, after whatever was
     /// begun, received or due; one that is given out counts as sent.
@@ -35,11 +38,16 @@ impl<P, D> Client<P, D> {
 
     /// Says what the channel is like, where that was not known when the session was asked for: how many payload
     /// bytes a packet can carry, and what a round trip may be longer than the shortest one
-    /// ([`crate::protocol::Timers::allowance`]). No effect once the session is there.
+    /// ([`crate::protocol::Timers::allowance`]): the end of time where there is no network, and nothing is lost. Who
+    /// is silent there is asked after a tenth of a second, however short round trips are. No effect once the session
+    /// is there.
     pub fn set_channel(&mut self, fragment: u32, allowance: u64) {
         if matches!(self.state, State::Opening { .. }) {
             self.limits = super::Limits { fragment, ..self.limits }.checked();
             self.congestion = super::Congestion::new(allowance);
+            if allowance == u64::MAX {
+                self.round_trip.wait_at_least(SILENCE);
+            }
         }
     }
 
