@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rpc_fastpath::service::{Outcome, PendingCall, UnknownReason};
+use rustix::process::{Pid, Signal, kill_process};
 use unet::Address;
 
 use crate::carrying::{Carrier, Lrpc};
@@ -36,6 +37,21 @@ impl Killed {
             .stdout(Stdio::null())
             .spawn();
         Self(child.expect("a process"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.id() as i32).expect("a process has a number");
+        kill_process(pid, signal).expect("it has not been waited for");
+    }
+
+    /// Stops it, until it is told to go on.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        let state = format!("/proc/{}/stat", self.0.id());
+        until("it stops", || {
+            let state = fs::read_to_string(&state).expect("it has not been waited for");
+            state.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        });
     }
 
     pub fn kill(mut self) {
@@ -150,6 +166,30 @@ pub fn calls_of_a_killed_server_are_in_doubt_and_are_not_repeated<C: Carrier>(ca
     assert_eq!(client.change(8), Outcome::Executed(8));
     assert_eq!((log.times(7), log.times(8)), (1, 1));
     drop(next);
+}
+
+pub fn a_stopped_server_executes_what_came_meanwhile_once<C: Carrier>(carrier: C) {
+    let address = carrier.address();
+    let log = Log::new(&address);
+    let server = Killed::start::<C>(&address, &log, false);
+    let client = EverywhereClient::new(connect(carrier, &address));
+    assert_eq!(client.change(1), Outcome::Executed(1));
+    server.stop();
+    let mut waiting = client.start_change(7).expect("it is sent");
+    // Longer than the timers that send again.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(700) {
+        assert_eq!(waiting.try_take(), None, "the server is stopped");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let given_up = client.start_change(8).expect("it is sent");
+    let outcome = given_up.wait_timeout(Duration::from_millis(20));
+    assert_eq!(outcome, Outcome::Unknown(UnknownReason::TimedOut));
+    server.signal(Signal::CONT);
+    assert_eq!(waiting.wait(), Outcome::Executed(7));
+    assert_eq!(client.change(9), Outcome::Executed(9));
+    assert_eq!((log.times(7), log.times(9)), (1, 1));
+    assert!(log.times(8) <= 1, "what its caller gave up was executed twice");
 }
 
 /// Over channels: by LRPC nothing is repeated.

@@ -19,6 +19,7 @@ macro_rules! each_part {
                 a_server_that_ends_finishes_what_runs;
             killing:
                 calls_of_a_killed_server_are_in_doubt_and_are_not_repeated
+                a_stopped_server_executes_what_came_meanwhile_once
         }
     };
 }
