@@ -2,8 +2,9 @@
 //! servers that are killed: the checker of the simulation reads what happened.
 //!
 //! A seed determines what each run is to do: which calls, with what deadlines, whose handlers panic or take their
-//! time, at which call or step a server ends or a process is killed. When it happens beside the other calls, the
-//! machine decides: so a seed that failed may have to be repeated more than once.
+//! time, at which call or step a server ends or a process is killed, and for how long one is stopped. When it
+//! happens beside the other calls, the machine decides: so a seed that failed may have to be repeated more than
+//! once.
 //!
 //! `RPC_RUNS` says how many runs; `RPC_SEED` repeats one.
 
@@ -39,6 +40,7 @@ use client::Client;
 use history::{End, Entry};
 use ledger::{Books, Carrier, Lrpc, Shm};
 use plan::{Deed, Plan, Spec, Way};
+use role::Role;
 use rustix::process::{Signal, getpid, kill_process};
 use unet::Address;
 
@@ -179,11 +181,17 @@ fn run_in_processes<C: Carrier>(seed: u64, ends: &mut Ends) {
         let servers = scope.spawn(|| {
             let mut incarnation = 0;
             let mut server = spawn("role_server", incarnation);
+            let (begin, mut pauses) = (Instant::now(), run.plan.server_pauses.iter());
+            let mut pause = pauses.next();
             while !is_over.load(Ordering::Relaxed) {
                 if server.has_ended() {
                     server.wait_killed();
                     incarnation += 1;
                     server = spawn("role_server", incarnation);
+                }
+                if let Some((_, long)) = pause.filter(|(at, _)| begin.elapsed() >= *at) {
+                    pause_process(&server, *long);
+                    pause = pauses.next();
                 }
                 thread::sleep(Duration::from_micros(500));
             }
@@ -199,6 +207,10 @@ fn run_in_processes<C: Carrier>(seed: u64, ends: &mut Ends) {
                 })
             })
             .collect();
+        for (at, long) in &run.plan.client_pauses {
+            thread::sleep(*at);
+            pause_process(&process, *long);
+        }
         let clients: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
         assert!(clients.iter().all(Result::is_ok), "{}", run.text());
         match process.wait() {
@@ -210,6 +222,13 @@ fn run_in_processes<C: Carrier>(seed: u64, ends: &mut Ends) {
         ends.servers += servers.join().expect("the servers ended") + 1;
     });
     run.check(ends);
+}
+
+/// Stops a process, which may have ended, and lets it go on.
+fn pause_process(process: &Role, long: Duration) {
+    process.signal(Signal::STOP);
+    thread::sleep(long);
+    process.signal(Signal::CONT);
 }
 
 /// What a process of a run is told.

@@ -1,5 +1,7 @@
 //! What will happen in a run, drawn from its seed: the same in each of its processes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
@@ -49,6 +51,10 @@ pub struct Plan {
     /// the client that is a process.
     pub server_steps: Vec<(&'static str, u64)>,
     pub client_step: (&'static str, u64),
+    /// When a server is stopped, counted from the beginning, and for how long.
+    pub server_pauses: Vec<(Duration, Duration)>,
+    /// The same for the client that is a process, counted from the last time.
+    pub client_pauses: Vec<(Duration, Duration)>,
 }
 
 const SERVER_STEPS: [&str; 11] = [
@@ -87,7 +93,12 @@ impl Plan {
         let servers = random.within(0..3);
         let server_steps = (0..servers).map(|_| draw_step(&mut random, &SERVER_STEPS)).collect();
         let client_step = draw_step(&mut random, &CLIENT_STEPS);
-        Self { clients, calls, server_steps, client_step }
+        let [server_pauses, client_pauses] = [0; 2].map(|_| {
+            let mut time = |most| Duration::from_micros(random.within(0..most));
+            let pauses = [(time(15_000), time(8_000)), (time(15_000), time(8_000))];
+            pauses[..random.within(0..3) as usize].to_vec()
+        });
+        Self { clients, calls, server_steps, client_step, server_pauses, client_pauses }
     }
 
     /// The calls of a client, by their numbers.
