@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -134,6 +135,39 @@ fn a_server_that_ends_finishes_what_has_begun_and_refuses_the_rest() {
     }
     end.join().expect("it ends");
     assert!(began.try_recv().is_err(), "nothing was begun any more");
+}
+
+/// A tick is the time in which the worker executes one call; each brings two.
+#[test]
+fn at_twice_its_capacity_a_server_refuses_at_once_and_keeps_nobody_longer_than_its_backlog() {
+    const BACKLOG: usize = 4;
+    let test = mill("twice", BACKLOG, 20);
+    let client = client(&test);
+    let (mut accepted, mut executed, mut refused) = (VecDeque::new(), 0, 0);
+    for tick in 0..60 {
+        for _ in 0..2 {
+            let mut call = client.start_grind(b"grain").expect("sent");
+            // It is taken in order, so that this one is answered if the last one is.
+            assert_eq!(client.quick(), Outcome::Executed(()));
+            match call.try_take() {
+                None => accepted.push_back((tick, call)),
+                Some(outcome) => {
+                    assert_eq!(outcome, Outcome::Refused(Reason::Overloaded));
+                    refused += 1;
+                }
+            }
+        }
+        test.go.send(()).expect("the worker waits");
+        let (began, call) = accepted.pop_front().expect("the worker has one");
+        assert_eq!(call.wait_timeout(SOON), Outcome::Executed(5));
+        executed += 1;
+        // The one that runs, those that wait, and itself.
+        assert!(tick - began <= BACKLOG, "it waited for {} others", tick - began);
+    }
+    assert_eq!(executed, 60, "the worker was never idle");
+    assert_eq!(refused + executed + accepted.len(), 120);
+    assert!((60 - BACKLOG - 1..=60).contains(&refused), "{refused} of 120 were refused");
+    (0..accepted.len()).for_each(|_| test.go.send(()).expect("the worker waits"));
 }
 
 #[service(name = "ring", version = 1)]

@@ -1,4 +1,5 @@
 //! One program over every carrier: LRPC, and channels of every kind that needs no lab. The outcomes are the same.
+//! `carriers_xdp.rs` runs it over AF_XDP.
 
 #[path = "carriers/awaiting.rs"]
 mod awaiting;
@@ -12,8 +13,13 @@ mod hardships;
 mod killing;
 #[path = "carriers/nearest.rs"]
 mod nearest;
+#[macro_use]
+#[path = "carriers/parts.rs"]
+mod parts;
 #[path = "carriers/program.rs"]
 mod program;
+#[path = "carriers/repeating.rs"]
+mod repeating;
 #[path = "carriers/service.rs"]
 mod service;
 
@@ -51,27 +57,12 @@ macro_rules! over_each_carrier {
     };
 }
 
-over_each_carrier! {
-    program:
-        values_go_there_and_back
-        errors_of_the_service_are_results
-        bulk_goes_there_and_back
-        a_panic_fails_its_call_and_no_other
-        what_is_too_large_is_told
-        one_way_calls_are_executed_once
-        calls_are_pipelined
-        slow_methods_keep_nobody_waiting
-        more_slow_calls_than_may_wait_are_refused
-        what_workers_panic_with_is_told
-        a_call_whose_deadline_passes_is_not_begun
-        a_server_that_ends_finishes_what_runs;
-    killing:
-        calls_of_a_killed_server_are_in_doubt_and_are_not_repeated
-}
+each_part!(over_each_carrier);
 
 /// The program that is killed: see [`killing`].
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
 fn child() {
-    killing::child();
+    // The form says what an address is like that nobody has; the child is told one.
+    killing::child(carrying::Channels(""));
 }

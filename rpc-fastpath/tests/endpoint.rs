@@ -2,6 +2,8 @@
 
 #[path = "endpoint/calls.rs"]
 mod calls;
+#[path = "endpoint/counting.rs"]
+mod counting;
 #[path = "endpoint/failures.rs"]
 mod failures;
 #[path = "endpoint/lifelong.rs"]

@@ -24,6 +24,7 @@ pub const CELLS: usize = 64;
 pub const DEVICE_CELLS: usize = 32;
 const DEVICE: usize = COUNTERS + CELLS * 8;
 pub(crate) const FIRST_FAULT: usize = 32;
+pub(crate) const FIRST_OF_RPC: usize = 48;
 const PAGE_MAGIC: u64 = u64::from_le_bytes(*b"UNETCNT\0");
 
 /// What is counted. The number is the word's place in the page.
@@ -94,10 +95,32 @@ pub enum Counter {
     WireOverrun = 29,
     /// Times that a silent peer was asked whether it is there.
     Probes = 30,
+    /// Packets of calls that have no header, and messages that are no packets.
+    RpcMalformed = 48,
+    /// Packets of no request of their session.
+    RpcForeign = 49,
+    /// Packets of clients that have no session.
+    RpcSessionless = 50,
+    /// Openings of sessions that were rejected.
+    RpcRejected = 51,
+    /// Clients that could not be accepted, or that speak another protocol.
+    RpcUnaccepted = 52,
+    /// Clients that asked for no session in time, or did not read.
+    RpcIdle = 53,
+    /// Calls that handlers refused.
+    RpcRefused = 54,
+    /// Calls that began and had no reply.
+    RpcFailed = 55,
+    /// Replies longer than their client takes.
+    RpcTooLarge = 56,
+    /// Sessions given up, since their channel did not carry a packet as long as agreed.
+    RpcUnsendable = 57,
+    /// Answers whose client, or its session, had gone.
+    RpcLate = 58,
 }
 
 impl Counter {
-    /// Every counter but the faults, in the order of the page.
+    /// Every counter of channels but the faults, in the order of the page.
     pub const ALL: [(Counter, &'static str); 31] = [
         (Counter::OwnPid, "own-pid"),
         (Counter::PeerPid, "peer-pid"),
@@ -131,10 +154,27 @@ impl Counter {
         (Counter::WireOverrun, "wire-overrun"),
         (Counter::Probes, "probes"),
     ];
+
+    /// What the protocol of calls over channels drops and refuses, in the order of the page. It stands in the page
+    /// of the endpoint of a service or of its client, as of the last second; a client's is `RpcMalformed` alone.
+    pub const OF_RPC: [(Counter, &'static str); 11] = [
+        (Counter::RpcMalformed, "rpc-malformed"),
+        (Counter::RpcForeign, "rpc-foreign"),
+        (Counter::RpcSessionless, "rpc-sessionless"),
+        (Counter::RpcRejected, "rpc-rejected"),
+        (Counter::RpcUnaccepted, "rpc-unaccepted"),
+        (Counter::RpcIdle, "rpc-idle"),
+        (Counter::RpcRefused, "rpc-refused"),
+        (Counter::RpcFailed, "rpc-failed"),
+        (Counter::RpcTooLarge, "rpc-too-large"),
+        (Counter::RpcUnsendable, "rpc-unsendable"),
+        (Counter::RpcLate, "rpc-late"),
+    ];
 }
 
 const _: () = assert!(Counter::ALL.len() <= FIRST_FAULT);
-const _: () = assert!(FIRST_FAULT + Fault::ALL.len() <= CELLS);
+const _: () = assert!(FIRST_FAULT + Fault::ALL.len() <= FIRST_OF_RPC);
+const _: () = assert!(FIRST_OF_RPC + Counter::OF_RPC.len() <= CELLS);
 
 /// The writing end. One thread writes; anybody may read.
 pub struct Counters {

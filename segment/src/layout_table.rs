@@ -152,11 +152,17 @@ fn the_counters_are_as_their_tables_say() {
     let source = include_str!("counters.rs");
     let variants = source.lines().skip_while(|line| *line != "pub enum Counter {");
     let variants = variants.take_while(|line| *line != "}").filter(|line| line.contains(" = "));
-    assert_eq!(variants.count(), counters.len());
+    assert_eq!(variants.count(), counters.len() + Counter::OF_RPC.len());
 
     let faults = columns(&table("Counters", 1), [0, 1]);
     let first = crate::counters::FIRST_FAULT;
     let code =
         Fault::ALL.map(|fault| [(first + fault as usize).to_string(), fault.name().to_owned()]);
     assert_eq!(faults, code);
+
+    let of_rpc = columns(&table("Counters", 2), [0, 1]);
+    let code = Counter::OF_RPC.map(|(counter, name)| [(counter as usize).to_string(), name.into()]);
+    assert_eq!(of_rpc, code);
+    let first = crate::counters::FIRST_OF_RPC;
+    assert!(of_rpc.iter().map(|[word, _]| number(word)).eq(first..first + of_rpc.len()));
 }

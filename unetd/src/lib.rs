@@ -24,6 +24,7 @@ pub mod ctl;
 pub mod direct;
 pub mod doctor;
 mod modes;
+pub mod pages;
 mod policy;
 pub mod report;
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use unet::{
-    Address, Delivery, Endpoint, EndpointError, EndpointOptions, ListenError, ListenOptions, Wait,
+    Address, Counter, Delivery, Endpoint, EndpointError, EndpointOptions, ListenError,
+    ListenOptions, Wait,
 };
 
 pub use self::handling::{Context, Decline, Handler, Reply};
@@ -82,7 +83,7 @@ pub enum ServeError {
 }
 
 /// What a service has dropped and refused, by reason, since it began. The book's chapter on the protocol has the
-/// table.
+/// table. Other processes find it in the page of counters, as of the last second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Packets that have no header, and messages that are no packets.
@@ -185,6 +186,28 @@ impl Service {
         counts
     }
 
+    /// Writes down what was dropped and refused, in the endpoint's page of counters.
+    #[cold]
+    fn publish(&self) {
+        let counts = self.counts();
+        let counters = self.endpoint.counters();
+        for (counter, count) in [
+            (Counter::RpcMalformed, counts.malformed),
+            (Counter::RpcForeign, counts.foreign),
+            (Counter::RpcSessionless, counts.sessionless),
+            (Counter::RpcRejected, counts.rejected),
+            (Counter::RpcUnaccepted, counts.unaccepted),
+            (Counter::RpcIdle, counts.idle),
+            (Counter::RpcRefused, counts.refused),
+            (Counter::RpcFailed, counts.failed),
+            (Counter::RpcTooLarge, counts.too_large),
+            (Counter::RpcUnsendable, counts.unsendable),
+            (Counter::RpcLate, counts.late),
+        ] {
+            counters.set(counter, count);
+        }
+    }
+
     /// How many clients have a session.
     pub fn clients(&self) -> usize {
         self.sessions.iter().flatten().filter(|session| session.is_open()).count()
@@ -249,6 +272,13 @@ impl Service {
         self.sleep.set_timer(self.due_after());
         self.is_timed = true;
         true
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // For who holds the page.
+        self.publish();
     }
 }
 

@@ -93,8 +93,8 @@ impl Carrier for Lrpc {
 pub struct Channels(pub &'static str);
 
 fn network() -> NetworkOptions {
-    // A killed server is to be missed soon; longer than a busy machine keeps a thread from its turn.
-    let silence = Duration::from_secs(3);
+    // Longer than a busy machine keeps a thread from its turn. A killed server is missed sooner, by the next one.
+    let silence = Duration::from_secs(10);
     NetworkOptions { drivers: drivers::linked(), silence, ..NetworkOptions::default() }
 }
 

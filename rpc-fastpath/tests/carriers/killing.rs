@@ -5,12 +5,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rpc_fastpath::service::{Outcome, PendingCall, Remote, UnknownReason};
+use rpc_fastpath::service::{Outcome, PendingCall, UnknownReason};
+use rustix::process::{Pid, Signal, kill_process};
 use unet::Address;
 
-use crate::carrying::{Carrier, Channels, LOSSY, Lrpc, SHM, SIM, UDP, of_client};
+use crate::carrying::{Carrier, Lrpc};
 use crate::service::{EverywhereClient, Handler, Seen, until};
 
 const ADDRESS: &str = "CARRIERS_TEST_ADDRESS";
@@ -21,10 +22,10 @@ const STUCK: &str = "CARRIERS_TEST_STUCK";
 const BY_LRPC: &str = "CARRIERS_TEST_BY_LRPC";
 
 /// A server in a process of its own, which is killed at the latest when this is dropped.
-struct Killed(Child);
+pub struct Killed(Child);
 
 impl Killed {
-    fn start<C: Carrier>(address: &Address, Log(log): &Log, is_stuck: bool) -> Self {
+    pub fn start<C: Carrier>(address: &Address, Log(log): &Log, is_stuck: bool) -> Self {
         let exe = std::env::current_exe().expect("this program");
         let by_lrpc = std::any::TypeId::of::<C>() == std::any::TypeId::of::<Lrpc>();
         let child = Command::new(exe)
@@ -38,7 +39,22 @@ impl Killed {
         Self(child.expect("a process"))
     }
 
-    fn kill(mut self) {
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.id() as i32).expect("a process has a number");
+        kill_process(pid, signal).expect("it has not been waited for");
+    }
+
+    /// Stops it, until it is told to go on.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        let state = format!("/proc/{}/stat", self.0.id());
+        until("it stops", || {
+            let state = fs::read_to_string(&state).expect("it has not been waited for");
+            state.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        });
+    }
+
+    pub fn kill(mut self) {
         self.0.kill().expect("it can be killed");
         self.0.wait().expect("it ends");
     }
@@ -52,10 +68,10 @@ impl Drop for Killed {
 }
 
 /// A file that is not there any more when this is dropped.
-struct Log(PathBuf);
+pub struct Log(PathBuf);
 
 impl Log {
-    fn new(address: &Address) -> Self {
+    pub fn new(address: &Address) -> Self {
         let name = format!("began-{address}").replace([':', '@', '?', '/', '&', '='], "-");
         let log = Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));
         fs::write(&log.0, "").expect("written");
@@ -63,7 +79,7 @@ impl Log {
     }
 
     /// How often calls with that number began.
-    fn times(&self, number: u64) -> usize {
+    pub fn times(&self, number: u64) -> usize {
         let log = fs::read_to_string(&self.0).expect("the log");
         log.lines().filter(|line| *line == number.to_string()).count()
     }
@@ -75,7 +91,8 @@ impl Drop for Log {
     }
 }
 
-pub fn child() {
+/// The server's process; who serves where it is not LRPC.
+pub fn child(channels: impl Carrier) {
     let Ok(address) = std::env::var(ADDRESS) else { return };
     let address = address.parse().expect("an address");
     let log = std::env::var(LOG).expect("set with the address");
@@ -95,8 +112,7 @@ pub fn child() {
     let _running = loop {
         let running = match is(BY_LRPC) {
             true => Lrpc.try_serve(&address, handler()),
-            // The form says what an address is like that nobody has; this is one.
-            false => Channels("").try_serve(&address, handler()),
+            false => channels.try_serve(&address, handler()),
         };
         match running {
             Some(running) => break running,
@@ -113,7 +129,7 @@ fn forever() -> ! {
 }
 
 /// A client that may come before its server.
-fn connect<C: Carrier>(carrier: C, address: &Address) -> C::Caller {
+pub fn connect<C: Carrier>(carrier: C, address: &Address) -> C::Caller {
     let mut client = None;
     until("there is a server", || {
         client = carrier.try_connect(address);
@@ -144,23 +160,49 @@ pub fn calls_of_a_killed_server_are_in_doubt_and_are_not_repeated<C: Carrier>(ca
         assert!(in_doubt, "{outcome:?}");
         next.join().expect("no panic")
     });
+    // Its device, where it has one, is nobody else's.
+    drop(client);
     let client = EverywhereClient::new(connect(carrier, &address));
     assert_eq!(client.change(8), Outcome::Executed(8));
     assert_eq!((log.times(7), log.times(8)), (1, 1));
     drop(next);
 }
 
-fn an_idempotent_call_outlives_its_server(form: &'static str) {
-    let carrier = Channels(form);
+pub fn a_stopped_server_executes_what_came_meanwhile_once<C: Carrier>(carrier: C) {
     let address = carrier.address();
     let log = Log::new(&address);
-    let server = Killed::start::<Channels>(&address, &log, true);
+    let server = Killed::start::<C>(&address, &log, false);
+    let client = EverywhereClient::new(connect(carrier, &address));
+    assert_eq!(client.change(1), Outcome::Executed(1));
+    server.stop();
+    let mut waiting = client.start_change(7).expect("it is sent");
+    // Longer than the timers that send again.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(700) {
+        assert_eq!(waiting.try_take(), None, "the server is stopped");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let given_up = client.start_change(8).expect("it is sent");
+    let outcome = given_up.wait_timeout(Duration::from_millis(20));
+    assert_eq!(outcome, Outcome::Unknown(UnknownReason::TimedOut));
+    server.signal(Signal::CONT);
+    assert_eq!(waiting.wait(), Outcome::Executed(7));
+    assert_eq!(client.change(9), Outcome::Executed(9));
+    assert_eq!((log.times(7), log.times(9)), (1, 1));
+    assert!(log.times(8) <= 1, "what its caller gave up was executed twice");
+}
+
+/// Over channels: by LRPC nothing is repeated.
+pub fn an_idempotent_call_outlives_its_server<C: Carrier>(carrier: C) {
+    let address = carrier.address();
+    let log = Log::new(&address);
+    let server = Killed::start::<C>(&address, &log, true);
     let client = EverywhereClient::new(connect(carrier, &address));
     std::thread::scope(|scope| {
         let next = scope.spawn(|| {
             until("one begins", || log.times(7) + log.times(9) == 1);
             server.kill();
-            Killed::start::<Channels>(&address, &log, false)
+            Killed::start::<C>(&address, &log, false)
         });
         let another = client.start_look(9);
         assert_eq!(client.look(7), Outcome::Executed(7));
@@ -171,51 +213,4 @@ fn an_idempotent_call_outlives_its_server(form: &'static str) {
     let mut times = [log.times(7), log.times(9)];
     times.sort();
     assert_eq!(times, [1, 2]);
-}
-
-#[test]
-fn an_idempotent_call_outlives_its_server_over_shared_memory() {
-    an_idempotent_call_outlives_its_server(SHM);
-}
-
-#[test]
-fn an_idempotent_call_outlives_its_server_over_udp() {
-    an_idempotent_call_outlives_its_server(UDP);
-}
-
-#[test]
-fn an_idempotent_call_outlives_its_server_over_the_simulator() {
-    an_idempotent_call_outlives_its_server(SIM);
-}
-
-#[test]
-fn an_idempotent_call_outlives_its_server_over_the_simulator_with_faults() {
-    an_idempotent_call_outlives_its_server(LOSSY);
-}
-
-#[test]
-fn an_idempotent_call_is_repeated_so_often_and_then_in_doubt() {
-    let address = Channels(SHM).address();
-    let log = Log::new(&address);
-    let mut server = Killed::start::<Channels>(&address, &log, true);
-    let mut options = of_client();
-    options.retries = 2;
-    // Ends what waits for a server that does not come back.
-    options.connection.timers.patience = 1_000_000_000;
-    drop(connect(Channels(SHM), &address));
-    let remote = Remote::open(std::slice::from_ref(&address), options).expect("a session");
-    let client = EverywhereClient::new(remote);
-    std::thread::scope(|scope| {
-        let (log, address) = (&log, &address);
-        scope.spawn(move || {
-            for times in 1..=3 {
-                until("it begins", || log.times(7) == times);
-                server.kill();
-                server = Killed::start::<Channels>(address, log, true);
-            }
-        });
-        let outcome = client.look(7);
-        assert_eq!(outcome, Outcome::Unknown(UnknownReason::SessionLost));
-    });
-    assert_eq!(log.times(7), 3, "once, and twice again");
 }

@@ -173,7 +173,9 @@ pub fn what_workers_panic_with_is_told(carrier: impl Carrier) {
 
 pub fn a_call_whose_deadline_passes_is_not_begun(carrier: impl Carrier) {
     let Scene { client, seen, running: _running } = carrier.scene();
-    assert_eq!(client.until(7), Outcome::Executed(7));
+    // A busy machine may need more than one.
+    until("one is in time", || client.until(7) == Outcome::Executed(7));
+    let in_time = seen.until.load(SeqCst);
     let mut slow = client.start_slowly("text").expect("it is sent");
     until("it begins", || {
         assert!(slow.try_take().is_none());
@@ -183,14 +185,15 @@ pub fn a_call_whose_deadline_passes_is_not_begun(carrier: impl Carrier) {
     assert_eq!(client.slow_until(8), Outcome::Unknown(UnknownReason::TimedOut));
     let waited = begin.elapsed();
     assert!(waited >= Duration::from_millis(150), "{waited:?}");
-    // Over a channel the time counts from when the server took the call, later on a busy machine.
+    // Over a channel the time counts from when the server took the call: before this one.
+    assert_eq!(client.double(1), Outcome::Executed(2));
     std::thread::sleep(Duration::from_millis(500));
     seen.go.store(u64::MAX, SeqCst);
     assert_eq!(slow.wait(), Outcome::Executed("TEXT".into()));
     // The worker has come to that one before this one.
     assert_eq!(client.slowly("a"), Outcome::Executed("A".into()));
-    assert_eq!(seen.until.load(SeqCst), 1, "it was begun after its deadline");
-    assert_eq!(client.slow_until(9), Outcome::Executed(9));
+    assert_eq!(seen.until.load(SeqCst), in_time, "it was begun after its deadline");
+    until("one is in time", || client.slow_until(9) == Outcome::Executed(9));
 }
 
 pub fn a_server_that_ends_finishes_what_runs(carrier: impl Carrier) {

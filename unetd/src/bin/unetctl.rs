@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use unetd::ctl::{AskError, ask};
 use unetd::doctor;
+use unetd::pages::counters_of;
 use unetd::report::{ChannelRow, DROPS, Drops, LIST, List, STATUS, Status};
 
 /// Looks at an agent, and at the machine under it.
@@ -19,10 +20,12 @@ Examples:
   unetctl list                         channels and ports, and their rates over a second
   unetctl list --format json | jq .    the same for programs
   unetctl drops                        what was refused and dropped, by user and reason
+  unetctl counters 4711                what that process counts in its own pages, without an agent
   unetctl doctor                       what this machine can do, what that costs, and how to mend it
 
 Ordinary users see what is theirs, root everything.
-Exit codes: 0 done; 1 a check failed (doctor); 2 bad arguments; 3 the agent cannot be asked."
+Exit codes: 0 done; 1 a check failed (doctor); 2 bad arguments; 3 the agent cannot be asked, or the \
+process not looked at."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -50,6 +53,11 @@ enum What {
     },
     /// What was refused and dropped, by user and reason, and poisoned queues.
     Drops,
+    /// What a process counts in its own pages of counters: refusals and drops of its channels, devices and calls.
+    Counters {
+        /// The process: one of this user's.
+        pid: u32,
+    },
     /// Checks kernel, permissions, memory and interfaces.
     Doctor,
 }
@@ -66,6 +74,7 @@ fn main() -> ExitCode {
         What::Status => status(&arguments),
         What::List { interval } => list(&arguments, Duration::from_millis(*interval)),
         What::Drops => drops(&arguments),
+        What::Counters { pid } => return counters(&arguments, *pid),
         What::Doctor => return examine(&arguments),
     };
     match outcome {
@@ -235,6 +244,27 @@ fn drops(arguments: &Arguments) -> Result<(), AskError> {
         println!("poisoned: a queue of process {} (uid {}): {}", row.pid, row.uid, row.fault);
     }
     Ok(())
+}
+
+fn counters(arguments: &Arguments, pid: u32) -> ExitCode {
+    let rows = match counters_of(pid) {
+        Ok(rows) => rows,
+        Err(error) => {
+            eprintln!("unetctl: process {pid}: {error}");
+            return ExitCode::from(3);
+        }
+    };
+    if arguments.format == Format::Json {
+        print_json(&rows);
+        return ExitCode::SUCCESS;
+    }
+    let mut table = vec![["PAGE", "KIND", "PEER", "COUNTER", "COUNT"].map(str::to_owned)];
+    for row in rows {
+        let peer = if row.peer == 0 { "-".to_owned() } else { row.peer.to_string() };
+        table.push([row.page.to_string(), row.kind, peer, row.counter, row.count.to_string()]);
+    }
+    print_table(&table);
+    ExitCode::SUCCESS
 }
 
 fn examine(arguments: &Arguments) -> ExitCode {

@@ -190,6 +190,35 @@ fn unetctl_shows_what_there_is_and_its_exit_code_says_how_it_went() {
 }
 
 #[test]
+fn unetctl_shows_what_a_process_counts_in_its_own_pages() {
+    let counters = unet::Counters::of_endpoint().expect("memory");
+    // So that it is none of the pages of other tests.
+    let (foreign, refused) = (7_000_003, 7_000_001);
+    counters.set(unet::Counter::RpcForeign, foreign);
+    counters.set(unet::Counter::RefusedByPolicy, refused);
+    counters.fault(unet::Fault::Protocol);
+    let pid = std::process::id().to_string();
+    let json = unetctl(&["counters", &pid, "--format", "json"]);
+    assert_eq!(json.status.code(), Some(0), "{}", text(&json.stderr));
+    let rows: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    let rows = rows.as_array().expect("a list");
+    let ours = rows.iter().find(|row| row["count"] == foreign).expect("it is there");
+    let of_page: Vec<_> = rows
+        .iter()
+        .filter(|row| row["page"] == ours["page"])
+        .map(|row| (row["counter"].as_str().expect("a name"), row["count"].as_u64()))
+        .collect();
+    let counts = [("refused-by-policy", refused), ("rpc-foreign", foreign), ("protocol", 1)];
+    assert_eq!(of_page, counts.map(|(name, count)| (name, Some(count))));
+    assert_eq!((&ours["kind"], &ours["peer"]), (&"endpoint".into(), &0.into()));
+    let shown = text(&unetctl(&["counters", &pid]).stdout);
+    assert!(shown.starts_with("PAGE") && shown.contains("rpc-foreign"), "{shown}");
+    // No process has that number.
+    let nobody = unetctl(&["counters", "4294967295"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", text(&nobody.stdout));
+}
+
+#[test]
 fn the_doctor_says_what_is_missing_and_how_to_mend_it_without_colour_for_programs() {
     let doctor = unetctl(&["doctor", "--name", "nobody-has-this-name"]);
     let shown = text(&doctor.stdout);

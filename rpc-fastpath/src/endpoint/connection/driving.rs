@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use unet::{
-    AllocError, Arrival, ChannelId, Delivery, Endpoint, EndpointOptions, Event, FbufMut, Message,
+    AllocError, Arrival, ChannelId, Counter, Delivery, Endpoint, EndpointOptions, Event, FbufMut,
+    Message,
 };
 
 use super::calls::Calls;
@@ -151,6 +152,7 @@ impl Driver {
     /// The channel has ended.
     #[cold]
     fn lost(&mut self) {
+        self.publish();
         self.binding.ended(self.now);
         self.outbox.clear();
         // What was never sent waits for the next channel.
@@ -185,10 +187,17 @@ impl Driver {
         } else if self.is_far || self.calls.count() != 1 {
             self.glance_at_clock();
         }
-        if let Some(arrival) = arrival {
-            self.take(arrival, each);
+        match arrival {
+            Some(arrival) => self.take(arrival, each),
+            None => self.publish(),
         }
         self.attend(each);
+    }
+
+    /// Writes down what was dropped, in the endpoint's page of counters.
+    #[cold]
+    fn publish(&self) {
+        self.endpoint.counters().set(Counter::RpcMalformed, self.calls.malformed());
     }
 
     /// When there is something to do, if nothing comes.
@@ -325,6 +334,7 @@ impl Driver {
         if due <= self.now || !self.endpoint.arm() {
             return false;
         }
+        self.publish();
         self.sleep.set_timer((due != u64::MAX).then(|| Duration::from_nanos(due - self.now)));
         true
     }
@@ -336,6 +346,7 @@ impl Driver {
         self.transmit();
         self.calls.tell(self.now, each);
         self.calls.give_up(each);
+        self.publish();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use segment::wait::{Step, Waiter};
-use unet::{Arrival, ChannelId, Event};
+use unet::{Arrival, ChannelId, Counter, Event};
 
 use super::handling::Handler;
 use super::session::{Scene, Session};
@@ -165,15 +165,21 @@ impl Service {
             // As a client over LRPC, which would wait for answers that it understands.
             Some(Event::Incoming(incoming)) if !incoming.private().is_empty() => {
                 self.endpoint.refuse(incoming, OTHER_PROTOCOL);
-                self.counts.unaccepted += 1;
+                self.count_unaccepted();
             }
             Some(Event::Incoming(incoming)) => match self.endpoint.accept(incoming, &[]) {
                 Ok(id) => self.welcome(id),
-                Err(_) => self.counts.unaccepted += 1,
+                Err(_) => self.count_unaccepted(),
             },
             Some(Event::Closed(id, _)) => self.part(id),
             _ => {}
         }
+    }
+
+    /// Who has no clients does not look for idle ones, and publishes nothing else.
+    fn count_unaccepted(&mut self) {
+        self.counts.unaccepted += 1;
+        self.endpoint.counters().set(Counter::RpcUnaccepted, self.counts.unaccepted);
     }
 
     fn welcome(&mut self, id: ChannelId) {
@@ -273,5 +279,6 @@ impl Service {
                 self.counts.idle += 1;
             }
         }
+        self.publish();
     }
 }
