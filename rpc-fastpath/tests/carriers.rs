@@ -6,6 +6,8 @@ mod awaiting;
 mod carrying;
 #[path = "carriers/channels.rs"]
 mod channels;
+#[path = "carriers/cycles.rs"]
+mod cycles;
 #[path = "carriers/hardships.rs"]
 mod hardships;
 #[path = "carriers/killing.rs"]
@@ -65,6 +67,9 @@ over_each_carrier! {
         what_workers_panic_with_is_told
         a_call_whose_deadline_passes_is_not_begun
         a_server_that_ends_finishes_what_runs;
+    cycles:
+        calls_come_back_to_a_server_that_waits
+        nested_calls_carry_the_deadline;
     killing:
         calls_of_a_killed_server_are_in_doubt_and_are_not_repeated
 }

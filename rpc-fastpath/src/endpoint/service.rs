@@ -1,5 +1,6 @@
 //! The server: the calls of many clients, one after the other.
 
+mod executing;
 mod handling;
 mod later;
 mod serving;
@@ -118,8 +119,10 @@ pub struct Counts {
 pub struct Service {
     endpoint: Endpoint,
     sleep: Sleep,
-    delivery: Delivery,
-    space: Vec<u8>,
+    /// Where messages are put. Not here while one is looked at, which may be for as long as a handler takes.
+    receipt: Option<Box<Receipt>>,
+    /// How many handlers wait while others are run.
+    depth: u32,
     /// By the index of their channels.
     sessions: Vec<Option<Session>>,
     /// Those that had more to send than a turn, or than there was room for.
@@ -139,6 +142,13 @@ pub struct Service {
     counts: Counts,
 }
 
+/// A message, and space for what it unpacks to.
+#[derive(Default)]
+struct Receipt {
+    delivery: Delivery,
+    space: Vec<u8>,
+}
+
 impl Service {
     /// Listens at some addresses.
     ///
@@ -156,8 +166,8 @@ impl Service {
         Ok(Self {
             endpoint,
             sleep,
-            delivery: Delivery::default(),
-            space: Vec::new(),
+            receipt: None,
+            depth: 0,
             sessions: Vec::new(),
             sending: VecDeque::new(),
             answers,

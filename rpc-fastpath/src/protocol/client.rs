@@ -161,6 +161,11 @@ impl<P, D> Client<P, D> {
         (!self.slots.is_empty()).then_some(&self.terms)
     }
 
+    /// How many calls can be under way at once: as agreed, or as will be offered.
+    pub fn window(&self) -> usize {
+        if self.slots.is_empty() { self.limits.window.into() } else { self.slots.len() }
+    }
+
     /// Whether calls can be begun.
     pub fn is_over(&self) -> bool {
         self.state == State::Over

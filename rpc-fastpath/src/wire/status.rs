@@ -51,6 +51,9 @@ numbered! {
         /// The one who handles such calls is shutting down.
         #[error("the service is shutting down")]
         ShuttingDown = 9,
+        /// The server runs as many handlers within one another as it may.
+        #[error("the server is too many calls deep already: break the cycle")]
+        TooDeep = 10,
     }
 }
 

@@ -19,6 +19,7 @@ impl From<Refusal> for Reason {
             Refusal::Withdrawn => Self::Declined(why as u16),
             Refusal::NoSession => Self::NoSession,
             Refusal::ShuttingDown => Self::Stopping,
+            Refusal::TooDeep => Self::TooDeep,
         }
     }
 }
@@ -53,6 +54,7 @@ impl From<NotGiven> for Decline {
             Reason::TooLate => Refusal::DeadlinePassed,
             Reason::Stopping => Refusal::ShuttingDown,
             Reason::Overloaded | Reason::NoBuffer => Refusal::Overload,
+            Reason::TooDeep => Refusal::TooDeep,
             Reason::NotServed => Refusal::UnknownMethod,
             _ => Refusal::InvalidArguments,
         };

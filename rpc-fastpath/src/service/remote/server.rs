@@ -40,7 +40,8 @@ impl Default for RemoteServerOptions {
 /// by workers. Handlers are those of [`super::super::Server`], and are treated as there: a panic fails its call, and no
 /// other; what is no value of its type is refused; dropping the server waits for what workers run.
 ///
-/// A handler that waits for another service keeps this one waiting, unless its method is marked slow.
+/// A handler that waits for another service keeps this one waiting, unless its method is marked slow, or it calls by
+/// a client's `serving`: then calls are served within it, up to sixteen deep.
 pub struct RemoteServer<S> {
     service: endpoint::Service,
     methods: Methods,
