@@ -16,6 +16,8 @@ mod killing;
 mod nearest;
 #[path = "carriers/program.rs"]
 mod program;
+#[path = "carriers/revoking.rs"]
+mod revoking;
 #[path = "carriers/service.rs"]
 mod service;
 
@@ -66,7 +68,8 @@ over_each_carrier! {
         more_slow_calls_than_may_wait_are_refused
         what_workers_panic_with_is_told
         a_call_whose_deadline_passes_is_not_begun
-        a_server_that_ends_finishes_what_runs;
+        a_server_that_ends_finishes_what_runs
+        a_server_that_ends_sends_all_of_a_long_reply;
     cycles:
         calls_come_back_to_a_server_that_waits
         nested_calls_carry_the_deadline;

@@ -246,6 +246,14 @@ impl Service {
         }
     }
 
+    /// Sends on what clients have not taken yet, and refuses further calls ([`crate::protocol::Refusal::ShuttingDown`]):
+    /// before the service is dropped. Of long replies a client tells what it has, so that they arrive whole, also where
+    /// packets are lost; others are sent once. Waits for clients that were heard of within the suspicion, and at most
+    /// for the patience ([`ServiceOptions::timers`]).
+    pub fn drain(&mut self) {
+        self.send_owed();
+    }
+
     /// Announces that this thread will wait for the descriptor, as [`super::Connection::arm`] does.
     pub fn arm(&mut self) -> bool {
         // Who gives an answer rings from now on.

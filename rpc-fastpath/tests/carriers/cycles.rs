@@ -7,9 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rpc_fastpath::service::{
-    Call, Outcome, Remote, RemoteServer, RemoteServerOptions, Running,
-};
+use rpc_fastpath::service::{Call, Outcome, Remote, RemoteServer, RemoteServerOptions, Running};
 use unet::Address;
 
 use crate::carrying::{Carrier, Channels, LOSSY, SHM, SIM, UDP, of_client, of_server};

@@ -49,11 +49,11 @@ where
 }
 
 /// Refuses whatever is called.
-pub(super) struct TooDeep;
+pub(super) struct Refusing(pub Refusal);
 
-impl Handler for TooDeep {
+impl Handler for Refusing {
     fn handle(&mut self, _: &Context, _: Bytes<'_>, _: &mut Reply<'_>) -> Result<(), Decline> {
-        Err(Refusal::TooDeep.into())
+        Err(self.0.into())
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use segment::wait::{Step, Waiter};
 use unet::{Arrival, ChannelId, Event};
 
-use super::handling::{Handler, TooDeep};
+use super::handling::{Handler, Refusing};
 use super::session::Session;
 use super::{Answer, Receipt, Service};
 use crate::endpoint::arriving::{Bounds, packets};
 use crate::endpoint::outbox::Sent;
+use crate::protocol::{Refusal, Timers};
 
 /// The most messages that are taken in a row.
 const BURST: usize = 64;
@@ -50,7 +51,7 @@ impl Service {
     #[cold]
     pub(super) fn serve_within(&mut self, handler: &mut impl Handler) -> usize {
         if self.depth + 1 >= MAX_NESTING {
-            return self.serve_some(&mut TooDeep, 1);
+            return self.serve_some(&mut Refusing(Refusal::TooDeep), 1);
         }
         self.depth += 1;
         let served = self.serve_some(handler, 1);
@@ -100,6 +101,21 @@ impl Service {
                     }
                     self.answers.say_sleeps(false);
                 }
+            }
+        }
+    }
+
+    /// Sends what is owed, and refuses what is called: see [`Service::drain`].
+    pub(super) fn send_owed(&mut self) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let Timers { suspicion, patience, .. } = self.options.timers;
+        let mut refusing = Refusing(Refusal::ShuttingDown);
+        self.now = self.clock.now();
+        let end = self.now.saturating_add(patience);
+        let owes = |session: &Session, now| session.owes(now, suspicion.min(patience));
+        while self.now < end && self.sessions.iter().flatten().any(|it| owes(it, self.now)) {
+            if self.serve_burst(&mut refusing) == 0 {
+                self.serve_waiting(&mut refusing, LOOK);
             }
         }
     }

@@ -86,6 +86,11 @@ impl Session {
         }
     }
 
+    /// Whether its client lacks something that was answered: see [`Server::owes`].
+    pub fn owes(&self, now: u64, silence: u64) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.owes(now, silence))
+    }
+
     pub fn fence(&mut self, now: u64) {
         if let Some(machine) = &mut self.machine {
             machine.fence(now);
@@ -189,7 +194,7 @@ impl Session {
         match self.outbox.send(channel, machine, now, TURN) {
             Ok(sent) => sent,
             // The endpoint tells of the channel's end.
-            Err(Unsent::Closed(_)) => Sent::All,
+            Err(Unsent::Closed(_) | Unsent::Revoked(_)) => Sent::All,
             Err(Unsent::TooLarge) => {
                 // The client is told that there is no such session, and asks for another.
                 self.end_session(now);

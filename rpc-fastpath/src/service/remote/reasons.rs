@@ -20,6 +20,7 @@ impl From<Refusal> for Reason {
             Refusal::NoSession => Self::NoSession,
             Refusal::ShuttingDown => Self::Stopping,
             Refusal::TooDeep => Self::TooDeep,
+            Refusal::Revoked => Self::ForeignBuffer,
         }
     }
 }
@@ -36,7 +37,7 @@ impl From<Failure> for UnknownReason {
 impl From<Doubt> for UnknownReason {
     fn from(why: Doubt) -> Self {
         match why {
-            Doubt::NoAnswer => Self::NoAnswer,
+            Doubt::NoAnswer | Doubt::Revoked => Self::NoAnswer,
             Doubt::DeadlinePassed => Self::TimedOut,
             Doubt::SessionLost | Doubt::Closed => Self::SessionLost,
         }
