@@ -63,6 +63,7 @@ mod local;
 mod nearest;
 mod remote;
 mod running;
+mod serving;
 mod workers;
 
 pub use call::Call;
@@ -71,7 +72,7 @@ pub use contract::{
 };
 pub use encoding::MAX_DEPTH;
 pub use form::{Argument, Bulky, Encoded, Form, Pair, Plain, PlainArgument, Timed, WIDE};
-pub use local::{Local, Pending, Server, ServerOptions, Serving};
+pub use local::{Local, Pending, Server, ServerOptions};
 pub use lrpc::{
     BindError, BindOptions, ExportError, ExportOptions, NotExecuted, Outcome, PlainData, Progress,
     Reason, UnknownReason,
@@ -114,6 +115,7 @@ pub use remote::{Remote, RemoteOptions, RemotePending, RemoteServer, RemoteServe
 /// ```
 pub use rpc_fastpath_macros::service;
 pub use running::Running;
+pub use serving::Serving;
 pub use unet::{AllocError, FbufMut, Message};
 
 /// What is kept of a buffer for copies, so that a peer with large ones occupies no memory for good.

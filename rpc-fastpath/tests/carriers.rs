@@ -7,6 +7,8 @@ mod awaiting;
 mod carrying;
 #[path = "carriers/channels.rs"]
 mod channels;
+#[path = "carriers/cycles.rs"]
+mod cycles;
 #[path = "carriers/hardships.rs"]
 mod hardships;
 #[path = "carriers/killing.rs"]
@@ -20,6 +22,8 @@ mod parts;
 mod program;
 #[path = "carriers/repeating.rs"]
 mod repeating;
+#[path = "carriers/revoking.rs"]
+mod revoking;
 #[path = "carriers/service.rs"]
 mod service;
 
@@ -58,6 +62,11 @@ macro_rules! over_each_carrier {
 }
 
 each_part!(over_each_carrier);
+over_each_carrier! {
+    cycles:
+        calls_come_back_to_a_server_that_waits
+        nested_calls_carry_the_deadline
+}
 
 /// The program that is killed: see [`killing`].
 #[test]

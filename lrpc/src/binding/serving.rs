@@ -19,6 +19,12 @@ pub trait Progress {
     /// Unless there is something to serve: announces that this thread will wait, and has `sleep` do so,
     /// beside the descriptor that becomes readable when there is something. `None` if there never is.
     fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>));
+
+    /// How long what it does at the moment is wanted by somebody: what is called for that is wanted no longer. `None`
+    /// without limit.
+    fn remaining(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl<I: Interface> Progress for Server<I> {

@@ -173,6 +173,11 @@ impl Connection {
         self.driver.calls.count() + self.early.len()
     }
 
+    /// How many calls can be under way at once; further ones wait.
+    pub fn window(&self) -> usize {
+        self.driver.calls.session.machine.window()
+    }
+
     /// How many packets were dropped that have no header.
     pub fn malformed(&self) -> u64 {
         self.driver.calls.malformed()

@@ -16,6 +16,10 @@ pub(super) trait Packets {
     fn next(&mut self, now: u64) -> Option<Transmit<'_, Content>>;
     /// Whether there may be another one.
     fn may_have_more(&self) -> bool;
+    /// Whether the packet that was given out last has a payload that was not given out before.
+    fn is_first(&self, head: &[u8; HEADER_BYTES]) -> bool;
+    /// That packet cannot be sent: its payload was taken back by whose buffers it is in.
+    fn revoke(&mut self, now: u64, head: &[u8; HEADER_BYTES], is_first: bool);
 }
 
 impl Packets for Client<Content, Piece> {
@@ -28,6 +32,14 @@ impl Packets for Client<Content, Piece> {
     fn may_have_more(&self) -> bool {
         self.may_transmit()
     }
+
+    fn is_first(&self, head: &[u8; HEADER_BYTES]) -> bool {
+        Client::is_first(self, head)
+    }
+
+    fn revoke(&mut self, _: u64, head: &[u8; HEADER_BYTES], is_first: bool) {
+        Client::revoke(self, head, is_first);
+    }
 }
 
 impl Packets for Server<Content, Piece> {
@@ -39,6 +51,14 @@ impl Packets for Server<Content, Piece> {
     #[inline(always)]
     fn may_have_more(&self) -> bool {
         self.may_transmit()
+    }
+
+    fn is_first(&self, _: &[u8; HEADER_BYTES]) -> bool {
+        false
+    }
+
+    fn revoke(&mut self, now: u64, head: &[u8; HEADER_BYTES], _: bool) {
+        Server::revoke(self, now, head);
     }
 }
 
@@ -60,6 +80,8 @@ pub(super) enum Unsent {
     Closed(CloseReason),
     /// The channel does not carry so much any more: what was agreed holds no longer.
     TooLarge,
+    /// The payload was taken back by whose buffers it is in. Told to the machine, and to nobody else.
+    Revoked([u8; HEADER_BYTES]),
 }
 
 /// What is between a machine and its channel: packets that the machine has given out and that are not sent yet.
@@ -73,6 +95,8 @@ pub(super) struct Outbox {
     limit: usize,
     /// Packets that there was no room for, before those of the pack.
     late: Option<([u8; HEADER_BYTES], Late)>,
+    /// Whether that one's payload was not given out before.
+    late_is_first: bool,
     /// Whether something was posted that the device has not been told of.
     posted: bool,
     /// Since when the channel has taken nothing of what waits.
@@ -94,6 +118,7 @@ impl Default for Outbox {
             count: 0,
             limit: MAX_INLINE,
             late: None,
+            late_is_first: false,
             posted: false,
             full_since: None,
         }
@@ -152,8 +177,13 @@ impl Outbox {
         now: u64,
         most: u32,
     ) -> Result<Sent, Unsent> {
-        if self.late.is_some() && !self.send_late(channel)? {
-            return Ok(Sent::Full);
+        if self.late.is_some() {
+            match self.send_late(channel) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Sent::Full),
+                Err(Unsent::Revoked(head)) => machine.revoke(now, &head, self.late_is_first),
+                Err(why) => return Err(why),
+            }
         }
         let mut sent = Sent::Turn;
         for _ in 0..most {
@@ -161,9 +191,19 @@ impl Outbox {
                 sent = Sent::All;
                 break;
             };
-            if !self.put(channel, &packet)? {
-                sent = Sent::Full;
-                break;
+            match self.put(channel, &packet) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let late = self.late.as_ref();
+                    self.late_is_first = late.is_some_and(|(head, _)| machine.is_first(head));
+                    sent = Sent::Full;
+                    break;
+                }
+                Err(Unsent::Revoked(head)) => {
+                    let is_first = machine.is_first(&head);
+                    machine.revoke(now, &head, is_first);
+                }
+                Err(why) => return Err(why),
             }
             if !machine.may_have_more() {
                 sent = Sent::All;
@@ -308,12 +348,8 @@ impl Outbox {
                         return Ok(false);
                     }
                     Err(SendError::Closed(reason)) => return Err(Unsent::Closed(reason)),
-                    // Of another channel's buffers, or of too many parts: as bytes, then. What its originator took
-                    // back is lost, as a packet may be.
-                    Err(_) => match message.to_vec() {
-                        Ok(bytes) => bytes,
-                        Err(_) => return Ok(true),
-                    },
+                    // Of another channel's buffers, or of too many parts: as bytes, then.
+                    Err(_) => message.to_vec().map_err(|_| Unsent::Revoked(header))?,
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! The server: the calls of many clients, one after the other.
 
+mod executing;
 mod handling;
 mod later;
 mod serving;
@@ -119,8 +120,10 @@ pub struct Counts {
 pub struct Service {
     endpoint: Endpoint,
     sleep: Sleep,
-    delivery: Delivery,
-    space: Vec<u8>,
+    /// Where messages are put. Not here while one is looked at, which may be for as long as a handler takes.
+    receipt: Option<Box<Receipt>>,
+    /// How many handlers wait while others are run.
+    depth: u32,
     /// By the index of their channels.
     sessions: Vec<Option<Session>>,
     /// Those that had more to send than a turn, or than there was room for.
@@ -142,6 +145,13 @@ pub struct Service {
     counts: Counts,
 }
 
+/// A message, and space for what it unpacks to.
+#[derive(Default)]
+struct Receipt {
+    delivery: Delivery,
+    space: Vec<u8>,
+}
+
 impl Service {
     /// Listens at some addresses.
     ///
@@ -159,8 +169,8 @@ impl Service {
         Ok(Self {
             endpoint,
             sleep,
-            delivery: Delivery::default(),
-            space: Vec::new(),
+            receipt: None,
+            depth: 0,
             sessions: Vec::new(),
             sending: VecDeque::new(),
             answers,
@@ -260,6 +270,14 @@ impl Service {
             0 => self.serve_waiting(handler, timeout),
             served => served,
         }
+    }
+
+    /// Sends on what clients have not taken yet, and refuses further calls ([`crate::protocol::Refusal::ShuttingDown`]):
+    /// before the service is dropped. Of long replies a client tells what it has, so that they arrive whole, also where
+    /// packets are lost; others are sent once. Waits for clients that were heard of within the suspicion, and at most
+    /// for the patience ([`ServiceOptions::timers`]).
+    pub fn drain(&mut self) {
+        self.send_owed();
     }
 
     /// Announces that this thread will wait for the descriptor, as [`super::Connection::arm`] does.

@@ -82,6 +82,7 @@ pub struct Client<P, D> {
     state: State,
     control: Control,
     turn: u32,
+    permit_turn: u32,
     nonce: u64,
     service: ServiceId,
     terms: Terms,
@@ -140,6 +141,7 @@ impl<P, D> Client<P, D> {
             },
             control: Control { open: true, ..Control::default() },
             turn: 0,
+            permit_turn: 0,
             nonce,
             service: service.into(),
             terms: Terms { cookie: 0, incarnation: 0, epoch, fragment: 0, max_request: 0 },
@@ -157,6 +159,11 @@ impl<P, D> Client<P, D> {
     /// What was agreed; nothing before the session is there.
     pub fn terms(&self) -> Option<&Terms> {
         (!self.slots.is_empty()).then_some(&self.terms)
+    }
+
+    /// How many calls can be under way at once: as agreed, or as will be offered.
+    pub fn window(&self) -> usize {
+        if self.slots.is_empty() { self.limits.window.into() } else { self.slots.len() }
     }
 
     /// Whether calls can be begun.

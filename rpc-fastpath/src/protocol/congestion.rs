@@ -8,6 +8,8 @@
 //! After Kumar et al., *Swift: Delay is Simple and Effective for Congestion Control in the Datacenter*
 //! (SIGCOMM 2020), whose target for the fabric becomes the shortest round trip seen, with an allowance.
 
+use super::round_trip::RoundTrip;
+
 /// One packet, in the window's units.
 const PACKET: u64 = 256;
 /// All that can be under way: nothing is restrained.
@@ -41,8 +43,9 @@ pub(super) struct Congestion {
     shrink_after: u64,
     /// And grows at most once until then.
     grow_after: u64,
-    /// When the next packet may be sent.
+    /// When the next packet may be sent, and when the other side may be permitted more.
     next: u64,
+    next_permit: u64,
     /// How many calm round trips are passed over until the next is looked at.
     skip: u32,
 }
@@ -58,6 +61,7 @@ impl Congestion {
             shrink_after: 0,
             grow_after: 0,
             next: 0,
+            next_permit: 0,
             skip: 0,
         }
     }
@@ -132,8 +136,37 @@ impl Congestion {
 
     /// A packet was sent.
     pub fn on_send(&mut self, now: u64, smoothed: u64) {
-        let space = u128::from(smoothed) * u128::from(PACKET) / u128::from(self.window);
-        self.next = now.saturating_add(space as u64);
+        self.next = now.saturating_add(self.space(1, smoothed));
+    }
+
+    /// The time that so many packets are spread over: a window takes a round trip.
+    fn space(&self, packets: u32, smoothed: u64) -> u64 {
+        let whole = u128::from(smoothed) * u128::from(PACKET) * u128::from(packets);
+        u64::try_from(whole / u128::from(self.window)).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the other side may be permitted so many packets now, at most [`Congestion::credits`], while so many
+    /// are permitted that have not come. They count as permitted then. Never called while all is calm.
+    pub fn permit(
+        &mut self,
+        now: u64,
+        round_trip: &RoundTrip,
+        permitted: u32,
+        packets: u32,
+    ) -> bool {
+        if now < self.next_permit || u64::from(permitted + packets) > (self.window / PACKET).max(1)
+        {
+            return false;
+        }
+        // Not beyond the time after which silence is a loss: calls have their patience.
+        let space = self.space(packets, round_trip.smoothed()).min(round_trip.timeout());
+        self.next_permit = now.saturating_add(space);
+        true
+    }
+
+    /// When it may be permitted more that was held back for its pace.
+    pub fn next_permit(&self) -> u64 {
+        self.next_permit
     }
 
     /// When a packet may be sent that was held back for its pace.
@@ -141,15 +174,18 @@ impl Congestion {
         self.next
     }
 
-    /// How many packets the other side may send unasked.
+    /// How many packets the other side may be permitted at once: while all is calm, all; else a quarter of what may
+    /// be under way, and two rather than one, so that not each packet takes a word.
     pub fn credits(&self, most: u16) -> u16 {
-        (self.window / PACKET).clamp(1, most.max(1).into()) as u16
+        let whole = (self.window / PACKET).clamp(1, most.max(1).into()) as u16;
+        if self.is_calm() { whole } else { (whole / 4).max(whole.min(2)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Timers;
 
     const USUAL: u64 = 10_000;
 
@@ -210,6 +246,23 @@ mod tests {
         assert_eq!(it.next(), 1_000_000 + 16 * USUAL);
         assert_eq!(it.room(1_000_000 + USUAL, 0), 0);
         assert_eq!(it.room(1_000_000 + 16 * USUAL, 0), 1);
+    }
+
+    #[test]
+    fn the_other_side_is_permitted_a_quarter_of_the_window_at_a_time() {
+        let mut it = after([]);
+        assert_eq!((it.credits(256), it.credits(3)), (256, 3));
+        it.on_loss(20_000, USUAL, 20, false);
+        let whole = it.window / PACKET;
+        assert_eq!((whole, it.credits(256)), (35, 8));
+        let mut usual = RoundTrip::new(&Timers::default());
+        usual.sample(USUAL);
+        assert!(it.permit(20_000, &usual, 27, 8));
+        let next = 20_000 + 8 * USUAL / whole;
+        assert!(it.next_permit().abs_diff(next) < 50);
+        assert!(!it.permit(it.next_permit() - 1, &usual, 0, 8));
+        assert!(!it.permit(it.next_permit(), &usual, 28, 8));
+        assert!(it.permit(it.next_permit(), &usual, 28, 7));
     }
 
     #[test]

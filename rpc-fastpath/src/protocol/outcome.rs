@@ -54,6 +54,10 @@ pub enum Doubt {
     /// outcome.
     #[error("the server does not know the session any more, and can tell no outcome")]
     SessionLost,
+    /// The arguments were taken back by whose buffers they were in, and could not be sent again: ask for the
+    /// outcome.
+    #[error("the arguments were taken back before they could be sent again: ask for the outcome")]
+    Revoked,
     /// The session was closed here while the call was under way.
     #[error("the session was closed while the call was under way")]
     Closed,

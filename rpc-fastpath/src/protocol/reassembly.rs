@@ -99,6 +99,21 @@ impl<D> Reassembly<D> {
         self.base
     }
 
+    /// Whether one is missing below another.
+    pub fn has_gap(&self) -> bool {
+        !self.above.is_empty()
+    }
+
+    /// How many came.
+    pub fn arrived(&self) -> u32 {
+        self.base + self.above.len()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        u32::from(self.last) + 1
+    }
+
     /// Whether something more is missing that cannot just have been overtaken. Says so once.
     pub fn misses_more(&mut self) -> bool {
         let overtaken = (self.above.highest().unwrap_or(0) + 1).saturating_sub(REORDERED);

@@ -262,6 +262,7 @@ impl<P, D> Server<P, D> {
         slot.payload = Some(payload);
         slot.len = len;
         slot.transfer = Some(Box::new(Transfer::new(last, 1 << slot.credit)));
+        slot.received_at = now;
         self.bulk |= 1 << index;
         Ok(())
     }
@@ -278,6 +279,19 @@ impl<P, D> Server<P, D> {
         if let Some((index, _)) = self.finish(&pending) {
             self.settle(now, index, Status::Refused(why));
         }
+    }
+
+    /// A packet that was given out cannot be sent, since the reply is there no more: the call ends without one.
+    pub fn revoke(&mut self, now: u64, head: &[u8; HEADER_BYTES]) {
+        let id = Words::from_bytes(head).id;
+        let index = (id.wrapping_sub(self.cookie) & (self.window - 1)) as u32;
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        if slot.id != id || slot.status != Some(Status::Executed) {
+            return;
+        }
+        (slot.payload, slot.transfer) = (None, None);
+        self.bulk &= !(1 << index);
+        self.settle(now, index, Status::Failed(Failure::Abandoned));
     }
 
     /// A call has come back from its handler: its slot, if the client still waits for an answer.
@@ -299,6 +313,15 @@ impl<P, D> Server<P, D> {
         slot.settle(now, status);
         slot.sends_reply = true;
         self.small |= 1 << index;
+    }
+
+    /// Whether a client that was heard of within `silence` has not yet all that was answered: as far as it asks for it,
+    /// or tells, which it does of long replies only.
+    pub fn owes(&self, now: u64, silence: u64) -> bool {
+        let is_late = |heard: u64| now.saturating_sub(heard) >= silence;
+        // Of a reply that is all there, nothing is kept.
+        let is_owed = |slot: &Slot<P, D>| slot.transfer.is_some() && !is_late(slot.received_at);
+        self.small != 0 && !is_late(self.heard) || self.slots.iter().any(is_owed)
     }
 
     /// The service has gone on to another epoch: of this session nothing is begun any more. What is being

@@ -40,6 +40,8 @@ pub(super) struct Transfer {
     is_urgent: bool,
     /// A fragment that was sent once and asked, and when.
     timed: Option<(u32, u64)>,
+    /// The one that was sent last, if it was sent for the first time.
+    first: Option<u32>,
 }
 
 /// What a word of the receiver's told.
@@ -67,7 +69,13 @@ impl Transfer {
             probe: None,
             is_urgent: false,
             timed: None,
+            first: None,
         }
+    }
+
+    /// Whether this fragment was sent last, and only once.
+    pub fn was_first(&self, index: u16) -> bool {
+        self.first == Some(index.into())
     }
 
     /// How many fragments are under way, by what is known.
@@ -108,6 +116,7 @@ impl Transfer {
         } else {
             return None;
         };
+        self.first = is_new.then_some(index);
         let ask = room <= 1 || !self.is_ready() || index % ASKED_OF == ASKED_OF - 1;
         // What is answered at once tells the network's time; what waits for others to come does not.
         if ask && is_new {

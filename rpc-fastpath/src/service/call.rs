@@ -54,6 +54,10 @@ impl Progress for Call<'_> {
     fn sleep(&self, sleep: &mut dyn FnMut(Option<BorrowedFd<'_>>)) {
         self.source.sleep(sleep);
     }
+
+    fn remaining(&self) -> Option<Duration> {
+        self.remaining()
+    }
 }
 
 impl std::fmt::Debug for Call<'_> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lrpc::{Interface, Outcome, Procedure, Reason, layout_hash};
+use lrpc::{Interface, Outcome, Procedure, Progress, Reason, layout_hash};
 use unet::{AllocError, FbufMut, Message};
 
 use super::call::Call;
@@ -112,6 +112,19 @@ pub trait Caller<S> {
         &self,
         takes: M::Takes<'_>,
         bulk: Option<Message>,
+    ) -> Outcome<M::Output>;
+
+    /// As [`Caller::call`], and serves the calls that arrive at `server` until there is an outcome, for chains of calls
+    /// that come back to it. It waits no longer than what `server` does is wanted ([`Progress::remaining`]), and where
+    /// a deadline travels with the call, this one does.
+    ///
+    /// # Panics
+    /// As [`Caller::call`].
+    fn call_serving<M: Method<Interface = S>>(
+        &self,
+        takes: M::Takes<'_>,
+        bulk: Option<Message>,
+        server: &dyn Progress,
     ) -> Outcome<M::Output>;
 
     /// Starts a call, and does not wait.

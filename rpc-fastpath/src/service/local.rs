@@ -5,13 +5,11 @@ mod deliveries;
 mod methods;
 mod pending;
 mod server;
-mod serving;
 mod source;
 
 pub use client::Local;
 pub use pending::Pending;
 pub use server::{Server, ServerOptions};
-pub use serving::Serving;
 
 use std::cell::Cell;
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lrpc::{BindError, BindOptions, Outcome, Reason};
+use lrpc::{BindError, BindOptions, Outcome, Progress, Reason};
 use unet::{Address, AllocError, FbufMut, Message};
 
 use super::contract::{Caller, Method, PendingCall, Service};
@@ -66,6 +66,18 @@ impl<S: Service> Caller<S> for Nearest<S> {
         match self {
             Self::Local(local) => local.call::<M>(takes, bulk),
             Self::Remote(remote) => remote.call::<M>(takes, bulk),
+        }
+    }
+
+    fn call_serving<M: Method<Interface = S>>(
+        &self,
+        takes: M::Takes<'_>,
+        bulk: Option<Message>,
+        server: &dyn Progress,
+    ) -> Outcome<M::Output> {
+        match self {
+            Self::Local(local) => local.call_serving::<M>(takes, bulk, server),
+            Self::Remote(remote) => remote.call_serving::<M>(takes, bulk, server),
         }
     }
 

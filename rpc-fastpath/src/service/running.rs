@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// A server in a thread of its own. Dropping it ends the server, within a tenth of a second and the
-/// calls that run.
+/// A server in a thread of its own. Dropping it ends the server, within a tenth of a second, the calls that run,
+/// and, over channels, what clients take for the rest of long replies.
 #[derive(Debug)]
 #[must_use = "the server ends when this is dropped"]
 pub struct Running {

@@ -51,6 +51,12 @@ numbered! {
         /// The one who handles such calls is shutting down.
         #[error("the service is shutting down")]
         ShuttingDown = 9,
+        /// The server runs as many handlers within one another as it may.
+        #[error("the server is too many calls deep already: break the cycle")]
+        TooDeep = 10,
+        /// The arguments were taken back by whose buffers they were in, before all of them were sent.
+        #[error("the arguments were taken back by their originator before they were sent")]
+        Revoked = 11,
     }
 }
 

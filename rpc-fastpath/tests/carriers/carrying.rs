@@ -30,7 +30,7 @@ pub fn address(form: &str) -> Address {
 }
 
 /// A way of calls.
-pub trait Carrier: Copy + Send + 'static {
+pub trait Carrier: Copy + Send + Sync + 'static {
     type Caller: Caller<EverywhereService>;
 
     fn address(self) -> Address;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use rpc_fastpath::service::{Message, Outcome, PendingCall, Reason, Remote, RemoteServer, service};
+use rpc_fastpath::service::{Outcome, PendingCall, Reason, Remote, RemoteServer, service};
 use serde::{Deserialize, Serialize};
 
 use crate::carrying::{Carrier, Channels, SHM, UDP, of_client, of_server};
@@ -126,29 +126,4 @@ fn a_waker_that_panics_takes_nothing_from_others() {
     assert_eq!(first.wait(), Outcome::Executed(()));
     assert_eq!(second.wait(), Outcome::Executed(4));
     assert_eq!(counts.0.load(Ordering::SeqCst), 1);
-}
-
-/// Bulk that its originator, which is gone, has taken back.
-fn taken_back() -> Message {
-    let scene = Channels(SHM).scene();
-    let lent = scene.client.make(3000, 7).executed().expect("made").expect("made");
-    assert!(lent.to_vec().is_ok());
-    drop(scene.running);
-    until("it is taken back", || {
-        scene.client.caller().progress();
-        lent.to_vec().is_err()
-    });
-    lent
-}
-
-#[test]
-fn bulk_that_was_taken_back_is_refused_at_once_by_every_carrier() {
-    fn refused_over(form: &'static str, bulk: Message) {
-        let scene = Channels(form).scene();
-        let outcome = scene.client.sum("key", bulk);
-        assert_eq!(outcome, Outcome::Refused(Reason::ForeignBuffer), "{form}");
-    }
-    let bulk = taken_back();
-    refused_over(SHM, bulk.clone());
-    refused_over(UDP, bulk);
 }

@@ -16,7 +16,8 @@ macro_rules! each_part {
                 more_slow_calls_than_may_wait_are_refused
                 what_workers_panic_with_is_told
                 a_call_whose_deadline_passes_is_not_begun
-                a_server_that_ends_finishes_what_runs;
+                a_server_that_ends_finishes_what_runs
+                a_server_that_ends_sends_all_of_a_long_reply;
             killing:
                 calls_of_a_killed_server_are_in_doubt_and_are_not_repeated
                 a_stopped_server_executes_what_came_meanwhile_once

@@ -225,3 +225,22 @@ pub fn a_server_that_ends_finishes_what_runs(carrier: impl Carrier) {
     ended.join().expect("it ended");
     assert_eq!(seen.slow.load(SeqCst), 1, "what waited was begun");
 }
+
+pub fn a_server_that_ends_sends_all_of_a_long_reply(carrier: impl Carrier) {
+    for _ in 0..3 {
+        let Scene { client, seen, running } = carrier.scene();
+        let text = "x".repeat(LARGEST - 20);
+        let mut call = client.start_slowly(&text).expect("it is sent");
+        until("it begins", || {
+            assert!(call.try_take().is_none());
+            seen.slow.load(SeqCst) == 1
+        });
+        let ended = std::thread::spawn(move || drop(running));
+        // So that it waits for its worker by then; if not, the reply is sent all the same.
+        std::thread::sleep(Duration::from_millis(150));
+        seen.go.store(1, SeqCst);
+        let outcome = call.wait_timeout(Duration::from_secs(20));
+        assert!(outcome == Outcome::Executed(text.to_uppercase()), "{:?}", outcome.map(|_| ()));
+        ended.join().expect("it ended");
+    }
+}

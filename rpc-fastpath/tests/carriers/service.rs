@@ -40,6 +40,11 @@ pub trait Everywhere {
     fn slow_until(&self, number: u64) -> u64;
     #[slow]
     fn slow_panic(&self);
+    /// Counts down along a chain of calls, and adds one on the way back.
+    fn descend(&self, call: &Call<'_>, depth: u32) -> Result<u32, String>;
+    /// How much time is left at the end of such a chain, in microseconds.
+    #[deadline("20s")]
+    fn left(&self, call: &Call<'_>, depth: u32) -> u64;
     /// Writes that it began; a server that is to be killed never ends it.
     #[idempotent]
     fn look(&self, number: u64) -> u64;
@@ -58,15 +63,22 @@ pub struct Seen {
     pub go: AtomicU64,
 }
 
+/// Goes on with a chain of calls.
+pub trait Chain: Send + Sync {
+    fn descend(&self, call: &Call<'_>, depth: u32) -> Result<u32, String>;
+    fn left(&self, call: &Call<'_>, depth: u32) -> u64;
+}
+
 pub struct Handler {
     pub seen: Arc<Seen>,
+    pub next: Option<Box<dyn Chain>>,
     /// What is done when `look` or `change` begins.
     pub began: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl Handler {
     pub fn new(seen: &Arc<Seen>) -> Self {
-        Self { seen: Arc::clone(seen), began: Box::new(|_| {}) }
+        Self { seen: Arc::clone(seen), next: None, began: Box::new(|_| {}) }
     }
 }
 
@@ -140,6 +152,20 @@ impl Everywhere for Handler {
 
     fn slow_panic(&self) {
         panic_quietly();
+    }
+
+    fn descend(&self, call: &Call<'_>, depth: u32) -> Result<u32, String> {
+        match (&self.next, depth.checked_sub(1)) {
+            (Some(next), Some(depth)) => next.descend(call, depth).map(|below| below + 1),
+            _ => Ok(0),
+        }
+    }
+
+    fn left(&self, call: &Call<'_>, depth: u32) -> u64 {
+        match (&self.next, depth.checked_sub(1)) {
+            (Some(next), Some(depth)) => next.left(call, depth),
+            _ => call.remaining().expect("it has a deadline").as_micros() as u64,
+        }
     }
 
     fn look(&self, number: u64) -> u64 {

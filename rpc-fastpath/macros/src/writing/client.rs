@@ -35,14 +35,6 @@ pub fn write(definition: &Definition, names: &Names, methods: &[Written<'_>]) ->
                     caller: ::rpc_fastpath::service::Local::bind(address, options)?,
                 })
             }
-
-            /// The same client, which serves `server` while it waits: for calls that may come back.
-            pub fn serving<'a>(
-                &'a self,
-                server: &'a dyn ::rpc_fastpath::service::Progress,
-            ) -> #client<::rpc_fastpath::service::Serving<'a, #service>> {
-                #client { caller: ::rpc_fastpath::service::Serving::new(&self.caller, server) }
-            }
         }
 
         impl<__C: ::rpc_fastpath::service::Caller<#service>> #client<__C> {
@@ -55,6 +47,14 @@ pub fn write(definition: &Definition, names: &Names, methods: &[Written<'_>]) ->
             #[inline(always)]
             pub fn caller(&self) -> &__C {
                 &self.caller
+            }
+
+            /// The same client, which serves `server` while it waits: for calls that may come back.
+            pub fn serving<'a>(
+                &'a self,
+                server: &'a dyn ::rpc_fastpath::service::Progress,
+            ) -> #client<::rpc_fastpath::service::Serving<'a, __C>> {
+                #client { caller: ::rpc_fastpath::service::Serving::new(&self.caller, server) }
             }
 
             #(#calls)*

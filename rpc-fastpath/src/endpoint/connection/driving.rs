@@ -144,7 +144,7 @@ impl Driver {
                 self.lost();
             }
             // The endpoint tells of the channel's end.
-            Ok(_) | Err(Unsent::Closed(_)) => {}
+            Ok(_) | Err(Unsent::Closed(_) | Unsent::Revoked(_)) => {}
             Err(Unsent::TooLarge) => self.calls.session.machine.lose(),
         }
     }

@@ -1,12 +1,15 @@
 //! What a handler is given, and gives back.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use unet::{AllocError, Channel, ChannelId, Credentials, FbufMut, Message, ReadError};
 
-use super::later::{Answers, Later};
+use super::Service;
+use super::later::Later;
+use super::serving::session;
 use crate::endpoint::clock::Clock;
 use crate::endpoint::connection::buffer;
 use crate::endpoint::content::{Bytes, Content};
@@ -42,6 +45,15 @@ where
         reply: &mut Reply<'_>,
     ) -> Result<(), Decline> {
         self(context, arguments, reply)
+    }
+}
+
+/// Refuses whatever is called.
+pub(super) struct Refusing(pub Refusal);
+
+impl Handler for Refusing {
+    fn handle(&mut self, _: &Context, _: Bytes<'_>, _: &mut Reply<'_>) -> Result<(), Decline> {
+        Err(self.0.into())
     }
 }
 
@@ -103,10 +115,7 @@ pub struct Reply<'a> {
     pub(super) content: Content,
     pub(super) pending: Option<Pending>,
     pub(super) client: ChannelId,
-    pub(super) channel: &'a mut Channel,
-    pub(super) answers: &'a Arc<Answers>,
-    /// Whether one more call can be answered later.
-    pub(super) has_place: bool,
+    pub(super) service: &'a mut Service,
 }
 
 impl Reply<'_> {
@@ -135,17 +144,47 @@ impl Reply<'_> {
         len: usize,
         fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
-        self.channel.message(0, len, fill)
+        let channel = self.channel().ok_or(AllocError::Exhausted)?;
+        channel.message(0, len, fill)
+    }
+
+    /// The client's. `None` once it is closed.
+    fn channel(&mut self) -> Option<&mut Channel> {
+        self.service.endpoint.channel_mut(self.client)
+    }
+
+    /// The same, where it leads to a process of this host.
+    fn near(&mut self) -> Option<&mut Channel> {
+        self.channel().filter(|channel| channel.peer_address().is_none())
     }
 
     /// A buffer of the client's channel, to be given. `None` over a network, where nothing is handed over.
     pub(crate) fn alloc(&mut self, len: usize) -> Option<Result<FbufMut, AllocError>> {
-        self.channel.peer_address().is_none().then(|| buffer(self.channel, len))
+        self.near().map(|channel| buffer(channel, len))
     }
 
-    /// Who calls, by the kernel's word. `None` over a network.
-    pub fn caller(&self) -> Option<Credentials> {
-        self.channel.peer_address().is_none().then(|| self.channel.credentials())
+    /// Who calls, by the kernel's word. `None` over a network, and once the client has gone.
+    pub fn caller(&mut self) -> Option<Credentials> {
+        self.near().map(|channel| channel.credentials())
+    }
+
+    /// Serves the next message of any client, by this handler, if there is one: for who waits here for a call that may
+    /// come back. Never waits. How much there was.
+    ///
+    /// Handlers run within one another up to sixteen deep; further calls are refused ([`Refusal::TooDeep`]).
+    ///
+    /// # Cost
+    /// As [`Service::poll`], and an allocation for the first message that is taken so.
+    pub fn serve(&mut self, handler: &mut impl Handler) -> usize {
+        self.service.serve_within(handler)
+    }
+
+    /// Passes the service's descriptor to `with`, unless there is something to serve: it becomes readable when there
+    /// is, as after [`Service::arm`].
+    pub fn arm_with(&mut self, with: impl FnOnce(BorrowedFd<'_>)) {
+        if self.service.arm() {
+            with(self.service.as_fd());
+        }
     }
 
     /// Puts the reply off: whatever the handler says or gives after that is not heard.
@@ -153,11 +192,15 @@ impl Reply<'_> {
     /// # Errors
     /// [`Refusal::Overload`]: as many calls as may wait do.
     pub fn later(&mut self) -> Result<Later, Refusal> {
-        if !self.has_place {
+        let Service { sessions, options, later, answers, .. } = &mut *self.service;
+        let session = session(sessions, self.client).ok_or(Refusal::Overload)?;
+        if session.later >= options.limits.backlog.into() || *later >= options.later {
             return Err(Refusal::Overload);
         }
         let pending = self.pending.take().ok_or(Refusal::Overload)?;
-        let (client, answers) = (self.client, Arc::clone(self.answers));
+        session.later += 1;
+        *later += 1;
+        let (client, answers) = (self.client, Arc::clone(answers));
         Ok(Later { client, pending: Some(pending), answers })
     }
 }

@@ -5,16 +5,19 @@ use std::time::Duration;
 use segment::wait::{Step, Waiter};
 use unet::{Arrival, ChannelId, Counter, Event};
 
-use super::handling::Handler;
-use super::session::{Scene, Session};
-use super::{Answer, Service};
+use super::handling::{Handler, Refusing};
+use super::session::Session;
+use super::{Answer, Receipt, Service};
 use crate::endpoint::arriving::{Bounds, packets};
 use crate::endpoint::outbox::Sent;
+use crate::protocol::{Refusal, Timers};
 
 /// The most messages that are taken in a row.
 const BURST: usize = 64;
 /// How often clients are looked for that ask for nothing.
 const SWEEP: u64 = 1_000_000_000;
+/// The most handlers that run within one another.
+const MAX_NESTING: u32 = 16;
 /// The code with which a client is refused that says something of another protocol's when it connects.
 const OTHER_PROTOCOL: u32 = 0;
 /// How long to wait for room: nothing tells when there is.
@@ -23,41 +26,63 @@ const ROOM: Duration = Duration::from_micros(50);
 impl Service {
     #[inline(always)]
     pub(super) fn serve_burst(&mut self, handler: &mut impl Handler) -> usize {
+        self.serve_some(handler, BURST)
+    }
+
+    /// Serves what is there, at most so many messages in a row.
+    #[inline(always)]
+    fn serve_some(&mut self, handler: &mut impl Handler, most: usize) -> usize {
+        let mut receipt = self.receipt.take().unwrap_or_default();
         let mut served = 0;
-        while served < BURST
-            && let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery)
+        while served < most
+            && let Some(arrival) = self.endpoint.try_recv_into(&mut receipt.delivery)
         {
             if served == 0 {
                 self.glance_at_clock();
             }
-            self.take(arrival, handler);
+            self.take(arrival, &mut receipt, handler);
             served += 1;
         }
+        self.receipt = Some(receipt);
         served + self.attend(served == 0)
+    }
+
+    /// Serves the next message while a handler waits. Calls beyond the nesting are refused.
+    #[cold]
+    pub(super) fn serve_within(&mut self, handler: &mut impl Handler) -> usize {
+        if self.depth + 1 >= MAX_NESTING {
+            return self.serve_some(&mut Refusing(Refusal::TooDeep), 1);
+        }
+        self.depth += 1;
+        let served = self.serve_some(handler, 1);
+        self.depth -= 1;
+        served
     }
 
     /// Waits for something, at most so long, and serves it.
     #[inline(always)]
     pub(super) fn serve_waiting(&mut self, handler: &mut impl Handler, most: Duration) -> usize {
         let most = self.due_after().map_or(most, |due| due.min(most));
+        let mut receipt = self.receipt.take().unwrap_or_default();
         let arrival = if self.later == 0 {
-            self.endpoint.recv_timeout_into(&mut self.delivery, most)
+            self.endpoint.recv_timeout_into(&mut receipt.delivery, most)
         } else {
-            self.wait_for_workers(most)
+            self.wait_for_workers(&mut receipt, most)
         };
         self.glance_at_clock();
         if let Some(arrival) = arrival {
-            self.take(arrival, handler);
+            self.take(arrival, &mut receipt, handler);
         }
+        self.receipt = Some(receipt);
         usize::from(arrival.is_some()) + self.attend(false)
     }
 
     /// Waits where an answer can come from a worker, too.
     #[cold]
-    fn wait_for_workers(&mut self, most: Duration) -> Option<Arrival> {
+    fn wait_for_workers(&mut self, receipt: &mut Receipt, most: Duration) -> Option<Arrival> {
         let mut waiter = Waiter::new(self.options.wait, false, Some(most));
         loop {
-            if let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery) {
+            if let Some(arrival) = self.endpoint.try_recv_into(&mut receipt.delivery) {
                 return Some(arrival);
             }
             if self.answers.has_some() {
@@ -80,6 +105,21 @@ impl Service {
         }
     }
 
+    /// Sends what is owed, and refuses what is called: see [`Service::drain`].
+    pub(super) fn send_owed(&mut self) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let Timers { suspicion, patience, .. } = self.options.timers;
+        let mut refusing = Refusing(Refusal::ShuttingDown);
+        self.now = self.clock.now();
+        let end = self.now.saturating_add(patience);
+        let owes = |session: &Session, now| session.owes(now, suspicion.min(patience));
+        while self.now < end && self.sessions.iter().flatten().any(|it| owes(it, self.now)) {
+            if self.serve_burst(&mut refusing) == 0 {
+                self.serve_waiting(&mut refusing, LOOK);
+            }
+        }
+    }
+
     /// How long nothing is due.
     pub(super) fn due_after(&self) -> Option<Duration> {
         let waits = (!self.sending.is_empty()).then_some(ROOM);
@@ -94,38 +134,25 @@ impl Service {
     }
 
     #[inline(always)]
-    fn take(&mut self, arrival: Arrival, handler: &mut impl Handler) {
+    fn take(&mut self, arrival: Arrival, receipt: &mut Receipt, handler: &mut impl Handler) {
         match arrival {
-            Arrival::Message(from) => self.take_message(from, handler),
+            Arrival::Message(from) => self.take_message(from, receipt, handler),
             Arrival::Other => self.take_event(),
         }
     }
 
     #[inline(always)]
-    fn take_message(&mut self, from: ChannelId, handler: &mut impl Handler) {
-        let index = from.index();
-        let Some(Some(session)) = self.sessions.get_mut(index) else { return };
+    fn take_message(&mut self, from: ChannelId, receipt: &mut Receipt, handler: &mut impl Handler) {
+        let Some(session) = session(&mut self.sessions, from) else { return };
+        let fragment = session.fragment();
         let Some(channel) = self.endpoint.channel_mut(from) else { return };
-        let mut scene = Scene {
-            options: &self.options,
-            identity: self.identity,
-            answers: &self.answers,
-            clock: self.clock,
-            came: self.now,
-            slack: if self.is_near { self.clock.tick } else { 0 },
-            now: &mut self.now,
-            later: &mut self.later,
-            counts: &mut self.counts,
-        };
-        let bounds = Bounds::of(&self.delivery, session.fragment(), channel);
-        let dropped = packets(&mut self.delivery, &mut self.space, bounds, |packet| {
-            session.take(&mut scene, channel, packet, handler);
+        let Receipt { delivery, space } = receipt;
+        let (came, bounds) = (self.now, Bounds::of(delivery, fragment, channel));
+        let dropped = packets(delivery, space, bounds, |packet| {
+            self.take_packet(from, came, packet, handler);
         });
-        let sent = session.send(channel, *scene.now, scene.counts);
-        scene.counts.malformed += dropped;
-        if sent != Sent::All {
-            self.list(index);
-        }
+        self.counts.malformed += dropped;
+        self.send(from.index());
     }
 
     /// Lets a client send on in its turn.
@@ -139,6 +166,7 @@ impl Service {
     }
 
     /// Sends to a client what there is for it. Whether there was room.
+    #[inline(always)]
     pub(super) fn send(&mut self, index: usize) -> bool {
         let Some(Some(session)) = self.sessions.get_mut(index) else { return false };
         let Some(channel) = self.endpoint.channel_mut(session.id) else { return false };
@@ -233,8 +261,7 @@ impl Service {
         let count = given.len();
         for Answer { client, pending, said } in given.drain(..) {
             self.later = self.later.saturating_sub(1);
-            let place = self.sessions.get_mut(client.index()).and_then(Option::as_mut);
-            let Some(session) = place.filter(|session| session.id == client) else {
+            let Some(session) = session(&mut self.sessions, client) else {
                 self.counts.late += 1;
                 continue;
             };
@@ -281,4 +308,10 @@ impl Service {
         }
         self.publish();
     }
+}
+
+/// The session of a client, if it is there yet.
+#[inline(always)]
+pub(super) fn session(sessions: &mut [Option<Session>], of: ChannelId) -> Option<&mut Session> {
+    sessions.get_mut(of.index())?.as_mut().filter(|session| session.id == of)
 }

@@ -1,32 +1,26 @@
 //! A client of a service: its session, and what waits to be sent to it.
 
-use std::sync::Arc;
-
 use unet::{Channel, ChannelId};
 
-use super::handling::{Context, Decline, Handler, Reply, handle};
-use super::later::Answers;
+use super::handling::Decline;
 use super::{Counts, ServiceOptions};
-use crate::endpoint::arriving::Arrived;
-use crate::endpoint::clock::{Clock, draw};
+use crate::endpoint::clock::draw;
 use crate::endpoint::connection::fragment;
-use crate::endpoint::content::{Bytes, Content, Piece};
+use crate::endpoint::content::{Content, Piece};
 use crate::endpoint::outbox::{Outbox, Sent, Unsent};
 use crate::protocol::{
-    AcceptError, Identity, Limits, Pending, Refusal, Request, Server, ServerEvent, Timers,
-    stale_answer,
+    AcceptError, Identity, Limits, Pending, Server, ServerEvent, Timers, stale_answer,
 };
-use crate::wire;
 
 /// The most packets that are sent to a client in its turn.
 const TURN: u32 = 16;
 
 pub(super) struct Session {
     pub id: ChannelId,
-    machine: Option<Server<Content, Piece>>,
+    pub machine: Option<Server<Content, Piece>>,
     outbox: Outbox,
     /// Whether there is a network between.
-    is_far: bool,
+    pub is_far: bool,
     /// When the channel was accepted, or its last session ended.
     pub since: u64,
     /// Its calls that are answered later, whichever of its sessions they were of.
@@ -37,18 +31,13 @@ pub(super) struct Session {
     dropped: (u64, u64),
 }
 
-/// What of a service a session's packets are handled with.
+/// What of a service a session is opened and ended with.
 pub(super) struct Scene<'a> {
     pub options: &'a ServiceOptions,
     pub identity: Identity,
-    pub answers: &'a Arc<Answers>,
-    pub clock: Clock,
     /// When the message came, and when the clock was last looked at.
     pub came: u64,
-    /// How much later than that it may have come.
-    pub slack: u64,
-    pub now: &'a mut u64,
-    pub later: &'a mut usize,
+    pub now: u64,
     pub counts: &'a mut Counts,
 }
 
@@ -97,84 +86,15 @@ impl Session {
         }
     }
 
+    /// Whether its client lacks something that was answered: see [`Server::owes`].
+    pub fn owes(&self, now: u64, silence: u64) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.owes(now, silence))
+    }
+
     pub fn fence(&mut self, now: u64) {
         if let Some(machine) = &mut self.machine {
             machine.fence(now);
         }
-    }
-
-    /// Takes a packet; executes the call that it completes.
-    #[inline(always)]
-    pub fn take(
-        &mut self,
-        scene: &mut Scene<'_>,
-        channel: &mut Channel,
-        packet: Arrived<'_>,
-        handler: &mut impl Handler,
-    ) {
-        let Some(machine) = &mut self.machine else {
-            return self.take_without_session(scene, channel, packet.head);
-        };
-        // A deadline is not to pass too early.
-        let came = match scene.slack > 0 && wire::has_time(packet.head) {
-            true => scene.clock.now().min(scene.came.saturating_add(scene.slack)),
-            false => scene.came,
-        };
-        // What waits behind others of its message waits here, not in the network.
-        match machine.receive(came, packet.head, packet.len, packet.piece) {
-            None => {}
-            Some(ServerEvent::Request(request)) => {
-                let arguments = Bytes::of(&request.payload, packet.here);
-                // The handle of what is lent stays here, while the rest goes on.
-                let Request { method, deadline, one_way, .. } = request;
-                let pending = request.pending;
-                // Calls before it may have taken their time. A one-way call counts as handed over already.
-                if let Some(deadline) = deadline
-                    && !one_way
-                    && let now = scene.clock.now()
-                    && deadline <= now
-                {
-                    return machine.refuse(now, pending, Refusal::DeadlinePassed);
-                }
-                let (id, has_place) = (self.id, self.has_place(scene));
-                let context = Context {
-                    method,
-                    request: pending.request(),
-                    client: id,
-                    one_way,
-                    deadline,
-                    clock: scene.clock,
-                };
-                let reply = Reply {
-                    content: Content::default(),
-                    pending: Some(pending),
-                    client: id,
-                    channel,
-                    answers: scene.answers,
-                    has_place,
-                };
-                let said = handle(handler, &context, arguments, reply);
-                if self.is_far {
-                    // A slow handler is not to be taken for a slow network.
-                    *scene.now = scene.clock.now();
-                }
-                match said {
-                    Some((pending, said)) => self.answer(*scene.now, scene.counts, pending, said),
-                    None => {
-                        self.later += 1;
-                        *scene.later += 1;
-                    }
-                }
-            }
-            Some(event) => self.take_other(scene, channel, packet.head, event),
-        }
-    }
-
-    /// Whether one more call may be answered later.
-    #[inline(always)]
-    fn has_place(&self, scene: &Scene<'_>) -> bool {
-        let of_client = usize::from(scene.options.limits.backlog);
-        self.later < of_client && *scene.later < scene.options.later
     }
 
     /// Answers a call that its handler has given back.
@@ -206,7 +126,7 @@ impl Session {
     }
 
     #[cold]
-    fn take_other(
+    pub fn take_other(
         &mut self,
         scene: &mut Scene<'_>,
         channel: &mut Channel,
@@ -215,7 +135,7 @@ impl Session {
     ) {
         match event {
             ServerEvent::OtherSession => self.open(scene, channel, head),
-            ServerEvent::Closed => self.end_session(*scene.now),
+            ServerEvent::Closed => self.end_session(scene.now),
             _ => {}
         }
     }
@@ -229,7 +149,12 @@ impl Session {
     }
 
     #[cold]
-    fn take_without_session(&mut self, scene: &mut Scene<'_>, channel: &mut Channel, head: &[u8]) {
+    pub fn take_without_session(
+        &mut self,
+        scene: &mut Scene<'_>,
+        channel: &mut Channel,
+        head: &[u8],
+    ) {
         self.open(scene, channel, head);
         if self.machine.is_none() {
             scene.counts.sessionless += 1;
@@ -250,7 +175,7 @@ impl Session {
         let Ok(cookie) = draw() else { return };
         match Server::accept(scene.came, head, scene.identity, cookie, limits, timers) {
             Ok(machine) => {
-                self.end_session(*scene.now);
+                self.end_session(scene.now);
                 self.outbox.begin(channel);
                 self.machine = Some(machine);
             }
@@ -269,7 +194,7 @@ impl Session {
         match self.outbox.send(channel, machine, now, TURN) {
             Ok(sent) => sent,
             // The endpoint tells of the channel's end.
-            Err(Unsent::Closed(_)) => Sent::All,
+            Err(Unsent::Closed(_) | Unsent::Revoked(_)) => Sent::All,
             Err(Unsent::TooLarge) => {
                 // The client is told that there is no such session, and asks for another.
                 self.end_session(now);

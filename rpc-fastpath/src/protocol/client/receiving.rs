@@ -184,8 +184,7 @@ impl<P, D> Client<P, D> {
         payload: D,
     ) -> Option<Event<D>> {
         let agreed = (self.fragment as usize, self.credits);
-        let (fragment, _) = agreed;
-        let credits = self.credits;
+        let (fragment, credits) = agreed;
         let slot = self.waiting(now, id)?;
         let max = slot.max_reply as usize;
         match status {
@@ -205,7 +204,10 @@ impl<P, D> Client<P, D> {
             Status::Executed => {
                 slot.release_arguments();
                 slot.phase = Phase::Receiving;
-                slot.told = slot.told.max(credits.into());
+                if slot.told == 0 {
+                    // It was sent while all was calm.
+                    slot.told = 1 << credits.ilog2();
+                }
                 let it = slot.reassembly.get_or_insert_with(|| Box::new(Reassembly::new(last)));
                 let kept = it.keep((index, last), len, agreed, payload);
                 self.on_fragment(now, id, kept, index, ask)
@@ -226,11 +228,13 @@ impl<P, D> Client<P, D> {
         ask: bool,
     ) -> Option<Event<D>> {
         let due = now.saturating_add(self.round_trip.timeout());
+        let is_calm = self.congestion.is_calm();
         let bit = 1 << (id.wrapping_sub(self.cookie) & (self.window - 1));
         self.bulk &= !bit;
         let slot = self.waiting(now, id)?;
         let is_new = matches!(kept, Kept::New { .. });
         if is_new {
+            slot.told = slot.told.max(u32::from(index) + 1);
             slot.times = 0;
             slot.due = due.min(slot.deadline);
         }
@@ -244,7 +248,15 @@ impl<P, D> Client<P, D> {
             };
             return self.end_call(id, outcome, true);
         }
-        if ask || kept == Kept::Duplicate || kept == (Kept::New { tell: true }) {
+        let is_asked = ask || kept == Kept::Duplicate || kept == (Kept::New { tell: true });
+        let is_news = kept == Kept::Duplicate || slot.reassembly.as_ref()?.has_gap();
+        if !is_calm && slot.lacks_permits() && !is_news {
+            // The word comes with it.
+            if slot.send != Send::WORD {
+                slot.send = Send::PERMIT;
+            }
+            self.small |= bit;
+        } else if is_asked {
             slot.send = Send::WORD;
             self.small |= bit;
         } else if slot.send == Send::REQUEST || slot.send == Send::QUERY {

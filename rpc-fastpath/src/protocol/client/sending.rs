@@ -1,6 +1,6 @@
 //! What goes out: first what is short, so that a long message does not keep a call waiting.
 
-use super::slot::{Phase, Send};
+use super::slot::{Phase, Send, Slot};
 use super::{Client, State};
 use crate::protocol::packet::{Body, Transmit};
 use crate::wire::{self, MAX_CONTROL, Offer, Packet, span};
@@ -91,23 +91,42 @@ impl<P, D> Client<P, D> {
         self.is_unusual = !self.congestion.is_calm();
         // Words, questions and what is sent again are few, and are never held back.
         let mut room = None;
-        let mut left = self.small;
+        // Who was permitted more is the last to be permitted more.
+        let turn = self.permit_turn;
+        let mut left = self.small.rotate_right(turn);
         while left != 0 {
-            let index = left.trailing_zeros();
+            let index = (left.trailing_zeros() + turn) % u64::BITS;
             left &= left - 1;
-            let slot = self.slots.get(index as usize)?;
-            let is_first = slot.send == Send::REQUEST && slot.times == 0;
-            if is_first && *room.get_or_insert_with(|| self.room(now)) == 0 {
-                continue;
+            let slot = self.slots.get_mut(index as usize)?;
+            match slot.send {
+                Send::REQUEST => {
+                    let is_first = slot.times == 0;
+                    if is_first && *room.get_or_insert_with(|| self.room(now)) == 0 {
+                        continue;
+                    }
+                    self.small &= !(1 << index);
+                    if self.is_unusual {
+                        self.slots.get_mut(index as usize)?.told = 1 << self.credit;
+                        self.congestion.on_send(now, self.round_trip.smoothed());
+                    }
+                    return self.transmit_request(now, index);
+                }
+                Send::WORD | Send::PERMIT => {
+                    let is_word = slot.send == Send::WORD;
+                    let more = self.permit(now, index);
+                    if more > 0 || is_word {
+                        return self.transmit_word(now, index, more);
+                    }
+                    if !self.is_unusual {
+                        // It may send all that can be under way.
+                        self.set_send(index, Send::default());
+                    }
+                }
+                _ => {
+                    self.small &= !(1 << index);
+                    return self.transmit_question(index);
+                }
             }
-            self.small &= !(1 << index);
-            if slot.send != Send::REQUEST {
-                return self.transmit_word(now, index);
-            }
-            if self.is_unusual {
-                self.congestion.on_send(now, self.round_trip.smoothed());
-            }
-            return self.transmit_request(now, index);
         }
         self.transmit_fragment(now)
     }
@@ -138,41 +157,73 @@ impl<P, D> Client<P, D> {
         close.then_some((Packet::Close { id: self.cookie }, NOTHING))
     }
 
-    /// A question, or what is known of a reply.
-    fn transmit_word(&mut self, now: u64, index: u32) -> Option<Transmit<'_, P>> {
-        let credits = self.congestion.credits(self.credits);
+    /// What became of a call, or that all of its reply is here.
+    fn transmit_question(&mut self, index: u32) -> Option<Transmit<'_, P>> {
         let slot = self.slots.get_mut(index as usize)?;
-        let send = std::mem::take(&mut slot.send);
-        if send == Send::ALL_TAKEN {
-            // Of the call before, whose place is free.
-            let id = slot.id.wrapping_sub(self.window);
-            let packet = Packet::Taken { id, base: wire::ALL, limit: wire::ALL, resend: false };
-            return Some(Transmit::bare(packet));
-        }
-        if send == Send::QUERY {
+        if std::mem::take(&mut slot.send) == Send::QUERY {
             return Some(Transmit::bare(Packet::Query { id: slot.id }));
         }
+        // Of the call before, whose place is free.
+        let id = slot.id.wrapping_sub(self.window);
+        let packet = Packet::Taken { id, base: wire::ALL, limit: wire::ALL, resend: false };
+        Some(Transmit::bare(packet))
+    }
+
+    /// How many more fragments of a reply the server may send. While all is calm, as many as can be under way.
+    fn permit(&mut self, now: u64, index: u32) -> u32 {
+        let slot = &self.slots[index as usize];
+        let Some(reassembly) = &slot.reassembly else { return 0 };
+        let most = (reassembly.base() + u32::from(self.credits)).saturating_sub(slot.told);
+        if self.congestion.is_calm() {
+            return most;
+        }
+        let left = reassembly.count().saturating_sub(slot.told);
+        let more = left.min(self.congestion.credits(self.credits).into());
+        let permitted = self.slots.iter().map(Slot::permitted).sum();
+        let round_trip = &self.round_trip;
+        if more > most || more == 0 || !self.congestion.permit(now, round_trip, permitted, more) {
+            return 0;
+        }
+        self.permit_turn = index + 1;
+        more
+    }
+
+    /// What is known of a reply, and how many more fragments may be sent.
+    fn transmit_word(&mut self, now: u64, index: u32, more: u32) -> Option<Transmit<'_, P>> {
+        let slot = self.slots.get_mut(index as usize)?;
         let (base, map) = slot.reassembly.as_mut()?.word();
-        let limit = (base + u32::from(credits)).min(wire::ALL.into());
+        let limit = (slot.told + more).min(wire::ALL.into());
         let resend = std::mem::take(&mut slot.resend);
         if resend {
             slot.timed = None;
         } else if limit > slot.told {
             slot.timed.get_or_insert((slot.told, now));
         }
-        slot.told = slot.told.max(limit);
-        let (base, limit) = (base as u16, limit as u16);
-        let packet = Packet::Taken { id: slot.id, base, limit, resend };
+        slot.told = limit;
+        if more > 0 {
+            slot.due = now.saturating_add(self.round_trip.timeout()).min(slot.deadline);
+            self.next_timer = self.next_timer.min(slot.due);
+        }
+        let (id, base, is_whole) = (slot.id, base as u16, !slot.lacks_permits());
+        let is_done = is_whole || self.congestion.is_calm();
+        self.set_send(index, if is_done { Send::default() } else { Send::PERMIT });
+        let packet = Packet::Taken { id, base, limit: limit as u16, resend };
         Some(Transmit::control(packet, map.encode()))
+    }
+
+    /// What is to be sent for a call, by and by.
+    pub(super) fn set_send(&mut self, index: u32, send: Send) {
+        let bit = 1 << index;
+        self.small = if send == Send::default() { self.small & !bit } else { self.small | bit };
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.send = send;
+        }
     }
 
     /// A fragment of long arguments: of one call after the other.
     fn transmit_fragment(&mut self, now: u64) -> Option<Transmit<'_, P>> {
         let Some((index, number, ask)) = self.choose_fragment(now) else {
-            if (self.bulk | self.small) != 0 && self.congestion.next() > now {
-                // Held back for its pace. What waits for an answer goes on with that.
-                self.wake(self.congestion.next());
-            }
+            self.wake_for_pace(now);
             return None;
         };
         self.turn = index + 1;
@@ -188,12 +239,25 @@ impl<P, D> Client<P, D> {
         let packet = if number == 0 {
             let time = if slot.deadline == u64::MAX { 0 } else { time_left(now, slot.deadline) };
             let (credit, one_way) = (self.credit, slot.one_way);
+            slot.told = 1 << credit;
             Packet::Request { id, method, time, last, credit, one_way, ask }
         } else {
             Packet::Fragment { id, method, index: number, last, ask }
         };
         let payload = slot.payload.as_ref()?;
         Some(Transmit::fragment(packet, payload, number, (self.fragment, len)))
+    }
+
+    /// What is held back for its pace goes when its time has come. What waits for an answer goes on with that.
+    pub(super) fn wake_for_pace(&mut self, now: u64) {
+        if self.bulk | self.small == 0 {
+            return;
+        }
+        for at in [self.congestion.next(), self.congestion.next_permit()] {
+            if at > now {
+                self.wake(at);
+            }
+        }
     }
 
     /// The next slot's next fragment, and whether word of it shall be asked for.
@@ -230,7 +294,7 @@ impl<P, D> Client<P, D> {
     }
 
     pub(super) fn in_flight(&self) -> u32 {
-        let of_one = |slot: &super::Slot<P, D>| match &slot.transfer {
+        let of_one = |slot: &Slot<P, D>| match &slot.transfer {
             Some(transfer) => transfer.in_flight(),
             None => u32::from(slot.phase == Phase::Sent && slot.was_sent),
         };

@@ -30,6 +30,8 @@ impl Send {
     pub const WORD: Self = Self(4);
     /// All of the reply of the call before is here.
     pub const ALL_TAKEN: Self = Self(8);
+    /// What of the reply is here, once more of it may be permitted.
+    pub const PERMIT: Self = Self(16);
 }
 
 #[derive(Debug)]
@@ -144,6 +146,18 @@ impl<P, D> Slot<P, D> {
     pub fn release_arguments(&mut self) {
         self.payload = None;
         self.transfer = None;
+    }
+
+    /// How many fragments of the reply were permitted and have not come.
+    pub fn permitted(&self) -> u32 {
+        // Of a call in doubt nothing is awaited.
+        let reassembly = self.reassembly.as_ref().filter(|_| self.phase == Phase::Receiving);
+        reassembly.map_or(0, |it| self.told.saturating_sub(it.arrived()))
+    }
+
+    /// Whether there are fragments of the reply that were not permitted.
+    pub fn lacks_permits(&self) -> bool {
+        self.reassembly.as_ref().is_some_and(|it| self.told < it.count())
     }
 
     pub fn end_without_reply(&mut self, end: Outcome<()>) {

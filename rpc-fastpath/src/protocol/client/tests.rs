@@ -327,3 +327,83 @@ fn closing_tells_the_server_once_and_leaves_doubt() {
     assert_eq!(bye.len(), 1);
     assert_eq!(to_server(&mut server, 0, &[bye[0].clone(), bye[0].clone()]), [ServerEvent::Closed]);
 }
+
+#[test]
+fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
+    const USUAL: u64 = 10_000;
+    let limits = Limits { credits: 64, max_message: 1000, ..limits() };
+    let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
+    client.round_trip.sample(USUAL);
+    client.congestion.sample(0, USUAL, USUAL);
+    for number in 1..60 {
+        client.congestion.sample(number * USUAL, 9 * USUAL, USUAL);
+    }
+    client.apply_congestion();
+    let credits = u32::from(client.congestion.credits(64));
+    assert_eq!(credits, 2, "a window of few packets");
+    let mut now = 60 * USUAL;
+    client.start(now, Call { max_reply: 1000, ..call(1, 0) }).unwrap();
+    let request = request(to_server(&mut server, now, &from_client(&mut client, now)));
+    server.reply(now, request.pending, "reply", 1000).unwrap();
+    let (mut words, mut came) = (Vec::new(), 0);
+    let end = loop {
+        let sent = from_server(&mut server);
+        came += sent.len();
+        assert!(sent.len() <= credits as usize, "{}", sent.len());
+        now += 3 * USUAL;
+        let events = to_client(&mut client, now, &sent);
+        if !events.is_empty() {
+            break outcome(events);
+        }
+        let word = from_client(&mut client, now);
+        if word.is_empty() {
+            // Nothing is lost, so the next thing that is due is the next word.
+            now = client.next_timer();
+            assert_eq!(told(&mut client, now), []);
+        } else {
+            // There is room for another one in the window, and it is not its time yet.
+            words.push(word.len());
+            to_server(&mut server, now, &word);
+        }
+    };
+    assert_eq!((came, end.0), (100, 1));
+    assert_eq!(words, [1; 49]);
+}
+
+#[test]
+fn arguments_that_are_taken_back_before_they_are_sent_end_their_call_at_once() {
+    let header = |sent: &Sent| *sent.0.first_chunk().expect("a header");
+    for len in [5, 35] {
+        let (mut client, mut server) = open(limits(), timers());
+        client.start(0, call(1, len)).unwrap();
+        let sent = from_client(&mut client, 0);
+        let head = header(sent.last().expect("a packet"));
+        assert!(client.is_first(&head));
+        client.revoke(&head, true);
+        assert!(client.next_timer() == 0);
+        let end = outcome(told(&mut client, 0));
+        assert_eq!(end, (1, Outcome::Refused(Refusal::Revoked)));
+        assert_eq!(from_client(&mut client, 0), []);
+        // Whatever of it was sent is not all of it, and its place is taken by the next.
+        assert_eq!(to_server(&mut server, 0, &sent[..sent.len() - 1]), []);
+        client.start(0, call(2, 3)).unwrap();
+        client.start(0, call(3, 3)).unwrap();
+        let next = from_client(&mut client, 0);
+        assert_eq!(to_server(&mut server, 0, &next).len(), 2);
+    }
+    for len in [5, 35] {
+        let (mut client, _) = open(limits(), timers());
+        client.start(0, call(1, len)).unwrap();
+        from_client(&mut client, 0);
+        let now = 2 * MILLISECOND;
+        client.on_timer(now);
+        let again = header(&from_client(&mut client, now)[0]);
+        assert!(!client.is_first(&again));
+        client.revoke(&again, false);
+        let end = outcome(told(&mut client, now));
+        assert_eq!(end, (1, Outcome::Unknown(Doubt::Revoked)));
+        // It is over, and has ended once.
+        client.revoke(&again, true);
+        assert_eq!(told(&mut client, now), []);
+    }
+}

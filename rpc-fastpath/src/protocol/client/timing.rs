@@ -1,6 +1,6 @@
 //! What is due: repetition, giving up, asking whether the server lives.
 
-use super::slot::{Phase, Send};
+use super::slot::{Phase, Send, Slot};
 use super::{Client, SessionEnd, State};
 use crate::protocol::outcome::{Doubt, Outcome};
 use crate::wire::Refusal;
@@ -38,10 +38,7 @@ impl<P, D> Client<P, D> {
                     self.attend(now, index);
                 }
                 self.look_for_life(now);
-                let held_back = self.small | self.bulk;
-                if held_back != 0 && self.congestion.next() > now {
-                    self.wake(self.congestion.next());
-                }
+                self.wake_for_pace(now);
             }
             State::Over => return,
         }
@@ -90,6 +87,12 @@ impl<P, D> Client<P, D> {
             self.bulk &= !(1 << index);
             return;
         }
+        if slot.send == Send::PERMIT && slot.permitted() == 0 {
+            // Nothing can come, and so nothing is lost.
+            slot.due =
+                now.saturating_add(self.round_trip.timeout()).min(slot.deadline).max(now + 1);
+            return self.next_timer = self.next_timer.min(slot.due);
+        }
         slot.times = slot.times.saturating_add(1);
         let wait = self.round_trip.backed_off(slot.times, chance);
         let patient = slot.heard.saturating_add(self.timers.patience);
@@ -125,11 +128,8 @@ impl<P, D> Client<P, D> {
 
     pub(super) fn on_loss(&mut self, now: u64, again: bool) {
         // Both ways: also what the server was permitted to send.
-        let incoming = |slot: &super::Slot<P, D>| match &slot.reassembly {
-            Some(reassembly) => slot.told.saturating_sub(reassembly.base()),
-            None => 0,
-        };
-        let in_flight = self.in_flight() + self.slots.iter().map(incoming).sum::<u32>();
+        let incoming: u32 = self.slots.iter().map(Slot::permitted).sum();
+        let in_flight = self.in_flight() + incoming;
         self.congestion.on_loss(now, self.round_trip.smoothed(), in_flight, again);
         self.apply_congestion();
     }

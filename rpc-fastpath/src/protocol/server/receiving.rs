@@ -370,6 +370,7 @@ impl<P, D> Server<P, D> {
             return;
         }
         let Some(transfer) = &mut slot.transfer else { return };
+        slot.received_at = now;
         transfer.on_word(base.into(), map, limit.into());
         if resend {
             transfer.on_silence();

@@ -1,9 +1,11 @@
 //! The client's side: a binding that calls methods.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use lrpc::{
-    BindError, BindOptions, Binding, Fbuf, Outcome, PeerFbuf, Reason, Reply, UnknownReason,
+    BindError, BindOptions, Binding, Fbuf, Outcome, PeerFbuf, Progress, Reason, Reply,
+    UnknownReason,
 };
 use unet::{Address, AllocError, FbufMut, Message};
 
@@ -11,6 +13,7 @@ use super::{Pending, copied, put_back};
 use crate::service::contract::{Caller, Method, Service};
 use crate::service::deadline::expiry;
 use crate::service::form::Form;
+use crate::service::serving::within;
 
 /// Calls a service of this host. Used by one thread at a time, which is the compiler's to see; calls may
 /// nest.
@@ -60,8 +63,9 @@ impl<S: Service> Local<S> {
         &self,
         takes: M::Takes<'_>,
         bulk: Option<Message>,
+        within: Option<Duration>,
     ) -> Result<(M::Arguments, Option<Fbuf>), Reason> {
-        let expires = expiry(M::SHAPE.deadline);
+        let expires = expiry(within);
         if !M::BULK_ARGUMENT {
             return M::TakesForm::pack(takes, expires, |len| self.binding.alloc(len));
         }
@@ -129,7 +133,7 @@ impl<S: Service> Caller<S> for Local<S> {
     ) -> Outcome<M::Output> {
         if M::IN_PLACE {
             // Nothing but LRPC's own call is left of this when it is compiled.
-            let (cell, _) = match self.pack::<M>(takes, None) {
+            let (cell, _) = match self.pack::<M>(takes, None, M::SHAPE.deadline) {
                 Ok(packed) => packed,
                 Err(reason) => return Outcome::Refused(reason),
             };
@@ -142,7 +146,7 @@ impl<S: Service> Caller<S> for Local<S> {
                 Outcome::Unknown(reason) => Outcome::Unknown(reason),
             };
         }
-        let (cell, buffer) = match self.pack::<M>(takes, bulk) {
+        let (cell, buffer) = match self.pack::<M>(takes, bulk, M::SHAPE.deadline) {
             Ok(packed) => packed,
             Err(reason) => return Outcome::Refused(reason),
         };
@@ -155,13 +159,32 @@ impl<S: Service> Caller<S> for Local<S> {
         }
     }
 
+    fn call_serving<M: Method<Interface = S>>(
+        &self,
+        takes: M::Takes<'_>,
+        bulk: Option<Message>,
+        server: &dyn Progress,
+    ) -> Outcome<M::Output> {
+        let within = within(M::SHAPE.deadline, server);
+        if within == Some(Duration::ZERO) {
+            return Outcome::Refused(Reason::TooLate);
+        }
+        // Where the method has no deadline, none travels, and only this side knows of it.
+        let packed = self.pack::<M>(takes, bulk, within);
+        let started = packed.and_then(|(cell, buffer)| self.binding.start::<M>(&cell, buffer));
+        match started {
+            Ok(pending) => Pending::new(self, pending).wait_serving(server, within),
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
     #[inline]
     fn start<M: Method<Interface = S>>(
         &self,
         takes: M::Takes<'_>,
         bulk: Option<Message>,
     ) -> Result<Pending<'_, M>, Reason> {
-        let (cell, buffer) = self.pack::<M>(takes, bulk)?;
+        let (cell, buffer) = self.pack::<M>(takes, bulk, M::SHAPE.deadline)?;
         Ok(Pending::new(self, self.binding.start::<M>(&cell, buffer)?))
     }
 
@@ -170,7 +193,7 @@ impl<S: Service> Caller<S> for Local<S> {
         takes: M::Takes<'_>,
         bulk: Option<Message>,
     ) -> Result<(), Reason> {
-        let (cell, buffer) = self.pack::<M>(takes, bulk)?;
+        let (cell, buffer) = self.pack::<M>(takes, bulk, M::SHAPE.deadline)?;
         self.binding.call_one_way::<M>(&cell, buffer)
     }
 

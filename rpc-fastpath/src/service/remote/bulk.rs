@@ -23,7 +23,7 @@ pub(super) fn join(
     let buffer =
         if fits(bulk.len() + head.len() + LENGTH) { None } else { alloc(head.len() + LENGTH) };
     if let Some(Ok(mut buffer)) = buffer {
-        // What was taken back could not be sent, and nobody would be told.
+        // What was taken back is refused now, rather than when it is to be sent.
         bulk.parts().iter().try_for_each(readable)?;
         buffer[..head.len()].copy_from_slice(head);
         buffer[head.len()..].copy_from_slice(&length);

@@ -1,5 +1,7 @@
 //! The client's side: a connection that calls methods.
 
+mod waiting;
+
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use lrpc::{Outcome, Reason, UnknownReason};
+use lrpc::{Outcome, Progress, Reason, UnknownReason};
 use rustix::io::Errno;
-use unet::{Address, AllocError, FbufMut, Message};
+use unet::{Address, AllocError, FbufMut, Message, Wait};
 
 use super::RemotePending;
 use super::buffers::Buffers;
@@ -19,6 +21,7 @@ use crate::endpoint::{Connection, ConnectionOptions, How, OpenError, SessionEnd,
 use crate::service::contract::{Caller, Method, Service, id_of};
 use crate::service::form::Form;
 use crate::service::handling::let_go;
+use crate::service::serving::within;
 
 /// How a client over channels is opened.
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ pub struct Remote<S> {
     /// A duplicate of the connection's, so that it can be lent.
     fd: OwnedFd,
     retries: u32,
+    wait: Wait,
     _service: PhantomData<fn() -> S>,
 }
 
@@ -71,6 +75,8 @@ struct Inner {
     is_armed: bool,
     /// Whether calls have ended since [`Remote::progress`] was last asked.
     news: bool,
+    /// How many calls wait while their server is served.
+    serving: usize,
 }
 
 impl<S: Service> Remote<S> {
@@ -94,6 +100,7 @@ impl<S: Service> Remote<S> {
     pub fn begin(addresses: &[Address], options: RemoteOptions) -> Result<Self, OpenError> {
         let RemoteOptions { mut connection, retries } = options;
         connection.service = id_of::<S>();
+        let wait = connection.wait;
         let connection = Connection::begin(addresses, connection)?;
         let fd = connection.as_fd().try_clone_to_owned();
         let kernel =
@@ -106,9 +113,10 @@ impl<S: Service> Remote<S> {
             wakers: Vec::new(),
             is_armed: false,
             news: false,
+            serving: 0,
         };
         let (inner, scratch) = (RefCell::new(inner), Cell::default());
-        Ok(Self { inner, scratch, fd, retries, _service: PhantomData })
+        Ok(Self { inner, scratch, fd, retries, wait, _service: PhantomData })
     }
 
     /// Why the last session ended, until there is another one.
@@ -146,44 +154,6 @@ impl<S: Service> Remote<S> {
         })
     }
 
-    /// Whether that call has ended, after taking what came.
-    pub(super) fn look(&self, token: Token) -> Option<Outcome<Received>> {
-        self.with(|inner| inner.look(token))
-    }
-
-    /// As `look`; the waker is called when the call has ended after it has not.
-    pub(super) fn look_or_await(&self, token: Token, waker: Waker) -> Option<Outcome<Received>> {
-        let (found, _dropped_outside) = self.with(|inner| match inner.look(token) {
-            Some(outcome) => (Some(outcome), Some(waker)),
-            None => (None, inner.calls.await_end(token, waker)),
-        });
-        found
-    }
-
-    /// Waits for a call's end, until then at most.
-    pub(super) fn await_end(
-        &self,
-        token: Token,
-        until: Option<Instant>,
-    ) -> Option<Outcome<Received>> {
-        loop {
-            if let Some(outcome) = self.look(token) {
-                return Some(outcome);
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return None;
-            }
-            self.with(|inner| inner.wait(left.unwrap_or(Duration::MAX)));
-        }
-    }
-
-    /// Nobody waits for a call any more.
-    pub(super) fn forget(&self, token: Token) {
-        let forgotten = self.inner.borrow_mut().calls.forget(token);
-        drop(forgotten);
-    }
-
     /// Does something with the connection, then wakes whom that concerns.
     fn with<T>(&self, run: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.inner.borrow_mut();
@@ -205,6 +175,7 @@ impl<S: Service> Remote<S> {
         &self,
         takes: M::Takes<'_>,
         bulk: Option<Message>,
+        within: Option<Duration>,
     ) -> Result<Request, Reason> {
         // The author's code runs here, and may panic: then the next call allocates.
         let mut bytes = self.scratch.take();
@@ -219,7 +190,7 @@ impl<S: Service> Remote<S> {
             joined.map_err(|_| Reason::ForeignBuffer)
         });
         self.put_back(bytes);
-        let deadline = M::SHAPE.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        let deadline = within.and_then(|within| Instant::now().checked_add(within));
         let how = How { deadline, one_way: M::SHAPE.one_way, ..How::default() };
         Ok(Request { method: M::INDEX, content: content?, how })
     }
@@ -238,6 +209,26 @@ impl<S: Service> Remote<S> {
         gives.map_or(Outcome::Unknown(UnknownReason::BadResults), |gives| {
             Outcome::Executed(M::join(gives, received.bulk))
         })
+    }
+
+    /// Starts a call that is wanted for so long.
+    fn begin_within<M: Method<Interface = S>>(
+        &self,
+        takes: M::Takes<'_>,
+        bulk: Option<Message>,
+        within: Option<Duration>,
+    ) -> Result<RemotePending<'_, M>, Reason> {
+        let request = self.request::<M>(takes, bulk, within)?;
+        let again = self.again::<M>(&request);
+        let token = self.with(|inner| {
+            inner.make_room();
+            let Request { method, content, how } = request;
+            let token = inner.connection.start(method, content, how)?;
+            inner.calls.insert(token, M::BULK_RESULT, again);
+            inner.connection.flush();
+            Ok::<_, Reason>(token)
+        })?;
+        Ok(RemotePending::new(self, token))
     }
 
     fn again<M: Method>(&self, request: &Request) -> Option<Again> {
@@ -334,7 +325,7 @@ impl<S: Service> Caller<S> for Remote<S> {
         takes: M::Takes<'_>,
         bulk: Option<Message>,
     ) -> Outcome<M::Output> {
-        let request = match self.request::<M>(takes, bulk) {
+        let request = match self.request::<M>(takes, bulk, M::SHAPE.deadline) {
             Ok(request) => request,
             Err(reason) => return Outcome::Refused(reason),
         };
@@ -343,22 +334,26 @@ impl<S: Service> Caller<S> for Remote<S> {
         self.read::<M>(outcome)
     }
 
+    fn call_serving<M: Method<Interface = S>>(
+        &self,
+        takes: M::Takes<'_>,
+        bulk: Option<Message>,
+        server: &dyn Progress,
+    ) -> Outcome<M::Output> {
+        // All that wait have a place of the window; one that had none would wait for those, and they for it.
+        let Some(_place) = self.place() else { return Outcome::Refused(Reason::TooDeep) };
+        match self.begin_within::<M>(takes, bulk, within(M::SHAPE.deadline, server)) {
+            Ok(pending) => pending.wait_serving(server),
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
     fn start<M: Method<Interface = S>>(
         &self,
         takes: M::Takes<'_>,
         bulk: Option<Message>,
     ) -> Result<RemotePending<'_, M>, Reason> {
-        let request = self.request::<M>(takes, bulk)?;
-        let again = self.again::<M>(&request);
-        let token = self.with(|inner| {
-            inner.make_room();
-            let Request { method, content, how } = request;
-            let token = inner.connection.start(method, content, how)?;
-            inner.calls.insert(token, M::BULK_RESULT, again);
-            inner.connection.flush();
-            Ok::<_, Reason>(token)
-        })?;
-        Ok(RemotePending::new(self, token))
+        self.begin_within::<M>(takes, bulk, M::SHAPE.deadline)
     }
 
     fn send<M: Method<Interface = S>>(
@@ -366,7 +361,7 @@ impl<S: Service> Caller<S> for Remote<S> {
         takes: M::Takes<'_>,
         bulk: Option<Message>,
     ) -> Result<(), Reason> {
-        let Request { method, content, how } = self.request::<M>(takes, bulk)?;
+        let Request { method, content, how } = self.request::<M>(takes, bulk, M::SHAPE.deadline)?;
         self.with(|inner| {
             inner.make_room();
             inner.connection.start(method, content, how)?;

@@ -19,9 +19,11 @@ use crate::service::form::Form;
 use crate::service::handling::{Given, NotGiven, handled, let_go};
 use crate::service::workers::{Job, Place, Turn, Workers};
 
-/// What serves a method.
-type Serve =
-    Box<dyn Fn(&mut Space, &Context, Bytes<'_>, &mut Reply<'_>) -> Result<(), Decline> + Send>;
+/// What serves a method, beside all of them.
+type Serve = dyn Fn(&[Executor], &mut Space, &Context, Bytes<'_>, &mut Reply<'_>) -> Result<(), Decline>
+    + Send;
+
+pub(super) struct Executor(Box<Serve>);
 
 /// What calls use one after the other.
 #[derive(Default)]
@@ -34,7 +36,7 @@ struct Space {
 /// The methods, by number.
 #[derive(Default)]
 pub(super) struct Methods {
-    serve: Vec<Serve>,
+    served: Vec<Executor>,
     space: Space,
 }
 
@@ -45,15 +47,49 @@ impl Handler for Methods {
         arguments: Bytes<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), Decline> {
-        let serve = self.serve.get(usize::from(context.method)).ok_or(Refusal::UnknownMethod)?;
-        let done = serve(&mut self.space, context, arguments, reply);
-        for bytes in [&mut self.space.arguments, &mut self.space.result] {
-            if bytes.capacity() > KEPT {
-                *bytes = Vec::new();
-            }
-        }
-        done
+        serve(&self.served, &mut self.space, context, arguments, reply)
     }
+}
+
+/// The methods while one of them waits: what the others use is another's.
+pub(super) struct Within<'a> {
+    served: &'a [Executor],
+    space: Space,
+}
+
+impl<'a> Within<'a> {
+    pub fn new(served: &'a [Executor]) -> Self {
+        Self { served, space: Space::default() }
+    }
+}
+
+impl Handler for Within<'_> {
+    fn handle(
+        &mut self,
+        context: &Context,
+        arguments: Bytes<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Decline> {
+        serve(self.served, &mut self.space, context, arguments, reply)
+    }
+}
+
+#[inline(always)]
+fn serve(
+    served: &[Executor],
+    space: &mut Space,
+    context: &Context,
+    arguments: Bytes<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Decline> {
+    let Executor(serve) = served.get(usize::from(context.method)).ok_or(Refusal::UnknownMethod)?;
+    let done = serve(served, space, context, arguments, reply);
+    for bytes in [&mut space.arguments, &mut space.result] {
+        if bytes.capacity() > KEPT {
+            *bytes = Vec::new();
+        }
+    }
+    done
 }
 
 /// A server that is told its methods.
@@ -70,14 +106,14 @@ impl<S: Service, H: Send + Sync + 'static> Registry<H> for Listening<S, H> {
     fn method<M: Handled<H, Interface = S>>(mut self) -> Self {
         let handler = Arc::clone(&self.handler);
         let workers = self.workers.clone().filter(|_| M::SHAPE.slow);
-        self.methods.serve.push(match workers {
-            Some(workers) => Box::new(move |_, context, arguments, reply| {
+        self.methods.served.push(Executor(match workers {
+            Some(workers) => Box::new(move |_, _, context, arguments, reply| {
                 hand_over::<M, H>(&workers, &handler, context, arguments, reply)
             }),
-            None => Box::new(move |space, context, arguments, reply| {
-                run::<M, H>(&handler, space, context, arguments, reply)
+            None => Box::new(move |served, space, context, arguments, reply| {
+                run::<M, H>(&handler, served, space, context, arguments, reply)
             }),
-        });
+        }));
         self
     }
 }
@@ -91,6 +127,7 @@ fn expires(context: &Context) -> u64 {
 /// Runs the handler on this thread.
 fn run<M: Handled<H>, H>(
     handler: &H,
+    served: &[Executor],
     space: &mut Space,
     context: &Context,
     arguments: Bytes<'_>,
@@ -110,7 +147,8 @@ fn run<M: Handled<H>, H>(
     } else {
         (arguments.whole(bytes)?, None)
     };
-    let source = OnChannel { reply: RefCell::new(&mut *reply), buffers: RefCell::new(buffers) };
+    let (to, buffers) = (RefCell::new(&mut *reply), RefCell::new(buffers));
+    let source = OnChannel { reply: to, buffers, served };
     let call = Call::new(&source, expires);
     let given = handled::<M, H>(handler, &call, || M::TakesForm::read(head), bulk);
     let bulk = write::<M>(given, result)?;

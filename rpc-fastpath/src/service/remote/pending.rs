@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use lrpc::{Outcome, UnknownReason};
+use lrpc::{Outcome, Progress, UnknownReason};
 
 use super::Remote;
 use super::calls::Received;
@@ -33,6 +33,12 @@ impl<'a, M: Method> RemotePending<'a, M> {
     fn give_out(&mut self, outcome: Outcome<Received>) -> Outcome<M::Output> {
         self.token = None;
         self.client.read::<M>(outcome)
+    }
+
+    pub(super) fn wait_serving(mut self, server: &dyn Progress) -> Outcome<M::Output> {
+        let token = self.token.expect("the outcome of this call was taken already");
+        let outcome = self.client.await_serving(token, server);
+        self.give_out(outcome)
     }
 
     fn wait_until(mut self, until: Option<Instant>) -> Outcome<M::Output> {

@@ -19,6 +19,8 @@ impl From<Refusal> for Reason {
             Refusal::Withdrawn => Self::Declined(why as u16),
             Refusal::NoSession => Self::NoSession,
             Refusal::ShuttingDown => Self::Stopping,
+            Refusal::TooDeep => Self::TooDeep,
+            Refusal::Revoked => Self::ForeignBuffer,
         }
     }
 }
@@ -35,7 +37,7 @@ impl From<Failure> for UnknownReason {
 impl From<Doubt> for UnknownReason {
     fn from(why: Doubt) -> Self {
         match why {
-            Doubt::NoAnswer => Self::NoAnswer,
+            Doubt::NoAnswer | Doubt::Revoked => Self::NoAnswer,
             Doubt::DeadlinePassed => Self::TimedOut,
             Doubt::SessionLost | Doubt::Closed => Self::SessionLost,
         }
@@ -53,6 +55,7 @@ impl From<NotGiven> for Decline {
             Reason::TooLate => Refusal::DeadlinePassed,
             Reason::Stopping => Refusal::ShuttingDown,
             Reason::Overloaded | Reason::NoBuffer => Refusal::Overload,
+            Reason::TooDeep => Refusal::TooDeep,
             Reason::NotServed => Refusal::UnknownMethod,
             _ => Refusal::InvalidArguments,
         };

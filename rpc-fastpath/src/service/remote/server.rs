@@ -38,9 +38,11 @@ impl Default for RemoteServerOptions {
 
 /// A service that is served over channels. Owned by one thread, which serves all its clients; slow methods are run
 /// by workers. Handlers are those of [`super::super::Server`], and are treated as there: a panic fails its call, and no
-/// other; what is no value of its type is refused; dropping the server waits for what workers run.
+/// other; what is no value of its type is refused; dropping the server waits for what workers run,
+/// and for clients that are taking a long reply ([`endpoint::Service::drain`]).
 ///
-/// A handler that waits for another service keeps this one waiting, unless its method is marked slow.
+/// A handler that waits for another service keeps this one waiting, unless its method is marked slow, or it calls by
+/// a client's `serving`: then calls are served within it, up to sixteen deep.
 pub struct RemoteServer<S> {
     service: endpoint::Service,
     methods: Methods,
@@ -138,13 +140,15 @@ impl<S> AsFd for RemoteServer<S> {
 impl<S> Drop for RemoteServer<S> {
     fn drop(&mut self) {
         const LOOK: Duration = Duration::from_millis(1);
-        let Some(workers) = &self.workers else { return };
-        workers.stop();
-        // What workers run may call this server, and wait for it.
-        while !workers.have_ended() {
-            self.service.poll_timeout(&mut self.methods, LOOK);
+        if let Some(workers) = &self.workers {
+            workers.stop();
+            // What workers run may call this server, and wait for it.
+            while !workers.have_ended() {
+                self.service.poll_timeout(&mut self.methods, LOOK);
+            }
+            self.service.poll(&mut self.methods);
         }
-        self.service.poll(&mut self.methods);
+        self.service.drain();
     }
 }
 
