@@ -64,12 +64,21 @@ pub struct Record {
     /// The mean of that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_ns: Option<f64>,
+    /// What one thread takes to copy as many bytes once within its memory, around this run; of bandwidths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_ns: Option<f64>,
+    /// The same to a place that is in no cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold_copy_ns: Option<f64>,
     /// Messages that were sent, where they can be lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
     /// Those of them that did not arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
+    /// Bytes a second that the flows beside it carried, all together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside_bytes_per_sec: Option<f64>,
     /// How calls were made, where they are the question.
     #[serde(flatten)]
     pub calls: Option<Calls>,
@@ -171,8 +180,11 @@ impl Record {
             copied_per_hop: None,
             reference_name: None,
             reference_ns: None,
+            copy_ns: None,
+            cold_copy_ns: None,
             sent: None,
             lost: None,
+            beside_bytes_per_sec: None,
             calls: what.calls,
             load: None,
             bare: None,
@@ -219,6 +231,25 @@ impl Record {
         }
     }
 
+    /// Enters what the flows beside it carried.
+    pub fn set_beside(&mut self, per_second: f64) {
+        if self.bench == Bench::Beside {
+            self.beside_bytes_per_sec = Some(per_second);
+            let rate = units::byte_rate(per_second);
+            self.remarks.push(format!("beside it {rate} of bulk"));
+        }
+    }
+
+    /// Enters what copying as many bytes once takes.
+    pub fn compare_with_copies(&mut self, warm_ns: f64, cold_ns: f64) {
+        (self.copy_ns, self.cold_copy_ns) = (Some(warm_ns), Some(cold_ns));
+        let [warm, cold] = [warm_ns, cold_ns].map(|copy| units::ratio(copy / self.mean_ns));
+        self.remarks.push(format!(
+            "{warm} of the rate at which one thread copies as much within its memory, {cold} of that to a \
+             cold place"
+        ));
+    }
+
     fn set_rates(&mut self) {
         self.set_rate(1e9 / self.mean_ns);
     }
@@ -257,13 +288,21 @@ impl Record {
 }
 
 /// What to know of calls.
-fn describe(bench: Bench, Calls { window, batch, carries }: Calls) -> String {
+fn describe(bench: Bench, Calls { window, batch, carries, flows, in_place }: Calls) -> String {
     let bytes = match carries {
         Carries::Both => "calls, each with its reply",
         Carries::Request => "calls with the bytes in their arguments",
+        Carries::Response if in_place => {
+            "calls with the bytes in their replies, which are not read but at both ends"
+        }
         Carries::Response => "calls with the bytes in their replies",
     };
     match bench {
+        Bench::Beside if flows == 0 => "null calls with nothing beside".to_owned(),
+        Bench::Beside => format!(
+            "null calls beside {flows} clients of {bytes}, {window} of them under way for each; all \
+             clients in one thread"
+        ),
         Bench::Sweep => format!("{bytes}, {window} of them in the network at most"),
         _ => format!(
             "{bytes}: {window} under way, begun {batch} at a time; percentiles are of whole calls"

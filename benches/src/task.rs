@@ -21,6 +21,8 @@ pub enum Bench {
     Scale,
     /// Buffers handed over between domains, by size: one hop.
     Fbuf,
+    /// A null call beside bulk flows of other clients over the same link.
+    Beside,
     /// Messages offered at a share of the capacity, whatever becomes of the ones before.
     Sweep,
 }
@@ -35,6 +37,7 @@ impl Bench {
             Self::Bandwidth => "bandwidth",
             Self::Scale => "scale",
             Self::Fbuf => "fbuf",
+            Self::Beside => "beside",
             Self::Sweep => "sweep",
         }
     }
@@ -48,6 +51,7 @@ impl Bench {
             Self::Bandwidth => "Bandwidth: one way, from private memory to private memory",
             Self::Scale => "Scale: null RPC beside idle bindings to the same server thread",
             Self::Fbuf => "Buffers between protection domains, and layers: times of one hop",
+            Self::Beside => "Beside bulk flows over the same link: a null call",
             Self::Sweep => "Load: latency, loss and goodput by what is offered",
         }
     }
@@ -103,18 +107,32 @@ pub struct Calls {
     pub batch: usize,
     /// What has the bytes.
     pub carries: Carries,
+    /// How many bulk flows of other clients go beside; the window is then theirs, each.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub flows: usize,
+    /// What comes in a reply is left where it came, and only both ends of it are read.
+    #[serde(default, skip_serializing_if = "is_copied")]
+    pub in_place: bool,
+}
+
+fn is_copied(in_place: &bool) -> bool {
+    !in_place
+}
+
+fn is_none(flows: &usize) -> bool {
+    *flows == 0
 }
 
 impl Default for Calls {
     fn default() -> Self {
-        Self { window: 1, batch: 1, carries: Carries::Both }
+        Self { window: 1, batch: 1, carries: Carries::Both, flows: 0, in_place: false }
     }
 }
 
 impl Calls {
     /// Says why there can be no such calls, in a clause that follows the system's name.
     pub fn refused(&self, payload: usize) -> Option<String> {
-        let Self { window, batch, .. } = *self;
+        let Self { window, batch, flows, .. } = *self;
         match () {
             () if !(1..=MAX_WINDOW).contains(&window) => {
                 Some(format!("has no window of {window} calls, but of 1 to {MAX_WINDOW}"))
@@ -122,7 +140,8 @@ impl Calls {
             () if !(1..=window).contains(&batch) => {
                 Some(format!("cannot begin {batch} calls at once in a window of {window}"))
             }
-            () if window.saturating_mul(payload) > MAX_UNDER_WAY => {
+            () if flows > MAX_FLOWS => Some(format!("has at most {MAX_FLOWS} flows beside")),
+            () if window.saturating_mul(payload).saturating_mul(flows.max(1)) > MAX_UNDER_WAY => {
                 Some(format!("holds at most {} MiB under way", MAX_UNDER_WAY >> 20))
             }
             () => None,
@@ -172,5 +191,7 @@ pub const MAX_STREAMED: usize = 1 << 20;
 pub const MAX_DATAGRAM: usize = 65_507;
 /// The most calls under way at once.
 pub const MAX_WINDOW: usize = 64;
+/// The most bulk flows beside a call.
+pub const MAX_FLOWS: usize = 8;
 /// The most bytes under way in calls: both sides keep them all.
 pub const MAX_UNDER_WAY: usize = 256 << 20;

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 
 use crate::packages::on_path;
 use crate::speed::adapter::EXAMPLE;
@@ -79,6 +80,18 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         println!("| {what} | {shown:.0} |");
     }
     Ok(())
+}
+
+/// The instructions of a null call by LRPC, by hand and through a service's stub, as records.
+pub fn stub(program: &Path) -> Result<Value> {
+    needs_valgrind()?;
+    let mut records = Vec::new();
+    for word in ["started-call", "service-call"] {
+        let more = count(program, word, WARM + MORE)?.saturating_sub(count(program, word, WARM)?);
+        let each = more as f64 / f64::from(MORE);
+        records.push(json!({"system": word, "payload_bytes": 0, "mean_ns": each}));
+    }
+    Ok(json!({"records": records}))
 }
 
 /// What the adapter between frames and datagrams adds to a packet, beside a device that hands back what it

@@ -32,10 +32,11 @@ mod trial;
 mod world;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::bench::{How, Programs};
 use crate::process::{self, Said};
@@ -88,6 +89,8 @@ enum Inside {
     },
     Hosts,
     Bench {
+        /// Which table
+        table: String,
         #[command(flatten)]
         how: How,
         #[command(flatten)]
@@ -119,7 +122,9 @@ pub fn run(args: &Args) -> Result<()> {
             tap::inside(program, captures)
         }
         Some(Task::Inside(Inside::Hosts)) => trial::inside(),
-        Some(Task::Inside(Inside::Bench { how, programs })) => bench_inside(programs, how),
+        Some(Task::Inside(Inside::Bench { table, how, programs })) => {
+            bench_inside(table, programs, how)
+        }
         Some(Task::Inside(Inside::Program { shape, program })) => programs::inside(shape, program),
         Some(Task::Inside(Inside::Soak { program, transport, seconds, seed })) => {
             soak::inside(program, transport, *seconds, *seed)
@@ -136,24 +141,34 @@ fn check_by_hand(only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Measures the Speed table of networks between the hosts of a lab of its own.
+/// Whether there can be hosts to measure between.
 ///
 /// # Errors
 /// Where this process is not root, whom BPF needs.
-pub fn bench(programs: &Programs, how: &How) -> Result<()> {
-    let entrance = Entrance::find()?;
-    if !entrance.root {
+pub fn can_bench() -> Result<()> {
+    if !Entrance::find()?.root {
         bail!("AF_XDP is measured along, for which one must be root: run this with sudo");
     }
-    let mut command = entrance.inside()?;
-    command.arg("bench").args(how.args()).args(programs.paths());
+    Ok(())
+}
+
+/// Measures one of the Speed tables between the hosts of a lab of its own.
+///
+/// # Errors
+/// Those of [`can_bench`].
+pub fn bench(table: &str, programs: &Programs, how: &How) -> Result<()> {
+    can_bench()?;
+    let mut command = Entrance::find()?.inside()?;
+    command.args(["bench", table]).args(how.args()).args(programs.paths());
     process::run(&mut command, BENCH_LIMIT).map(drop)
 }
 
-fn bench_inside(programs: &Programs, how: &How) -> Result<()> {
+fn bench_inside(table: &str, programs: &Programs, how: &How) -> Result<()> {
     private::furnish()?;
     hosts::up(&Shape::read([])?)?;
-    crate::bench::between_hosts(programs, how)
+    // Simulated networks are made of Unix sockets here, whose queues are to be as long as a network's.
+    fs::write("/proc/sys/net/unix/max_dgram_qlen", "1024").context("a queue cannot be longer")?;
+    crate::bench::between_hosts(table, programs, how)
 }
 
 /// The check `lab`.

@@ -41,6 +41,49 @@ pub fn copies(time: Duration) -> Vec<Copy> {
         .collect()
 }
 
+/// Copies of one size within memory: what one thread takes to move as many bytes once.
+pub struct Copier {
+    from: Vec<u8>,
+    places: Vec<u8>,
+    next: usize,
+}
+
+/// So much does no processor's cache hold.
+const BEYOND_CACHES: usize = 256 << 20;
+
+impl Copier {
+    /// Of so many bytes, one at least.
+    pub fn new(bytes: usize) -> Self {
+        let bytes = bytes.max(1);
+        let places = (BEYOND_CACHES / bytes).max(2) * bytes;
+        Self { from: vec![1; bytes], places: vec![2; places], next: 0 }
+    }
+
+    /// Nanoseconds of a copy to the same place again and again: warm, as far as a cache holds both.
+    pub fn warm(&mut self, time: Duration) -> f64 {
+        self.copies(time, 0)
+    }
+
+    /// Nanoseconds of a copy of the same bytes to one place after the other, which is in no cache by then.
+    pub fn cold(&mut self, time: Duration) -> f64 {
+        self.copies(time, self.from.len())
+    }
+
+    fn copies(&mut self, time: Duration, step: usize) -> f64 {
+        let Self { from, places, next } = self;
+        let batch = (SIZES[3] / from.len()).clamp(1, 1 << 12) as u32;
+        median(time, batch, || {
+            let to = &mut places[*next..*next + from.len()];
+            to.copy_from_slice(black_box(from));
+            black_box(to);
+            *next += step;
+            if *next + from.len() > places.len() {
+                *next = 0;
+            }
+        })
+    }
+}
+
 /// Nanoseconds for one act: the median over batches, which leaves preemptions out.
 fn median(time: Duration, batch: u32, mut act: impl FnMut()) -> f64 {
     let started = Instant::now();

@@ -12,7 +12,7 @@ pub mod cache_line;
 pub mod hand_off;
 mod memory;
 
-pub use memory::Copy;
+pub use memory::{Copier, Copy};
 
 /// Every floor, in nanoseconds unless it says otherwise; round trips for what goes there and back.
 #[derive(Clone, Debug, Serialize)]

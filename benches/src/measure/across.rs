@@ -85,6 +85,7 @@ fn measure(
 fn enter(what: &Measurement, outcome: &Outcome) -> Record {
     let mut record = Record::new(what, &outcome.spread, outcome.iterations, outcome.mean_ns);
     (record.sent, record.lost) = outcome.losses.unzip();
+    record.set_beside(outcome.beside_per_sec);
     record.remarks.extend(what.system.remark(what.bench, what.asked));
     record.remarks.extend(outcome.remarks.iter().cloned());
     record

@@ -30,6 +30,10 @@ pub trait Echo {
     fn losses(&mut self) -> Option<Losses> {
         None
     }
+    /// Bytes that others carried beside since it was last asked.
+    fn carried(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Messages that were sent again because nothing came back.
@@ -85,6 +89,10 @@ pub trait RoundTrips {
     fn inner(&mut self, stamps: &Stamps) -> Option<Inner>;
     /// What was lost since it was last asked, where messages can be lost.
     fn losses(&mut self) -> Option<Losses>;
+    /// Bytes that others carried beside since it was last asked.
+    fn carried(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Intervals that are kept before they enter the histogram: few enough to stay in the first cache.
@@ -137,6 +145,10 @@ impl<E: Echo> RoundTrips for E {
 
     fn losses(&mut self) -> Option<Losses> {
         Echo::losses(self)
+    }
+
+    fn carried(&mut self) -> u64 {
+        Echo::carried(self)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Stamps;
 use crate::cpus::{Cpus, pin};
 use crate::fault::{Failure, Fault};
-use crate::limits::Yardstick;
+use crate::limits::{Copier, Yardstick};
 use crate::measure::halves::Inner;
 use crate::measure::spread::Spread;
 use crate::network::way::Way;
@@ -59,6 +59,8 @@ struct Outcome {
     copied: u64,
     /// The part that is the question, if it is not the whole.
     inner: Option<Inner>,
+    /// Bytes a second that others carried beside.
+    beside_per_sec: f64,
     /// Messages that were sent and that were lost, where any can be lost.
     losses: Option<(u64, u64)>,
     remarks: Vec<String>,
@@ -105,6 +107,9 @@ fn around(samples: &[f64]) -> f64 {
 
 /// The time for one sample of what a measurement is compared with.
 const RIVAL_TIME: Duration = Duration::from_millis(100);
+
+/// The time for one sample of a copy.
+const COPY_TIME: Duration = Duration::from_millis(25);
 
 /// Between phases of the machine a cache line's way gets several times longer, within one not.
 const STRADDLES: f64 = 2.0;
@@ -153,6 +158,8 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Vec<
     let mut samples = Samples::new(what.wait);
     let mut rival = system.rival(&task)?;
     let mut rivals = Vec::new();
+    let mut copier = (what.bench == Bench::Bandwidth).then(|| Copier::new(what.payload()));
+    let mut copies = (Vec::new(), Vec::new());
     let mut between = || {
         samples.take(lab.cpus, server)?;
         if let Some(rival) = &mut rival {
@@ -160,6 +167,10 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Vec<
             pin(lab.cpus.of_domain(what.domains - 1, what.domains))?;
             rivals.push((rival.sample)(RIVAL_TIME));
             pin(lab.cpus.client)?;
+        }
+        if let Some(copier) = &mut copier {
+            copies.0.push(copier.warm(COPY_TIME));
+            copies.1.push(copier.cold(COPY_TIME));
         }
         Ok(())
     };
@@ -179,7 +190,11 @@ fn measure(lab: &Lab<'_>, what: &Measurement, servers: &[Server]) -> Result<Vec<
         record.set_hops(what, outcome.copied);
         record.compare_within(outcome.inner, rival.map(|rival| (rival.name, around(&rivals))));
     }
+    if copier.is_some() {
+        record.compare_with_copies(around(&copies.0), around(&copies.1));
+    }
     record.compare_with_floor(around(&samples.floor));
+    record.set_beside(outcome.beside_per_sec);
     record.remarks.extend(system.remark(what.bench, what.asked));
     record.remarks.extend(outcome.remarks);
     record.remarks.extend(straddle(&samples.floor));

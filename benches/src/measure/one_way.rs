@@ -53,6 +53,7 @@ pub fn measure(
         remarks.push(format!("percentiles are of means over {per_stamp} arrivals"));
     }
     Ok(Outcome {
+        beside_per_sec: 0.0,
         iterations: whole.messages,
         mean_ns: whole.elapsed_ns / whole.messages as f64,
         spread: Spread::from_buckets(&stamped.spread),

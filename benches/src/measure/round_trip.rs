@@ -25,9 +25,10 @@ pub fn measure(
     phase(half, servers, |half| batches(warm_up(lab.duration), 1, |count| half.run(count)))?;
     between()?;
     // What the warm-up counted is none of the run's.
-    let _ = (half.inner(lab.stamps), half.losses());
-    let (((iterations, elapsed), losses), whole) = phase(half, servers, |half| {
-        Ok((batches(timed, 1, |count| half.run(count))?, half.losses()))
+    let _ = (half.inner(lab.stamps), half.losses(), half.carried());
+    let (((iterations, elapsed), losses, carried), whole) = phase(half, servers, |half| {
+        let done = batches(timed, 1, |count| half.run(count))?;
+        Ok((done, half.losses(), half.carried()))
     })?;
     let inner = half.inner(lab.stamps);
     between()?;
@@ -52,6 +53,7 @@ pub fn measure(
         switches: whole.switches + stamped.switches,
         copied: whole.copied,
         inner,
+        beside_per_sec: carried as f64 / elapsed.as_secs_f64(),
         losses: losses.map(|_| (iterations + lost, lost)),
         remarks: (!waited.is_zero()).then(remark).into_iter().collect(),
     })

@@ -24,7 +24,7 @@ pub fn calls(command: Option<&Command>) -> Result<Vec<Option<Calls>>, Failure> {
         Some(Command::Rate { window, batch }) => {
             let batches = or(batch, &[1, 8]);
             for (window, batch) in crossed(&or(window, &[1, 8, 64]), &batches) {
-                all.push(Calls { window, batch, carries: Carries::Both });
+                all.push(Calls { window, batch, ..Calls::default() });
             }
             all.retain(|calls| calls.batch <= calls.window);
             if all.is_empty() {
@@ -33,11 +33,20 @@ pub fn calls(command: Option<&Command>) -> Result<Vec<Option<Calls>>, Failure> {
                 return Err(Failure::Usage(sentence.to_owned()));
             }
         }
-        Some(Command::Bandwidth { window, carries }) => {
+        Some(Command::Bandwidth { window, carries, in_place }) => {
             let usual = [Carries::Request, Carries::Response];
             let carries = if carries.is_empty() { &usual[..] } else { carries };
             for (window, carries) in crossed(&or(window, &[1]), carries) {
-                all.push(Calls { window, batch: 1, carries });
+                let in_place = *in_place && carries == Carries::Response;
+                all.push(Calls { window, carries, in_place, ..Calls::default() });
+            }
+        }
+        Some(Command::Beside { flows, window, carries }) => {
+            let flows: Vec<_> = flows.iter().map(|&flows| flows as usize).collect();
+            for (&carries, flows) in
+                carries.iter().flat_map(|it| flows.iter().map(move |n| (it, *n)))
+            {
+                all.push(Calls { window: *window as usize, carries, flows, ..Calls::default() });
             }
         }
         Some(Command::Sweep { window, .. }) => {
@@ -68,6 +77,7 @@ pub fn sizes(bench: Bench) -> &'static [usize] {
         Bench::Rate => &[8],
         Bench::Bandwidth => &[4 << 10, 64 << 10, 1 << 20],
         Bench::Sweep => &[64],
+        Bench::Beside => &[1 << 20],
         Bench::Fbuf => &[64, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20],
     }
 }
@@ -107,10 +117,20 @@ mod tests {
     #[test]
     fn bytes_go_in_either_part_of_a_call() {
         let (request, response) = (Carries::Request, Carries::Response);
-        let usual = Command::Bandwidth { window: vec![], carries: vec![] };
+        let usual = Command::Bandwidth { window: vec![], carries: vec![], in_place: false };
         assert_eq!(asked(&usual), [(1, 1, request), (1, 1, response)]);
-        let named = Command::Bandwidth { window: vec![2, 3], carries: vec![response] };
+        let named =
+            Command::Bandwidth { window: vec![2, 3], carries: vec![response], in_place: true };
         assert_eq!(asked(&named), [(2, 1, response), (3, 1, response)]);
+    }
+
+    #[test]
+    fn a_call_stands_beside_no_flows_and_some() {
+        let asked =
+            Command::Beside { flows: vec![0, 2], window: 3, carries: vec![Carries::Response] };
+        let all = calls(Some(&asked)).unwrap_or_default().into_iter().flatten();
+        let all: Vec<_> = all.map(|it| (it.flows, it.window, it.batch, it.carries)).collect();
+        assert_eq!(all, [(0, 3, 1, Carries::Response), (2, 3, 1, Carries::Response)]);
     }
 
     #[test]

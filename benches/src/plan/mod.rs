@@ -109,6 +109,7 @@ impl Plan {
         let bench = match command {
             Some(Command::Fbuf { .. }) => Bench::Fbuf,
             Some(Command::Sweep { .. }) => Bench::Sweep,
+            Some(Command::Beside { .. }) => Bench::Beside,
             None | Some(Command::NullRpc) => Bench::NullRpc,
             _ => Bench::Rtt,
         };
@@ -136,6 +137,9 @@ impl Plan {
                 plan.duration = FBUF_DURATION;
             }
             Some(Command::Sweep { .. }) => plan.add(Bench::Sweep, &systems, options, cpus, &[0]),
+            Some(Command::Beside { .. }) => {
+                plan.add(Bench::Beside, &systems, options, cpus, &[0]);
+            }
             Some(
                 Command::Limits
                 | Command::Systems
@@ -179,10 +183,11 @@ impl Plan {
             Some(Command::Rtt) => Bench::Rtt,
             Some(Command::Rate { .. }) => Bench::Rate,
             Some(Command::Bandwidth { .. }) => Bench::Bandwidth,
+            Some(Command::Beside { .. }) => Bench::Beside,
             Some(Command::Sweep { .. }) => Bench::Sweep,
             _ => {
                 let sentence =
-                    "Across a network there are null-rpc, rtt, rate, bandwidth and sweep.";
+                    "Across a network there are null-rpc, rtt, rate, bandwidth, beside and sweep.";
                 return Err(Failure::Usage(sentence.to_owned()));
             }
         };
@@ -199,9 +204,10 @@ impl Plan {
                 Bench::NullRpc => vec![0],
                 Bench::Rtt => vec![64, 1 << 10, largest],
                 Bench::Bandwidth => vec![1 << 10, largest],
+                Bench::Beside => choices::sizes(bench).to_vec(),
                 _ => vec![64],
             };
-            sizes.retain(|size| *size <= largest);
+            sizes.retain(|size| *size <= largest || bench == Bench::Beside);
             sizes.dedup();
         }
         let ends_share = cpus.same_core() && way.is_within_host();

@@ -104,7 +104,11 @@ fn check(task: &Task) -> Result<&'static dyn network::Network, Fault> {
     let system = system
         .ok_or_else(|| Fault::Other(format!("there is no network system `{:.40}`", task.system)))?;
     let most = system.largest();
-    let known = !matches!(task.bench, Bench::Scale | Bench::Fbuf);
+    let known = match task.bench {
+        Bench::Scale | Bench::Fbuf => false,
+        Bench::Beside => system.makes_calls(),
+        _ => true,
+    };
     let least = match task.bench {
         Bench::Sweep => load::STAMP,
         Bench::NullRpc if system.takes_nothing() => 0,
@@ -159,6 +163,8 @@ mod tests {
             Task { payload: usize::MAX, ..task() },
             Task { payload: 8, bench: Bench::Sweep, ..task() },
             Task { idle_bindings: usize::MAX, ..task() },
+            Task { bench: Bench::Beside, ..task() },
+            Task { calls: Calls { flows: 9, ..Calls::default() }, ..task() },
             Task { calls: Calls { window: 65, ..Calls::default() }, ..task() },
             Task { calls: Calls { batch: 2, ..Calls::default() }, ..task() },
             Task { calls: Calls { batch: 0, ..Calls::default() }, ..task() },

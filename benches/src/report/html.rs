@@ -94,7 +94,7 @@ fn section(page: &mut String, bench: Bench, records: &[&Record]) {
             }
             return load::table(page, records);
         }
-        Bench::NullRpc | Bench::Rtt | Bench::Scale | Bench::Fbuf => {}
+        Bench::NullRpc | Bench::Rtt | Bench::Scale | Bench::Beside | Bench::Fbuf => {}
     }
     if records.iter().any(|record| record.payload_bytes != records[0].payload_bytes)
         && !bench.one_way()

@@ -128,14 +128,16 @@ impl System for Lrpc {
 /// The code with which a call is declined that came without its buffer, or cannot be given one.
 const NO_BUFFER: u16 = 1;
 
-fn address(task: &Task) -> Result<Address, Fault> {
+/// Where both meet.
+pub fn address(task: &Task) -> Result<Address, Fault> {
     format!("shm:{}", task.rendezvous)
         .parse()
         .map_err(|error| Fault::Other(format!("the rendezvous is no address: {error}")))
 }
 
+/// What a call that was not executed means for a run.
 #[cold]
-fn failed(outcome: NotExecuted) -> Fault {
+pub fn failed(outcome: NotExecuted) -> Fault {
     match outcome {
         NotExecuted::Unknown(lrpc::UnknownReason::Closed(
             unet::CloseReason::PeerClosed | unet::CloseReason::PeerDied,

@@ -25,6 +25,7 @@ pub mod network;
 mod peers;
 mod pipe;
 mod rpc;
+mod service;
 mod tcp;
 mod udp;
 mod uds;
@@ -46,7 +47,7 @@ pub trait System: Sync {
     fn remark(&self, bench: Bench, asked: usize) -> Option<String>;
     /// Whether it answers a question at all; what does not is not in its list.
     fn answers(&self, bench: Bench) -> bool {
-        !matches!(bench, Bench::Fbuf | Bench::Sweep)
+        !matches!(bench, Bench::Fbuf | Bench::Sweep | Bench::Beside)
     }
     /// The largest message that it can be asked for.
     fn largest(&self) -> usize {
@@ -137,6 +138,7 @@ pub fn all() -> Vec<&'static dyn System> {
     let mut all: Vec<&'static dyn System> = vec![
         &lrpc::Lrpc,
         &rpc::HERE,
+        &service::Stub,
         &unet::Unet,
         #[cfg(feature = "peers")]
         &iceoryx2::PublishSubscribe,

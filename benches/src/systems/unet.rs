@@ -48,7 +48,7 @@ impl System for Unet {
     }
 
     fn answers(&self, bench: Bench) -> bool {
-        bench != Bench::Sweep
+        !matches!(bench, Bench::Sweep | Bench::Beside)
     }
 
     fn refuses(&self, _: Bench, _: usize, _: Wait) -> Option<String> {

@@ -66,6 +66,50 @@ fn bytes_go_in_requests_and_in_replies_up_to_the_longest() {
 }
 
 #[test]
+fn bandwidths_here_stand_beside_copies() {
+    let bandwidth = ["bandwidth", "--duration", "20ms", "--size", "64K"];
+    let mut places = Vec::new();
+    for record in records(&bandwidth, &["--in-place"]) {
+        consistent(&record);
+        assert!(number(&record, "copy_ns") > 0.0 && number(&record, "cold_copy_ns") > 0.0);
+        places.push((record["carries"].clone(), record["in_place"].as_bool()));
+    }
+    assert_eq!(places, [("request".into(), None), ("response".into(), Some(true))]);
+}
+
+#[test]
+fn a_null_call_beside_bulk_flows_tells_what_they_carried() {
+    for way in [HERE, LOOPBACK] {
+        let beside = ["beside", "--duration", "60ms", "--size", "1K", "--window", "2"];
+        let records = records(&beside, way);
+        let shapes: Vec<_> = records
+            .iter()
+            .map(|record| (record["carries"].as_str(), record["flows"].as_u64().unwrap_or(0)))
+            .collect();
+        let [request, response] = [Some("request"), Some("response")];
+        assert_eq!(shapes, [(request, 0), (request, 2), (response, 0), (response, 2)], "{way:?}");
+        for record in &records {
+            consistent(record);
+            // The flows have their turn while the call is waited for.
+            let carries = record["flows"].as_u64().is_some();
+            assert_eq!(number(record, "beside_bytes_per_sec") > 0.0, carries, "{record}");
+        }
+    }
+}
+
+#[test]
+fn a_null_call_by_a_stub_is_measured() {
+    let output =
+        run(&["null-rpc", "--system", "service", "--duration", "20ms", "--format", "json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the output is JSON");
+    let records = report["records"].as_array().expect("records is a list");
+    let waits: Vec<_> = records.iter().map(|record| &record["wait"]).collect();
+    assert_eq!(waits, ["spin", "park"]);
+    records.iter().for_each(consistent);
+}
+
+#[test]
 fn a_load_of_calls_is_accounted_for_and_refused_early() {
     for way in [HERE, LOOPBACK] {
         let sweep = ["sweep", "--duration", "120ms", "--from", "100%", "--up-to", "200%"];

@@ -105,6 +105,54 @@ fn goodput_under_overload_is_a_share_of_the_peak() {
 }
 
 #[test]
+fn fields_are_scaled_compared_and_taken_apart() {
+    let rounds_to = |figure: Figure, due: f64| {
+        let found = figure.read(&turn()).expect("there");
+        assert!((found - due).abs() < 1e-9, "{found}");
+    };
+    let large = || payload("rtt", "unet", 4096);
+    rounds_to(Figure::Field(small(), "p999_ns", 1e-6), 132e-6);
+    rounds_to(Figure::Fields((small(), "p999_ns"), (large(), "reference_ns")), 132.0 / 99.0);
+    rounds_to(Figure::MediansApart(small(), small(), 2.0), 0.0);
+    assert!(Figure::Field(large(), "p999_ns", 1.0).read(&turn()).is_err());
+}
+
+#[test]
+fn overload_is_judged_by_the_greatest_load() {
+    let step = |percent: f64, p99: f64, refused: u64| {
+        json!({"system": "rpc", "offered_percent": percent, "capacity_per_sec": 1e6, "p99_ns": p99,
+               "sent": 600, "refused": refused, "late": 0})
+    };
+    let steps = |steps: &[Value]| vec![("load", json!({"records": steps}))];
+    let whole = steps(&[step(80.0, 1e3, 0), step(200.0, 108e3, 400)]);
+    let queued = Figure::Queued("load", "rpc", 72.0).read(&whole).expect("there");
+    assert!((queued - 1.5).abs() < 1e-9, "{queued}");
+    let refused = Figure::Refused("load", "rpc").read(&whole).expect("there");
+    assert!((refused - 0.4).abs() < 1e-9, "{refused}");
+    let short = steps(&[step(80.0, 1e3, 0), step(150.0, 1e3, 0)]);
+    assert!(Figure::Queued("load", "rpc", 72.0).read(&short).is_err());
+    assert!(Figure::Refused("load", "rpc").read(&steps(&[])).is_err());
+}
+
+#[test]
+fn what_was_left_out_is_told_with_the_record_that_is_missing() {
+    let notes = json!(["Pinned.", "Left out: redis/unix. Redis is not here."]);
+    let turn: Turn = vec![("kv", json!({"host": {"notes": notes}, "records": []}))];
+    let told = Figure::Field(place("kv", "redis/unix", 0), "ops_per_sec", 1.0).read(&turn);
+    let told = told.expect_err("it is missing").to_string();
+    assert!(told.ends_with("Place(0). Left out: redis/unix. Redis is not here."), "{told}");
+}
+
+#[test]
+fn a_row_without_a_limit_is_shown_and_not_judged() {
+    let open = Bound::Open;
+    let row =
+        Row { what: "idle", figure: Figure::Tail(small()), unit: "ns", aim: open, must: open };
+    let (line, met) = judge(&row, &[7.0], 2);
+    assert!(met && line.ends_with("7.00"), "{line}");
+}
+
+#[test]
 fn the_lesser_figure_counts_and_must_be_there() {
     static BOTH: [Figure; 2] = [
         Figure::Medians(payload("rtt", "unet", 8), payload("rtt", "unet", 8)),
@@ -116,33 +164,15 @@ fn the_lesser_figure_counts_and_must_be_there() {
     assert!(Figure::Lesser(&BOTH[0], &GONE).of(&round).is_err());
 }
 
-/// The runs that a figure is read from.
-fn runs(figure: &Figure) -> Vec<&'static str> {
-    match figure {
-        Figure::ToFloor(one)
-        | Figure::MillionsPerSecond(one)
-        | Figure::Tail(one)
-        | Figure::ToReference(one)
-        | Figure::OfReference(one)
-        | Figure::Copied(one)
-        | Figure::ToLimit(one, _) => vec![one.run],
-        Figure::Means(one, other) | Figure::Medians(one, other) | Figure::Each(one, other, _) => {
-            vec![one.run, other.run]
-        }
-        Figure::Lesser(one, other) => [runs(one), runs(other)].concat(),
-        Figure::Overloaded(run, _) => vec![run],
-    }
-}
-
 #[test]
 fn every_row_refers_to_a_run_that_is_made() {
-    for set in [HOST, NETWORK] {
+    for set in [HOST, NETWORK, CALLS] {
         let made = |run| {
-            let adapter = set.adapter && run == adapter::RUN;
-            adapter || set.invocations.iter().any(|made| made.name == run)
+            let along = set.along.is_some_and(|along| run == along.run());
+            along || set.invocations.iter().any(|made| made.name == run)
         };
         for row in set.rows {
-            for run in runs(&row.figure) {
+            for run in row.figure.runs() {
                 assert!(made(run), "{}: {run}", row.what);
             }
         }

@@ -9,9 +9,11 @@
 //! | `single` | one call at a time |
 //! | `window` | several under way, for rates and bandwidths |
 //! | `offered` | calls that are begun when they are due, whatever becomes of the ones before |
+//! | `beside` | one at a time, beside bulk flows over the same link |
 //! | `served` | the server of all of them |
 //! | `bulk` | bytes that show where they were cut or overwritten |
 
+mod beside;
 mod bulk;
 mod offered;
 mod served;
@@ -32,6 +34,7 @@ use crate::systems::unet::wait;
 use crate::systems::{ClientHalf, Ready, ServerHalf, System};
 use crate::task::{Bench, MAX_PAYLOAD, MAX_UNDER_WAY, Task, Wait};
 
+use beside::Beside;
 use offered::Offering;
 use served::Called;
 use single::Single;
@@ -55,6 +58,10 @@ const FINISH: u16 = 2;
 const TAKE: u16 = 3;
 /// Takes a number, and gives bytes with it.
 const GIVE: u16 = 4;
+/// Takes bytes, and does not look at them.
+const STORE: u16 = 5;
+/// Gives bytes that it has in buffers.
+const FETCH: u16 = 6;
 
 impl System for Rpc {
     fn name(&self) -> &'static str {
@@ -74,6 +81,7 @@ impl System for Rpc {
             Bench::Rate => asked.max(size_of::<u64>()),
             Bench::Sweep => asked.max(STAMP),
             Bench::Bandwidth => asked.max(bulk::LEAST),
+            Bench::Beside => asked.max(1),
             _ => asked,
         }
     }
@@ -106,9 +114,9 @@ impl System for Rpc {
     fn client(&self, task: &Task, server: &Server) -> Result<ClientHalf, Fault> {
         server.ask(&Request::Open(task.clone()), &[])?;
         server.expect_ready()?;
-        let connection = connect(&here(task)?, task)?;
+        let client = client_half(&here(task)?, task, true)?;
         server.expect_done()?;
-        Ok(client_half(connection, task, true))
+        Ok(client)
     }
 
     fn server(&self, task: &Task, _: Vec<OwnedFd>, ready: Ready<'_>) -> Result<ServerHalf, Fault> {
@@ -121,7 +129,7 @@ impl System for Rpc {
 impl Rpc {
     /// Whether calls are counted, many of them, rather than timed one by one.
     fn is_counted(&self, bench: Bench) -> bool {
-        matches!(bench, Bench::Rate | Bench::Bandwidth | Bench::Sweep)
+        matches!(bench, Bench::Rate | Bench::Bandwidth | Bench::Sweep | Bench::Beside)
     }
 }
 
@@ -140,9 +148,9 @@ impl Network for Rpc {
         // A session may outlive the channel that it began on, and needs an address for the next.
         let host = place.remote.to_string();
         let address = Address::Network(NetworkAddress { host, ..place.address.clone() });
-        let connection = connect(&address, task)?;
+        let client = client_half(&address, task, false)?;
         server.expect_done()?;
-        Ok(client_half(connection, task, false))
+        Ok(client)
     }
 
     fn serve(
@@ -189,14 +197,18 @@ fn connect(address: &Address, task: &Task) -> Result<Connection, Fault> {
         .map_err(|error| Fault::Other(format!("connecting to {address} failed: {error}")))
 }
 
-fn client_half(connection: Connection, task: &Task, is_here: bool) -> ClientHalf {
-    match task.bench {
+fn client_half(address: &Address, task: &Task, is_here: bool) -> Result<ClientHalf, Fault> {
+    if task.bench == Bench::Beside {
+        return Ok(ClientHalf::Echo(Box::new(Beside::new(address, task)?)));
+    }
+    let connection = connect(address, task)?;
+    Ok(match task.bench {
         Bench::Rate | Bench::Bandwidth => {
             ClientHalf::Echo(Box::new(Window::new(connection, task, is_here)))
         }
         Bench::Sweep => ClientHalf::Load(Box::new(Offering::new(connection, task))),
         _ => ClientHalf::Echo(Box::new(Single::new(connection, task))),
-    }
+    })
 }
 
 #[cold]

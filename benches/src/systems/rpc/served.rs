@@ -6,10 +6,10 @@ use std::time::Duration;
 use rpc_fastpath::endpoint::{
     Bytes, Content, Context, Decline, Refusal, Reply, Service, ServiceOptions,
 };
-use unet::Address;
+use unet::{Address, Message};
 
 use super::bulk::{Bulk, fill};
-use super::{ECHO, FINISH, GIVE, TAKE, limits, network};
+use super::{ECHO, FETCH, FINISH, GIVE, STORE, TAKE, beside, limits, network};
 use crate::fault::Fault;
 use crate::measure::halves::EchoLoop;
 use crate::measure::load::{Absorb, Absorbed, Absorbs, NAP};
@@ -21,18 +21,22 @@ use crate::task::{Bench, Task, Wait};
 const BURSTS: u32 = 256;
 const NOT_YET: Decline = Decline::Refuse(Refusal::ShuttingDown);
 
-/// A service with one client.
+/// A service with one client, and those of flows beside it.
 pub struct Called {
     service: Service,
     spins: bool,
     bench: Bench,
     answers: Answers,
+    /// How many are waited for.
+    clients: usize,
 }
 
 /// What the methods work with.
 struct Answers {
     bulk: Bulk,
     space: Vec<u8>,
+    /// What is given without a copy.
+    stored: Message,
     /// Whether buffers can be handed over.
     is_here: bool,
 }
@@ -47,14 +51,19 @@ impl Called {
             .map_err(|error| Fault::Other(format!("listening at {address} failed: {error}")))?;
         let bulk = Bulk::new(if task.bench == Bench::Bandwidth { task.payload } else { 0 });
         let is_here = matches!(address, Address::Shm(_));
-        let answers = Answers { bulk, space: Vec::new(), is_here };
-        Ok(Self { service, spins: task.wait == Wait::Spin, bench: task.bench, answers })
+        let stored = match task.bench {
+            Bench::Beside => beside::bulk(task.payload)?,
+            _ => Message::default(),
+        };
+        let answers = Answers { bulk, space: Vec::new(), stored, is_here };
+        let (spins, clients) = (task.wait == Wait::Spin, task.calls.flows + 1);
+        Ok(Self { service, spins, bench: task.bench, answers, clients })
     }
 
-    /// Serves until the client has its session, which it asks for now.
+    /// Serves until the clients have their sessions, which they ask for now.
     pub fn awaiting_client(mut self) -> ServerHalf {
         const LOOK: Duration = Duration::from_millis(100);
-        while self.service.clients() == 0 {
+        while self.service.clients() < self.clients {
             self.service.poll_timeout(
                 &mut |_: &Context, _: Bytes<'_>, _: &mut Reply<'_>| Err(NOT_YET),
                 LOOK,
@@ -75,7 +84,7 @@ impl Answers {
         arguments: Bytes<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), Decline> {
-        let Self { bulk, space, is_here } = self;
+        let Self { bulk, space, stored, is_here } = self;
         match method {
             ECHO => reply.write(arguments.whole(space)?),
             TAKE if arguments.len() == bulk.len() => {
@@ -95,6 +104,8 @@ impl Answers {
                     message.and_then(Result::ok).map_or_else(|| bytes.into(), Content::from);
                 reply.give(content);
             }
+            STORE => {}
+            FETCH => reply.give(stored.clone()),
             _ => return Err(Refusal::InvalidArguments.into()),
         }
         Ok(())

@@ -40,8 +40,8 @@ struct Caller {
 enum Kind {
     Echo(Vec<u8>),
     Take(Bulk),
-    /// And where the bytes are put.
-    Give(Bulk, Vec<u8>),
+    /// And where the bytes are put; nowhere if they stay where they came.
+    Give(Bulk, Option<Vec<u8>>),
 }
 
 struct UnderWay {
@@ -55,7 +55,8 @@ impl Window {
     pub fn new(connection: Connection, task: &Task, is_here: bool) -> Self {
         let kind = match (task.bench, task.calls.carries) {
             (Bench::Bandwidth, Carries::Response) => {
-                Kind::Give(Bulk::new(task.payload), vec![0; task.payload])
+                let space = (!task.calls.in_place).then(|| vec![0; task.payload]);
+                Kind::Give(Bulk::new(task.payload), space)
             }
             (Bench::Bandwidth, _) => Kind::Take(Bulk::new(task.payload)),
             _ => Kind::Echo(vec![0; task.payload]),
@@ -165,10 +166,16 @@ impl Kind {
         };
         let mut word = [0; 8];
         let number = match self {
-            Self::Give(bulk, space) => match reply.len() == space.len() {
-                true => reply.copy_to(0, space).ok().and_then(|()| bulk.number_of(space)),
-                false => None,
-            },
+            Self::Give(bulk, _) if reply.len() != bulk.len() => None,
+            Self::Give(bulk, Some(space)) => {
+                reply.copy_to(0, space).ok().and_then(|()| bulk.number_of(space))
+            }
+            Self::Give(bulk, None) => {
+                let mut last = word;
+                let read = reply.copy_to(0, &mut word);
+                let read = read.and_then(|()| reply.copy_to(bulk.len() - last.len(), &mut last));
+                read.ok().filter(|()| word == last).map(|()| u64::from_le_bytes(word))
+            }
             Self::Echo(arguments) if reply.len() != arguments.len() => None,
             Self::Take(_) if reply.len() != word.len() => None,
             _ => reply.copy_to(0, &mut word).ok().map(|()| u64::from_le_bytes(word)),
