@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::support::{alive, child_as, gone_within, program, run, server_of, text};
+use crate::support::{PATIENCE, alive, child_as, gone_within, program, run, server_of, text};
 use rustix::thread::sched_getaffinity;
 use serde_json::Value;
 
@@ -153,7 +153,7 @@ fn an_agent_ends_with_the_client_that_started_it() {
     };
     client.kill().expect("it is ours");
     client.wait().expect("it ends");
-    assert!(gone_within(agent, Duration::from_secs(2)), "the agent outlives the client");
+    assert!(gone_within(agent, PATIENCE), "the agent outlives the client");
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_client_that_is_killed_takes_its_session_along() {
     let session = server_of(listener.child.id());
     client.kill().expect("it is ours");
     client.wait().expect("it ends");
-    assert!(gone_within(session, Duration::from_secs(2)), "the session outlives its client");
+    assert!(gone_within(session, PATIENCE), "the session outlives its client");
     let id = listener.child.id();
     assert!(alive(id));
 }
@@ -319,7 +319,7 @@ fn the_servers_death_is_reported_within_seconds() {
     drop(listener);
     let died = Instant::now();
     let output = client.wait_with_output().expect("the program ends");
-    assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
+    assert!(died.elapsed() < PATIENCE, "{:?}", died.elapsed());
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert_eq!(error.trim_end().lines().count(), 1, "{error}");
@@ -334,5 +334,5 @@ fn a_server_that_was_started_ends_with_the_client() {
     let server = server_of(client.id());
     client.kill().expect("it is ours");
     client.wait().expect("it ends");
-    assert!(gone_within(server, Duration::from_secs(2)), "the server outlives the client");
+    assert!(gone_within(server, PATIENCE), "the server outlives the client");
 }
