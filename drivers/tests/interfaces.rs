@@ -24,12 +24,12 @@ fn joined(way: Way, test: impl FnOnce(&Echo, &mut Client) + Send) {
 }
 
 /// Waits for the channel's end.
-fn end(client: &mut Client, patience: Duration) -> (CloseReason, Duration) {
+fn end(client: &mut Client) -> CloseReason {
     let begin = Instant::now();
     loop {
-        assert!(begin.elapsed() < patience, "it was to end");
+        assert!(begin.elapsed() < PATIENCE, "it was to end");
         match client.endpoint.recv_timeout(Duration::from_millis(10)) {
-            Some(Event::Closed(_, reason)) => return (reason, begin.elapsed()),
+            Some(Event::Closed(_, reason)) => return reason,
             None | Some(Event::Message(..)) => {}
             other => panic!("{other:?}"),
         }
@@ -72,36 +72,36 @@ fn an_interface_that_is_down_pushes_back() {
     }
 }
 
+/// The peer is heard, and then no more: the channel ends, and not before the silence was long enough.
+fn end_by_silence(way: Way, client: &mut Client, silence: &str) {
+    let begin = Instant::now();
+    client.expect_echo(100);
+    run(silence);
+    assert_eq!(end(client), CloseReason::PeerSilent, "{way:?}");
+    assert!(begin.elapsed() >= SILENCE, "{way:?} {:?}", begin.elapsed());
+}
+
 #[test]
 fn a_deleted_interface_ends_its_channels_at_once() {
     for way in [GENERIC, NATIVE] {
         joined(way, |_, client| {
             run("ip -n lab-a link del lab-a0");
-            let (reason, took) = end(client, PATIENCE);
-            assert_eq!(reason, CloseReason::DeviceFailed(DeviceError::Gone), "{way:?}");
-            assert!(took < Duration::from_secs(1), "{took:?}");
+            // Later, it would be silence.
+            assert_eq!(end(client), CloseReason::DeviceFailed(DeviceError::Gone), "{way:?}");
         });
     }
 }
 
 #[test]
 fn a_deleted_interface_below_the_kernels_sockets_is_silence() {
-    joined(UDP, |_, client| {
-        run("ip -n lab-a link del lab-a0");
-        let (reason, took) = end(client, PATIENCE);
-        assert_eq!(reason, CloseReason::PeerSilent);
-        assert!((SILENCE / 2..SILENCE * 2).contains(&took), "{took:?}");
-    });
+    joined(UDP, |_, client| end_by_silence(UDP, client, "ip -n lab-a link del lab-a0"));
 }
 
 #[test]
 fn a_peer_without_a_carrier_is_silent() {
     for way in WAYS {
         joined(way, |_, client| {
-            run("ip -n lab-b link set lab-b0 down");
-            let (reason, took) = end(client, PATIENCE);
-            assert_eq!(reason, CloseReason::PeerSilent, "{way:?}");
-            assert!((SILENCE / 2..SILENCE * 2).contains(&took), "{way:?} {took:?}");
+            end_by_silence(way, client, "ip -n lab-b link set lab-b0 down");
         });
     }
 }
@@ -113,11 +113,7 @@ fn a_peer_whose_host_is_gone_is_silent() {
         in_host(|| {
             let echo = Echo::start(way.0);
             let mut client = Client::connect(way.1);
-            client.expect_echo(100);
-            run("ip -n lab-b link del lab-b0");
-            let (reason, took) = end(&mut client, PATIENCE);
-            assert_eq!(reason, CloseReason::PeerSilent, "{way:?}");
-            assert!((SILENCE / 2..SILENCE * 2).contains(&took), "{way:?} {took:?}");
+            end_by_silence(way, &mut client, "ip -n lab-b link del lab-b0");
             let at = client.link();
             assert_eq!((at.failed, at.channels), (None, 0), "its own device is as it was");
             drop(echo);
@@ -169,8 +165,7 @@ fn a_peer_that_moved_to_another_address_is_silent() {
         joined(way, |_, client| {
             run("ip -n lab-b address del 10.77.0.2/24 dev lab-b0");
             run("ip -n lab-b address add 10.77.0.99/24 dev lab-b0");
-            let (reason, _) = end(client, PATIENCE);
-            assert_eq!(reason, CloseReason::PeerSilent, "{way:?}");
+            assert_eq!(end(client), CloseReason::PeerSilent, "{way:?}");
         });
     }
 }
@@ -180,8 +175,7 @@ fn an_endpoint_whose_interface_was_deleted_connects_anew_when_it_is_there_again(
     for way in [GENERIC, NATIVE] {
         joined(way, |_, client| {
             run("ip -n lab-a link del lab-a0");
-            let (reason, _) = end(client, PATIENCE);
-            assert_eq!(reason, CloseReason::DeviceFailed(DeviceError::Gone), "{way:?}");
+            assert_eq!(end(client), CloseReason::DeviceFailed(DeviceError::Gone), "{way:?}");
             pair::join_hosts();
             let _echo = Echo::start(&way.0.replace("9000", "9001"));
             client.reconnect(&way.1.replace("9000", "9001"));

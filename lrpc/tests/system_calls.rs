@@ -167,6 +167,5 @@ fn ten_times_the_calls_make_no_more_system_calls() {
     // What starting two processes takes may differ by a little.
     assert!(sum(&others) < 100, "others than liveness checks have grown: {others:?}");
     assert!(sum(&asked) <= due + 100, "{asked:?} in {took:?}, {due} are due");
-    let share = sum(&asked) as f64 / (MANY - FEW) as f64;
-    assert!(share < 0.1, "the machine is too busy to tell: {took:?} for {MANY} calls");
+    assert!(due < (MANY - FEW) / 2, "the machine is too busy to tell: {took:?} for {MANY} calls");
 }

@@ -17,11 +17,11 @@ trait Office {
     #[slow]
     fn slow(&self, call: &Call<'_>, text: &str) -> String;
     #[slow]
-    #[deadline("500ms")]
+    #[deadline("2s")]
     fn slow_until(&self, number: u64) -> u64;
-    #[deadline("500ms")]
+    #[deadline("2s")]
     fn until(&self, number: u64) -> u64;
-    #[deadline("500ms")]
+    #[deadline("2s")]
     fn until_encoded(&self, call: &Call<'_>, text: &str) -> bool;
     #[slow]
     fn slow_panic(&self);
@@ -60,7 +60,7 @@ impl Office for Desk {
 
     fn until_encoded(&self, call: &Call<'_>, text: &str) -> bool {
         let remaining = call.remaining().expect("it has a deadline");
-        remaining > Duration::ZERO && remaining <= Duration::from_millis(500) && text == "text"
+        remaining > Duration::ZERO && remaining <= Duration::from_secs(2) && text == "text"
     }
 
     fn slow_panic(&self) {
@@ -170,7 +170,7 @@ fn a_call_whose_deadline_has_passed_is_not_executed() {
     let Test { server, client, began, .. } = office("deadline", 1, 8);
     let mut call = client.start_until(1).expect("it is sent");
     let mut encoded = client.start_until_encoded("text").expect("it is sent");
-    std::thread::sleep(Duration::from_millis(510));
+    std::thread::sleep(Duration::from_millis(2_010));
     assert_eq!(serve_for(&server, || call.try_take()), Outcome::Refused(Reason::TooLate));
     assert_eq!(serve_for(&server, || encoded.try_take()), Outcome::Refused(Reason::TooLate));
     assert!(began.try_recv().is_err());
@@ -187,7 +187,7 @@ fn a_deadline_that_passes_in_the_backlog_counts_too() {
     serve_for(&server, || began.try_recv().ok());
     let mut late = client.start_slow_until(1).expect("it is sent");
     while server.poll() {}
-    std::thread::sleep(Duration::from_millis(510));
+    std::thread::sleep(Duration::from_millis(2_010));
     go.send(()).expect("the worker waits");
     assert_eq!(serve_for(&server, || blocking.try_take()), Outcome::Executed("A".into()));
     assert_eq!(serve_for(&server, || late.try_take()), Outcome::Refused(Reason::TooLate));
@@ -199,7 +199,7 @@ fn the_caller_waits_no_longer_than_the_deadline() {
     let Test { server, client, .. } = office("caller", 1, 8);
     let start = Instant::now();
     assert_eq!(client.until(1), Outcome::Unknown(UnknownReason::TimedOut));
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
     // What it did not wait for is refused, and nobody minds.
     while server.poll() {}
     let mut quick = client.start_quick(1).expect("it is sent");

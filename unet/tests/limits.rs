@@ -618,7 +618,7 @@ fn a_listener_in_an_event_loop_goes_on_when_descriptors_are_free_again() {
     assert_eq!(connect(Duration::from_millis(300)), Err(ConnectError::TimedOut));
     server.tell();
     server.expect("freed");
-    assert_eq!(connect(Duration::from_secs(2)), Ok(()));
+    assert_eq!(connect(PATIENCE), Ok(()));
 }
 
 /// An echo server with few descriptors.

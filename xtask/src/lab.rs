@@ -192,7 +192,7 @@ fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
         Ok(entrance) => entrance,
         Err(why) => return Ok(Done::Skipped(format!("{why:#}"))),
     };
-    let mut made = Vec::new();
+    let (mut made, features) = (Vec::new(), programs::features(&crates));
     for part in parts {
         println!("--> {part}");
         let done = match part {
@@ -200,7 +200,7 @@ fn check_parts(context: &Context, only: Option<&str>) -> Result<Done> {
             "hosts" => trial::check(&entrance)?,
             "soak" => soak::check(workspace, &entrance)?,
             name => match crates.iter().find(|krate| krate.name == name) {
-                Some(krate) => krate.check(workspace, &entrance)?,
+                Some(krate) => krate.check(workspace, &features, &entrance)?,
                 None => bail!("there is no part {name}"),
             },
         };

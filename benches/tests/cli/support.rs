@@ -6,6 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// How long is too long, on a busy machine also: the programs that are killed would run for a minute.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The program, with its output caught and its colour left to chance.
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_unet-bench"));
@@ -25,7 +28,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// The server process of a running benchmark, once there is one that has been up for a while.
 pub fn server_of(pid: u32) -> u32 {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     let mut last = None;
     while Instant::now() < deadline {
         let now = children(pid).first().copied();

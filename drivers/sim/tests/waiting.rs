@@ -54,17 +54,23 @@ fn wakes_in_time(a: &mut dyn Datagrams, b: &mut dyn Datagrams) {
     assert_eq!(b.arm(), Ok(true));
     assert!(sleeps(b, Duration::from_millis(30)), "nothing was sent");
     for armed_before in [true, false] {
-        if armed_before {
+        let mut woken = || {
+            if armed_before {
+                assert_eq!(b.arm(), Ok(true));
+            }
+            let began = Instant::now();
+            assert_eq!(send(a, b, 1), 0);
+            let wakes = wait_for_one(b);
+            let took = began.elapsed();
+            assert!(took >= DELAY, "{took:?}");
+            assert!(wakes <= 3, "{wakes} wake-ups for one packet");
             assert_eq!(b.arm(), Ok(true));
-        }
-        let began = Instant::now();
-        assert_eq!(send(a, b, 1), 0);
-        let wakes = wait_for_one(b);
-        let took = began.elapsed();
-        assert!((DELAY..DELAY * 10).contains(&took), "{took:?}");
-        assert!(wakes <= 3, "{wakes} wake-ups for one packet");
-        assert_eq!(b.arm(), Ok(true));
-        assert!(sleeps(b, Duration::from_millis(30)), "it was received already");
+            assert!(sleeps(b, Duration::from_millis(30)), "it was received already");
+            took
+        };
+        // Once at least nobody else had the processor when it was due.
+        let took: Vec<_> = (0..5).map(|_| woken()).collect();
+        assert!(took.iter().any(|took| *took < DELAY * 10), "{took:?}");
     }
 }
 

@@ -33,9 +33,10 @@ fn an_armed_device_is_readable_when_something_arrives(path: Path) {
             assert_eq!(send(&mut *a, to, &[&[round]]), 0);
             a
         });
+        // Whom nobody woke finds it at the end of the time.
         let begin = Instant::now();
-        assert!(is_readable(&*b, Duration::from_secs(5)));
-        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(is_readable(&*b, Duration::from_secs(20)));
+        assert!(begin.elapsed() < Duration::from_secs(10), "nobody was woken");
         assert_eq!(payloads(&receive(&mut *b, 1)), [&[round]]);
         a = sender.join().unwrap();
     }

@@ -184,10 +184,10 @@ pub fn a_call_whose_deadline_passes_is_not_begun(carrier: impl Carrier) {
     let begin = Instant::now();
     assert_eq!(client.slow_until(8), Outcome::Unknown(UnknownReason::TimedOut));
     let waited = begin.elapsed();
-    assert!(waited >= Duration::from_millis(150), "{waited:?}");
-    // Over a channel the time counts from when the server took the call: before this one.
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    // Over a channel the time counts from when the server took the call: that was before this one.
     assert_eq!(client.double(1), Outcome::Executed(2));
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(1_100));
     seen.go.store(u64::MAX, SeqCst);
     assert_eq!(slow.wait(), Outcome::Executed("TEXT".into()));
     // The worker has come to that one before this one.

@@ -30,13 +30,13 @@ pub trait Everywhere {
     fn counted(&self) -> u64;
     /// Keeps the server's thread.
     fn sleep(&self, millis: u64);
-    #[deadline("150ms")]
+    #[deadline("1s")]
     fn until(&self, number: u64) -> u64;
     /// Until the test lets it go.
     #[slow]
     fn slowly(&self, text: &str) -> String;
     #[slow]
-    #[deadline("150ms")]
+    #[deadline("1s")]
     fn slow_until(&self, number: u64) -> u64;
     #[slow]
     fn slow_panic(&self);

@@ -1,5 +1,6 @@
 //! Calls that do not go well, and end as they must.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rpc_fastpath::endpoint::*;
@@ -27,8 +28,8 @@ pub fn a_slow_call_is_in_doubt_after_its_deadline_and_told_when_asked(way: Way) 
     with_server(way, of_server(), |scene| {
         let mut connection = scene.connect();
         let how =
-            How { deadline: Some(Instant::now() + Duration::from_millis(60)), ..How::default() };
-        let token = connection.start(SLEEP, &200u64.to_le_bytes(), how).expect("room");
+            How { deadline: Some(Instant::now() + Duration::from_millis(500)), ..How::default() };
+        let token = connection.start(WAIT, b"", how).expect("room");
         let (mut request, begin) = (None, Instant::now());
         while request.is_none() {
             assert!(begin.elapsed() < Duration::from_secs(10));
@@ -38,7 +39,7 @@ pub fn a_slow_call_is_in_doubt_after_its_deadline_and_told_when_asked(way: Way) 
                 request = end.request;
             });
         }
-        assert!(begin.elapsed() < Duration::from_millis(190), "a deadline is one");
+        scene.go.store(true, Ordering::Relaxed);
         connection.query(request.expect("it was sent")).expect("it is in doubt");
         let outcome = all_ends(&mut connection).remove(&token).expect("once more");
         // Over a network that loses, the call itself may have been lost, and is withdrawn.

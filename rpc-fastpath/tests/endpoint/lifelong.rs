@@ -79,8 +79,8 @@ fn a_deadline_holds_for_a_call_that_waits_for_the_next_session() {
 #[test]
 fn calls_that_wait_for_the_next_session_are_executed_in_it() {
     with_server(SHM, of_server(), |scene| {
-        let (mut connection, old) = between_epochs(scene, 400, 1_500);
         let begin = Instant::now();
+        let (mut connection, old) = between_epochs(scene, 400, 1_500);
         let mut waiting: Vec<Token> = Vec::new();
         let refused = loop {
             match connection.start(NULL, b"", How::default()) {
@@ -97,8 +97,8 @@ fn calls_that_wait_for_the_next_session_are_executed_in_it() {
                 ends.push((end.token, copied(end.outcome)));
             });
         }
-        // For longer than the patience.
-        assert!(begin.elapsed() > Duration::from_millis(800), "{:?}", begin.elapsed());
+        // As long as the call before them, and longer than the patience.
+        assert!(begin.elapsed() >= Duration::from_millis(1_500), "{:?}", begin.elapsed());
         let executed = waiting.into_iter().map(|token| (token, EXECUTED));
         let first = (old, Outcome::Unknown(Doubt::DeadlinePassed));
         // What is asked for again, on a busy machine, may end later than what was called after it.
@@ -204,12 +204,13 @@ fn a_server_that_rejects_is_left_for_the_next_address() {
         let addresses = [wrong.address.clone(), wrong.address.clone()];
         let mut connection = Connection::begin(&addresses, of_client(SHM)).expect("an endpoint");
         let (begin, mut refused) = (Instant::now(), 0);
-        while begin.elapsed() < Duration::from_millis(500) {
+        while refused < 3 || begin.elapsed() < Duration::from_millis(500) {
             let outcome = connection.call(NULL, b"", How::default());
             assert_eq!(outcome, Outcome::Refused(Refusal::NoSession));
             refused += 1;
         }
-        assert!((3..20).contains(&refused), "{refused} in half a second");
+        let most = begin.elapsed().as_millis() / 25;
+        assert!(refused < most, "{refused} of {most} at most");
     });
 }
 

@@ -1,5 +1,6 @@
 //! A server in a thread, and what its methods do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -17,8 +18,8 @@ pub const PANIC: u16 = 3;
 pub const COUNT: u16 = 4;
 /// Echoes by a worker.
 pub const LATER: u16 = 5;
-/// Takes its time in the thread that serves.
-pub const SLEEP: u16 = 6;
+/// Keeps the thread that serves, until the test lets it go.
+pub const WAIT: u16 = 6;
 /// Never answers, until the server ends.
 pub const KEEP: u16 = 7;
 /// Drops its token.
@@ -82,13 +83,15 @@ pub struct Methods {
     kept: Vec<Later>,
     worker: Sender<(Later, Vec<u8>)>,
     space: Vec<u8>,
+    go: Arc<AtomicBool>,
 }
 
 impl Methods {
     pub fn new() -> Self {
         let (worker, work) = mpsc::channel::<(Later, Vec<u8>)>();
         thread::spawn(move || work.into_iter().for_each(|(later, bytes)| later.reply(bytes)));
-        Self { counts: Vec::new(), kept: Vec::new(), worker, space: Vec::new() }
+        let (counts, kept, space) = (Vec::new(), Vec::new(), Vec::new());
+        Self { counts, kept, worker, space, go: Arc::default() }
     }
 }
 
@@ -120,7 +123,7 @@ impl Handler for Methods {
                 let later = reply.later()?;
                 self.worker.send((later, bytes.to_vec())).expect("the worker lives");
             }
-            SLEEP => thread::sleep(Duration::from_millis(number)),
+            WAIT => until("it is let go", || self.go.load(Ordering::Relaxed)),
             KEEP => self.kept.push(reply.later()?),
             DROP => drop(reply.later()?),
             HAND_OVER => {
@@ -153,6 +156,8 @@ pub struct Scene {
     pub way: Way,
     clients: AtomicUsize,
     malformed: AtomicU64,
+    /// Whether calls of WAIT end.
+    pub go: Arc<AtomicBool>,
     /// The epoch that it shall enter, if any.
     pub epoch: AtomicU64,
 }
@@ -182,6 +187,7 @@ pub fn with_server(way: Way, options: ServiceOptions, test: impl FnOnce(&Scene))
         way,
         clients: 0.into(),
         malformed: 0.into(),
+        go: Arc::default(),
         epoch: 0.into(),
     };
     let mut service =
@@ -189,7 +195,7 @@ pub fn with_server(way: Way, options: ServiceOptions, test: impl FnOnce(&Scene))
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut methods = Methods::new();
+            let mut methods = Methods { go: scene.go.clone(), ..Methods::new() };
             while !stop.load(Ordering::Relaxed) {
                 service.poll_timeout(&mut methods, Duration::from_millis(5));
                 scene.clients.store(service.clients(), Ordering::Relaxed);

@@ -62,14 +62,11 @@ fn a_loop_is_woken_by_a_late_answer_and_sleeps_again() {
     let mut client = begin(&address);
     let later = put_off(&mut service, &mut client);
     arm(&mut service);
-    thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
-        later.reply(b"late");
-    });
-    while service.later() > 0 {
-        assert!(is_woken(&service, Duration::from_millis(900)), "the answer wakes");
-        arm(&mut service);
-    }
+    thread::spawn(move || later.reply(b"late")).join().expect("no panic");
+    // Now, and not only when it next looks for idle clients, which is at most a second away.
+    assert!(is_woken(&service, Duration::ZERO), "the answer wakes");
+    arm(&mut service);
+    assert_eq!(service.later(), 0);
     until("it is answered", || {
         client.poll(|end| assert!(matches!(end.outcome, Outcome::Executed(_))));
         client.under_way() == 0
@@ -137,12 +134,12 @@ fn what_waits_beyond_its_deadline_behind_a_slow_call_is_not_begun() {
         let mut handler = |context: &Context, _: Bytes<'_>, _: &mut Reply<'_>| {
             let left = context.deadline().map(|at| at.saturating_duration_since(Instant::now()));
             begun.push((context.method, left));
-            if context.method == SLEEP {
+            if context.method == WAIT {
                 thread::sleep(Duration::from_millis(150));
             }
             Ok(())
         };
-        let slow = client.start(SLEEP, b"", How::default()).expect("room");
+        let slow = client.start(WAIT, b"", How::default()).expect("room");
         if !is_packed {
             client.flush();
         }
@@ -172,7 +169,7 @@ fn what_waits_beyond_its_deadline_behind_a_slow_call_is_not_begun() {
             assert!(ended.contains(&(token, expected)), "{ended:?}, packed: {is_packed}");
         }
         let methods: Vec<_> = begun.iter().map(|(method, _)| *method).collect();
-        assert_eq!(methods, [SLEEP, ECHO]);
+        assert_eq!(methods, [WAIT, ECHO]);
         assert!(begun[1].1.is_some_and(|left| left > Duration::from_secs(5)), "{begun:?}");
     }
 }
@@ -253,21 +250,21 @@ fn a_client_between_two_sessions_has_the_patience_for_the_next() {
     let (mut service, address) = listen(options);
     let mut channel = hostile(&mut service, &address);
     let first = session(&mut service, &mut channel, 1);
-    // Longer than the patience, in a session; and then long enough for a look for idle clients, without.
-    for (millis, clients) in [(2_100, 1), (1_100, 0)] {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(millis) {
-            service.poll_timeout(&mut nothing, Duration::from_millis(5));
-        }
-        assert_eq!((service.clients(), service.counts().idle), (clients, 0));
-        if clients == 1 {
-            end(&mut channel, &first);
-        }
+    // Longer than the patience, in a session.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2_100) {
+        service.poll_timeout(&mut nothing, Duration::from_millis(5));
     }
+    assert_eq!((service.clients(), service.counts().idle), (1, 0));
+    // And then without one: it is looked for idle clients before patience ends, too.
+    let ended = Instant::now();
+    end(&mut channel, &first);
     until("patience ends", || {
         service.poll_timeout(&mut nothing, Duration::from_millis(5));
         service.counts().idle == 1
     });
+    assert_eq!(service.clients(), 0);
+    assert!(ended.elapsed() >= Duration::from_secs(2), "{:?}", ended.elapsed());
 }
 
 #[test]

@@ -177,8 +177,11 @@ fn a_device_is_maintained_soon_after_a_channel_was_opened_but_not_for_each() {
         for _ in 0..4 {
             channels.push(join(&mut server, &wires, 1).1.expect("connected"));
         }
-        while begun.elapsed() < Duration::from_millis(60) {
+        // Looks of a millisecond or more: each that lasts longer brings the next maintenance nearer.
+        let mut looks = 0;
+        while looks < 60 || begun.elapsed() < Duration::from_millis(60) {
             assert!(server.recv_timeout(Duration::from_millis(1)).is_none());
+            looks += 1;
         }
         // The server's device alone; the clients' are not looked at.
         let (after, most) = (wires.maintained() - before, begun.elapsed().as_millis() / 5 + 1);
@@ -192,6 +195,7 @@ fn a_device_is_maintained_soon_after_a_channel_was_opened_but_not_for_each() {
         while begun.elapsed() < Duration::from_millis(80) {
             assert!(server.recv_timeout(Duration::from_millis(1)).is_none());
         }
-        assert!(wires.maintained() - before <= 1, "otherwise ten times a second");
+        let (after, most) = (wires.maintained() - before, begun.elapsed().as_millis() / 100 + 1);
+        assert!(u128::from(after) <= most, "{after} times, ten times a second at most");
     }
 }

@@ -26,7 +26,7 @@ use super::private::{Entrance, furnish};
 use super::shape::Shape;
 use crate::process::{Tally, capture, run};
 use crate::steps::Done;
-use crate::test::{LIMIT, passed, some_tests};
+use crate::test::{FAILPOINTS, LIMIT, passed, some_tests};
 use crate::workspace::Workspace;
 
 /// What one program may take.
@@ -117,8 +117,13 @@ fn wants(table: &Value) -> Result<Wants> {
 }
 
 impl Tested {
-    /// Builds the crate's programs and runs each of them.
-    pub fn check(&self, workspace: &Workspace, entrance: &Entrance) -> Result<Done> {
+    /// Builds the crate's programs, with these features of the workspace, and runs each of them.
+    pub fn check(
+        &self,
+        workspace: &Workspace,
+        features: &str,
+        entrance: &Entrance,
+    ) -> Result<Done> {
         if self.programs.is_empty() {
             return Ok(Done::Skipped(
                 "it has a feature `lab` and no test that requires it: write one, or remove the \
@@ -130,7 +135,7 @@ impl Tested {
             self.programs.iter().partition(|program| entrance.root || program.wants.unprivileged);
         let mut sum = Tally::default();
         for program in &now {
-            let file = self.build(program, workspace)?;
+            let file = self.build(program, workspace, features)?;
             let tally =
                 some_tests(&run(&mut self.start(program, &file, entrance)?, PROGRAM_LIMIT)?)
                     .with_context(|| format!("{}, test {}", self.name, program.name))?;
@@ -151,15 +156,17 @@ impl Tested {
     }
 
     /// Builds a program and answers where it is.
-    fn build(&self, program: &Program, workspace: &Workspace) -> Result<PathBuf> {
-        let mut build = workspace.cargo(["test", "--no-run", "--features", "lab"]);
-        build.args(["--message-format=json-render-diagnostics", "-p", &self.name]);
+    fn build(&self, program: &Program, workspace: &Workspace, features: &str) -> Result<PathBuf> {
+        // The whole workspace: what one crate alone asks of those it depends on would build them anew.
+        let mut build =
+            workspace.cargo(["test", "--no-run", "--workspace", "--features", features]);
+        build.args(FAILPOINTS).args(["--message-format=json-render-diagnostics"]);
         build.args(["--test", &program.name]);
         if program.wants.release {
             build.arg("--release");
         }
         let said = capture(&mut build, LIMIT)?.stdout;
-        built(&said, &program.name)
+        built(&said, &self.folder, &program.name)
             .with_context(|| format!("cargo built no program for {}/{}", self.name, program.name))
     }
 
@@ -172,10 +179,17 @@ impl Tested {
     }
 }
 
-/// The program of a test target among what cargo says that it built.
-fn built(said: &str, target: &str) -> Option<PathBuf> {
+/// What all of them are built with, as cargo's `--features` takes it.
+pub fn features(crates: &[Tested]) -> String {
+    crates.iter().map(|krate| format!("{}/lab", krate.name)).collect::<Vec<_>>().join(",")
+}
+
+/// The program of a crate's test target among what cargo says that it built.
+fn built(said: &str, folder: &Path, target: &str) -> Option<PathBuf> {
+    let manifest = folder.join("Cargo.toml");
     said.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["manifest_path"].as_str().map(Path::new) == Some(&*manifest))
         .filter(|message| message["target"]["name"] == target)
         .filter(|message| message["target"]["kind"][0] == "test")
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
@@ -238,12 +252,22 @@ mod tests {
 
     #[test]
     fn the_program_is_the_one_that_cargo_built_for_the_test() {
-        let said = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"wire","kind":["lib"]},"executable":null}"#,
-            "\nsome other line\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"wire","kind":["test"]},"executable":"/t/wire-1"}"#,
-        );
-        assert_eq!(built(said, "wire"), Some("/t/wire-1".into()));
-        assert_eq!(built(said, "offline"), None);
+        let artifact = |of: &str, kind: &str, program: Option<&str>| {
+            let (manifest, target) =
+                (format!("{of}/Cargo.toml"), json!({ "name": "wire", "kind": [kind] }));
+            json!({ "manifest_path": manifest, "target": target, "executable": program })
+                .to_string()
+        };
+        let said = [
+            artifact("/w/driver", "lib", None),
+            "some other line".to_owned(),
+            artifact("/w/next", "test", Some("/t/wire-2")),
+            artifact("/w/driver", "test", Some("/t/wire-1")),
+        ];
+        let said = &said.join("\n");
+        let here = Path::new("/w/driver");
+        assert_eq!(built(said, here, "wire"), Some("/t/wire-1".into()));
+        assert_eq!(built(said, here, "offline"), None);
+        assert_eq!(built(said, Path::new("/w/other"), "wire"), None);
     }
 }

@@ -30,7 +30,7 @@ fn the_house_as_it_is_drawn_is_accepted() {
         ("unet", &["segment", "fbufs"]),
         ("lrpc", &["unet", "fbufs"]),
         ("rpc-fastpath", &["lrpc", "rpc-fastpath-macros"]),
-        ("rpc-fastpath/macros", &[]),
+        ("rpc-fastpath/macros", &["rpc-fastpath"]),
         ("benches", &["lrpc", "unet", "fbufs", "segment"]),
         ("xtask", &[]),
     ];
