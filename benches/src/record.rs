@@ -40,7 +40,7 @@ pub struct Record {
     pub mean_ns: f64,
     /// Operations a second, from the mean.
     pub ops_per_sec: f64,
-    /// Payload a second, counted in one direction.
+    /// Payload a second, counted in one direction; of a call beside bulk flows, what those carried.
     pub bytes_per_sec: f64,
     /// The floor around this run; across a network, the fastest bare loop over the same kind of network
     /// in this run, if there was one.
@@ -76,9 +76,6 @@ pub struct Record {
     /// Those of them that did not arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
-    /// Bytes a second that the flows beside it carried, all together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub beside_bytes_per_sec: Option<f64>,
     /// How calls were made, where they are the question.
     #[serde(flatten)]
     pub calls: Option<Calls>,
@@ -184,7 +181,6 @@ impl Record {
             cold_copy_ns: None,
             sent: None,
             lost: None,
-            beside_bytes_per_sec: None,
             calls: what.calls,
             load: None,
             bare: None,
@@ -234,7 +230,7 @@ impl Record {
     /// Enters what the flows beside it carried.
     pub fn set_beside(&mut self, per_second: f64) {
         if self.bench == Bench::Beside {
-            self.beside_bytes_per_sec = Some(per_second);
+            self.bytes_per_sec = per_second;
             let rate = units::byte_rate(per_second);
             self.remarks.push(format!("beside it {rate} of bulk"));
         }
