@@ -11,7 +11,7 @@ use crate::workspace::cargo;
 use crate::{asan, failpoints, fuzz, lab, layers, loom, packages};
 
 /// Long enough for any step on two slow cores; a step that needs more hangs.
-pub const LIMIT: Duration = Duration::from_secs(600);
+pub const LIMIT: Duration = Duration::from_secs(900);
 
 /// How long each fuzz target runs here. `cargo xtask fuzz` runs for longer.
 const FUZZ_SECONDS: u64 = 10;
@@ -135,6 +135,9 @@ fn peers(context: &Context) -> Result<Done> {
 }
 
 fn tests(context: &Context) -> Result<Done> {
+    // Building takes as long as the tests do: each has the limit for itself.
+    let mut build = context.workspace.cargo(["test", "--workspace", "--no-run"]);
+    run_process(build.args(FAILPOINTS), LIMIT)?;
     let mut tests = context.workspace.cargo(["test", "--workspace"]);
     passed(some_tests(&run_process(tests.args(FAILPOINTS), LIMIT)?)?.to_string())
 }
