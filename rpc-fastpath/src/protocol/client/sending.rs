@@ -45,6 +45,8 @@ impl<P, D> Client<P, D> {
         if matches!(self.state, State::Opening { .. }) {
             self.limits = super::Limits { fragment, ..self.limits }.checked();
             self.congestion = super::Congestion::new(allowance);
+            // Another channel may have been the first one.
+            self.round_trip = super::RoundTrip::new(&self.timers);
             if allowance == u64::MAX {
                 self.round_trip.wait_at_least(SILENCE);
             }

@@ -371,3 +371,12 @@ fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
     assert_eq!((came, end.0), (100, 1));
     assert_eq!(words, [1; 49]);
 }
+
+#[test]
+fn the_last_channel_says_how_long_to_wait() {
+    let mut client = TestClient::new(0, 99, SERVICE, 0, limits(), Timers::default());
+    client.set_channel(10, u64::MAX);
+    client.set_channel(10, 50_000);
+    client.round_trip.sample(50_000);
+    assert_eq!(client.round_trip.timeout(), Timers::default().rto_min);
+}
