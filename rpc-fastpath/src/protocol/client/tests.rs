@@ -83,6 +83,17 @@ fn a_request_is_sent_again_after_longer_and_longer_until_patience_ends() {
 }
 
 #[test]
+fn patience_counts_from_when_a_call_is_sent() {
+    for len in [5, 35] {
+        let (mut client, _) = open(limits(), timers());
+        client.start(0, call(1, len)).unwrap();
+        let now = 60 * MILLISECOND;
+        assert!(!from_client(&mut client, now).is_empty());
+        assert_eq!(told(&mut client, now + 10 * MILLISECOND), [], "{len} bytes");
+    }
+}
+
+#[test]
 fn what_was_sent_twice_is_not_measured() {
     let (mut client, _) = open(limits(), timers());
     let known = client.round_trip.smoothed();
