@@ -1,3 +1,4 @@
+mod paced;
 mod revoked;
 
 use super::*;
