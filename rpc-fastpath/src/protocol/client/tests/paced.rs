@@ -74,3 +74,43 @@ fn what_was_permitted_of_a_call_before_is_not_permitted_of_the_next() {
     to_client(&mut client, now, &sent[..1]);
     assert_eq!(client.slots.iter().map(|slot| slot.told).max(), Some(1 << credit));
 }
+
+#[test]
+fn who_waits_for_its_turn_is_not_silent() {
+    let limits = Limits { window: 16, backlog: 16, max_message: 1000, ..limits() };
+    let timers = Timers { allowance: 0, rto_min: 8 * MILLISECOND, ..timers() };
+    let (mut client, mut server) = open(limits, timers);
+    for token in 0..16 {
+        client.start(0, Call { max_reply: 1000, ..call(token, 0) }).unwrap();
+    }
+    for event in to_server(&mut server, 0, &from_client(&mut client, 0)) {
+        let ServerEvent::Request(request) = event else { panic!("{event:?}") };
+        server.reply(0, request.pending, "long", 100).unwrap();
+    }
+    let (mut now, mut left) = (MILLISECOND, 16);
+    let mut events = to_client(&mut client, now, &from_server(&mut server));
+    assert_eq!(events, []);
+    while left > 0 {
+        // As crowded as can be, whatever is measured.
+        for _ in 0..60 {
+            now += 10_000;
+            client.congestion.sample(now, 60 * MILLISECOND, 10_000);
+        }
+        client.apply_congestion();
+        let words = from_client(&mut client, now);
+        to_server(&mut server, now, &words);
+        now += 4 * MILLISECOND;
+        let back = from_server(&mut server);
+        events.extend(to_client(&mut client, now, &back));
+        if back.is_empty() {
+            now = client.next_timer().max(now);
+            events.extend(told(&mut client, now));
+        }
+        for event in events.drain(..) {
+            let Event::Ended { outcome, .. } = event else { panic!("{event:?}") };
+            assert!(matches!(outcome, Outcome::Executed(_)), "{outcome:?} at {now}, {left} left");
+            left -= 1;
+        }
+        assert!(now < 10_000 * MILLISECOND, "{left} left");
+    }
+}
