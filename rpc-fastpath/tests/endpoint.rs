@@ -4,6 +4,8 @@
 mod calls;
 #[path = "endpoint/counting.rs"]
 mod counting;
+#[path = "endpoint/draining.rs"]
+mod draining;
 #[path = "endpoint/failures.rs"]
 mod failures;
 #[path = "endpoint/lifelong.rs"]
