@@ -4,6 +4,8 @@
 mod calls;
 #[path = "endpoint/counting.rs"]
 mod counting;
+#[path = "endpoint/draining.rs"]
+mod draining;
 #[path = "endpoint/failures.rs"]
 mod failures;
 #[path = "endpoint/lifelong.rs"]
@@ -14,6 +16,8 @@ mod restarts;
 mod scene;
 #[path = "endpoint/serving.rs"]
 mod serving;
+#[path = "endpoint/timely.rs"]
+mod timely;
 
 use scene::{LOSSY, SHM, SIM, UDP, Way};
 
@@ -68,7 +72,9 @@ conformance! {
         an_epoch_that_is_over_takes_a_new_session;
     restarts:
         a_server_that_is_killed_and_restarted_executes_nothing_twice
-        a_client_that_is_killed_frees_its_session
+        a_client_that_is_killed_frees_its_session;
+    timely:
+        a_call_beside_one_that_was_left_alone_has_its_patience
 }
 
 /// The program that is killed: see [`restarts`].

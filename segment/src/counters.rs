@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::io::pread;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, pread};
 
 use crate::Fault;
 use crate::geometry::{COUNTERS, MAGIC, OwnSegment};
@@ -315,15 +316,23 @@ impl Snapshot {
     /// read as long as they are kept, also when the process has ended.
     ///
     /// # Errors
-    /// The kernel's, if the process is gone or another user's.
+    /// The kernel's, if the process is gone or another user's, or if there are more than this process may open.
     pub fn pages_of(pid: u32) -> io::Result<Vec<File>> {
         let mut pages = Vec::new();
         for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
             let path = entry?.path();
             let is_page = std::fs::read_link(&path)
                 .is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:unet-"));
-            if is_page && let Ok(page) = File::open(&path) {
-                pages.push(page);
+            if !is_page {
+                continue;
+            }
+            // Whatever it is that is called so: nobody waits for it.
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            match open(&path, flags, Mode::empty()) {
+                Ok(page) => pages.push(page.into()),
+                Err(errno @ (Errno::MFILE | Errno::NFILE)) => return Err(errno.into()),
+                // Closed meanwhile, or nobody's to read.
+                Err(_) => {}
             }
         }
         Ok(pages)

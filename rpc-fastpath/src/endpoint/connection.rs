@@ -274,6 +274,10 @@ impl Connection {
             Ok(token) => token,
             Err(why) => return read(Outcome::Refused(why)),
         };
+        if self.driver.calls.count() > 1 {
+            // The others may have been left alone for long.
+            self.driver.glance_at_clock();
+        }
         self.driver.transmit();
         let (mut read, mut done) = (Some(read), None);
         loop {

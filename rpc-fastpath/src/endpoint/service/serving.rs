@@ -112,7 +112,9 @@ impl Service {
         let mut refusing = Refusing(Refusal::ShuttingDown);
         self.now = self.clock.now();
         let end = self.now.saturating_add(patience);
-        let owes = |session: &Session, now| session.owes(now, suspicion.min(patience));
+        // Where nobody is suspected, all are waited for.
+        let silence = if suspicion == 0 { patience } else { suspicion.min(patience) };
+        let owes = |session: &Session, now| session.owes(now, silence);
         while self.now < end && self.sessions.iter().flatten().any(|it| owes(it, self.now)) {
             if self.serve_burst(&mut refusing) == 0 {
                 self.serve_waiting(&mut refusing, LOOK);

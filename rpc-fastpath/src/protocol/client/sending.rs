@@ -45,6 +45,8 @@ impl<P, D> Client<P, D> {
         if matches!(self.state, State::Opening { .. }) {
             self.limits = super::Limits { fragment, ..self.limits }.checked();
             self.congestion = super::Congestion::new(allowance);
+            // Another channel may have been the first one.
+            self.round_trip = super::RoundTrip::new(&self.timers);
             if allowance == u64::MAX {
                 self.round_trip.wait_at_least(SILENCE);
             }
@@ -233,6 +235,9 @@ impl<P, D> Client<P, D> {
         let slot = self.slots.get_mut(index as usize)?;
         slot.due = now.saturating_add(self.round_trip.timeout()).min(slot.deadline);
         self.next_timer = self.next_timer.min(slot.due);
+        if !slot.was_sent {
+            slot.heard = now;
+        }
         slot.was_sent = true;
         let (len, id, method) = (slot.len, slot.id, slot.method);
         let last = super::Limits::last(self.fragment, len)?;

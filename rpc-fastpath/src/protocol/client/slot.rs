@@ -106,6 +106,7 @@ impl<P, D> Slot<P, D> {
         self.one_way = call.one_way;
         self.was_sent = false;
         self.times = 0;
+        self.told = 0;
         self.method = call.method;
         self.max_reply = call.max_reply;
         self.heard = now;
@@ -152,7 +153,7 @@ impl<P, D> Slot<P, D> {
     pub fn permitted(&self) -> u32 {
         // Of a call in doubt nothing is awaited.
         let reassembly = self.reassembly.as_ref().filter(|_| self.phase == Phase::Receiving);
-        reassembly.map_or(0, |it| self.told.saturating_sub(it.arrived()))
+        reassembly.map_or(0, |it| self.told.min(it.count()).saturating_sub(it.arrived()))
     }
 
     /// Whether there are fragments of the reply that were not permitted.

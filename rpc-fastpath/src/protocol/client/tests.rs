@@ -1,3 +1,4 @@
+mod paced;
 mod revoked;
 
 use super::*;
@@ -80,6 +81,17 @@ fn a_request_is_sent_again_after_longer_and_longer_until_patience_ends() {
     let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.windows(2).take(2).all(|pair| pair[1] > pair[0]), "{gaps:?}");
     assert!(gaps.iter().all(|gap| *gap <= 9 * MILLISECOND), "{gaps:?}");
+}
+
+#[test]
+fn patience_counts_from_when_a_call_is_sent() {
+    for len in [5, 35] {
+        let (mut client, _) = open(limits(), timers());
+        client.start(0, call(1, len)).unwrap();
+        let now = 60 * MILLISECOND;
+        assert!(!from_client(&mut client, now).is_empty());
+        assert_eq!(told(&mut client, now + 10 * MILLISECOND), [], "{len} bytes");
+    }
 }
 
 #[test]
@@ -370,4 +382,13 @@ fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
     };
     assert_eq!((came, end.0), (100, 1));
     assert_eq!(words, [1; 49]);
+}
+
+#[test]
+fn the_last_channel_says_how_long_to_wait() {
+    let mut client = TestClient::new(0, 99, SERVICE, 0, limits(), Timers::default());
+    client.set_channel(10, u64::MAX);
+    client.set_channel(10, 50_000);
+    client.round_trip.sample(50_000);
+    assert_eq!(client.round_trip.timeout(), Timers::default().rto_min);
 }

@@ -64,13 +64,18 @@ impl<P, D> Client<P, D> {
 
     /// Looks after one slot.
     fn attend(&mut self, now: u64, index: usize) {
-        let chance = self.next_chance();
+        let (chance, heard) = (self.next_chance(), self.heard);
         let slot = &mut self.slots[index];
         if !slot.is_busy() {
             return;
         }
         if now < slot.due {
             return self.next_timer = self.next_timer.min(slot.due);
+        }
+        // Nothing can come, and so nothing is lost: whether the server is silent, other calls tell.
+        let waits_for_its_turn = slot.send == Send::PERMIT && slot.permitted() == 0;
+        if waits_for_its_turn {
+            slot.heard = slot.heard.max(heard);
         }
         let is_late = now >= slot.deadline;
         if is_late || now.saturating_sub(slot.heard) >= self.timers.patience {
@@ -87,8 +92,7 @@ impl<P, D> Client<P, D> {
             self.bulk &= !(1 << index);
             return;
         }
-        if slot.send == Send::PERMIT && slot.permitted() == 0 {
-            // Nothing can come, and so nothing is lost.
+        if waits_for_its_turn {
             slot.due =
                 now.saturating_add(self.round_trip.timeout()).min(slot.deadline).max(now + 1);
             return self.next_timer = self.next_timer.min(slot.due);

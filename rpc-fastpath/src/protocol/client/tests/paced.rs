@@ -1,0 +1,116 @@
+//! Replies of several calls, which share what the network carries.
+
+use super::*;
+
+const USUAL: u64 = 10_000;
+
+/// Makes a network crowded, up to now: what was sent before was sent while all was calm.
+fn crowd(client: &mut TestClient, now: u64) {
+    client.round_trip.sample(USUAL);
+    client.congestion.sample(0, USUAL, USUAL);
+    for number in 1..60 {
+        client.congestion.sample(now - (60 - number) * USUAL, 9 * USUAL, USUAL);
+    }
+    client.apply_congestion();
+}
+
+#[test]
+fn what_is_lost_of_one_reply_keeps_no_other_from_its_permits() {
+    let limits = Limits { credits: 64, max_message: 1000, ..limits() };
+    let timers = Timers { allowance: 0, rto_min: 8 * MILLISECOND, ..timers() };
+    let (mut client, mut server) = open(limits, timers);
+    client.start(0, Call { max_reply: 1000, ..call(1, 0) }).unwrap();
+    let short = request(to_server(&mut server, 0, &from_client(&mut client, 0)));
+    crowd(&mut client, 60 * USUAL);
+    let mut now = 60 * USUAL;
+    client.start(now, Call { max_reply: 1000, ..call(2, 0) }).unwrap();
+    let long = request(to_server(&mut server, now, &from_client(&mut client, now)));
+    server.reply(now, short.pending, "short", 30).unwrap();
+    let sent = from_server(&mut server);
+    assert_eq!(sent.len(), 3);
+    // Its last fragment never comes.
+    assert_eq!(to_client(&mut client, now, &sent[..2]), []);
+    server.reply(now, long.pending, "long", 1000).unwrap();
+    let end = loop {
+        let sent = from_server(&mut server);
+        now += 3 * USUAL;
+        let events = to_client(&mut client, now, &sent);
+        if !events.is_empty() {
+            break outcome(events);
+        }
+        let words = from_client(&mut client, now);
+        if words.is_empty() {
+            now = client.next_timer();
+            assert_eq!(told(&mut client, now), []);
+        }
+        to_server(&mut server, now, &words);
+        assert!(now < 6 * MILLISECOND, "it waits for the other");
+    };
+    assert_eq!(end.0, 2);
+}
+
+#[test]
+fn what_was_permitted_of_a_call_before_is_not_permitted_of_the_next() {
+    let limits = Limits { credits: 64, max_message: 1000, ..limits() };
+    let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
+    crowd(&mut client, 60 * USUAL);
+    let mut now = 60 * USUAL;
+    client.start(now, call(1, 0)).unwrap();
+    let first = request(to_server(&mut server, now, &from_client(&mut client, now)));
+    server.reply(now, first.pending, "", 0).unwrap();
+    assert_eq!(to_client(&mut client, now, &from_server(&mut server)).len(), 1);
+    while !client.congestion.is_calm() {
+        now += MILLISECOND;
+        client.congestion.sample(now, USUAL, USUAL);
+    }
+    client.apply_congestion();
+    from_client(&mut client, now);
+    client.start(now, Call { max_reply: 1000, ..call(2, 0) }).unwrap();
+    let there = from_client(&mut client, now);
+    let Packet::Request { credit, .. } = packet(&there[0]) else { panic!("a request") };
+    let second = request(to_server(&mut server, now, &there));
+    server.reply(now, second.pending, "long", 1000).unwrap();
+    let sent = from_server(&mut server);
+    to_client(&mut client, now, &sent[..1]);
+    assert_eq!(client.slots.iter().map(|slot| slot.told).max(), Some(1 << credit));
+}
+
+#[test]
+fn who_waits_for_its_turn_is_not_silent() {
+    let limits = Limits { window: 16, backlog: 16, max_message: 1000, ..limits() };
+    let timers = Timers { allowance: 0, rto_min: 8 * MILLISECOND, ..timers() };
+    let (mut client, mut server) = open(limits, timers);
+    for token in 0..16 {
+        client.start(0, Call { max_reply: 1000, ..call(token, 0) }).unwrap();
+    }
+    for event in to_server(&mut server, 0, &from_client(&mut client, 0)) {
+        let ServerEvent::Request(request) = event else { panic!("{event:?}") };
+        server.reply(0, request.pending, "long", 100).unwrap();
+    }
+    let (mut now, mut left) = (MILLISECOND, 16);
+    let mut events = to_client(&mut client, now, &from_server(&mut server));
+    assert_eq!(events, []);
+    while left > 0 {
+        // As crowded as can be, whatever is measured.
+        for _ in 0..60 {
+            now += 10_000;
+            client.congestion.sample(now, 60 * MILLISECOND, 10_000);
+        }
+        client.apply_congestion();
+        let words = from_client(&mut client, now);
+        to_server(&mut server, now, &words);
+        now += 4 * MILLISECOND;
+        let back = from_server(&mut server);
+        events.extend(to_client(&mut client, now, &back));
+        if back.is_empty() {
+            now = client.next_timer().max(now);
+            events.extend(told(&mut client, now));
+        }
+        for event in events.drain(..) {
+            let Event::Ended { outcome, .. } = event else { panic!("{event:?}") };
+            assert!(matches!(outcome, Outcome::Executed(_)), "{outcome:?} at {now}, {left} left");
+            left -= 1;
+        }
+        assert!(now < 10_000 * MILLISECOND, "{left} left");
+    }
+}

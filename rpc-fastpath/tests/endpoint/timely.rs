@@ -1,0 +1,74 @@
+//! Calls that end in time, whatever else their connection did or hears.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rpc_fastpath::endpoint::*;
+use rpc_fastpath::protocol::{Body, Identity, Limits, Server, Timers};
+use unet::{Channel, ChannelId, Endpoint, EndpointOptions, Event, ListenOptions};
+
+use crate::scene::*;
+
+pub fn a_call_beside_one_that_was_left_alone_has_its_patience(way: Way) {
+    with_server(way, of_server(), |scene| {
+        let mut options = of_client(way);
+        options.timers.patience = 1_000_000_000;
+        let mut connection = scene.connect_with(options);
+        connection.start(NULL, b"", How::default()).expect("room");
+        connection.flush();
+        // As one whose thread has something else to do.
+        thread::sleep(Duration::from_millis(1_200));
+        let outcome = connection.call(NULL, b"", How::default());
+        assert_eq!(outcome, Outcome::Executed(vec![]));
+    });
+}
+
+/// Gives a session, and executes nothing: what it sends is no packet.
+fn chat(endpoint: &mut Endpoint, stop: &AtomicBool) {
+    let mut session: Option<(ChannelId, Server<(), ()>)> = None;
+    while !stop.load(Ordering::Relaxed) {
+        match endpoint.recv_timeout(Duration::from_millis(1)) {
+            Some(Event::Incoming(incoming)) => _ = endpoint.accept(incoming, b""),
+            Some(Event::Message(from, asked)) if session.is_none() => {
+                let identity = Identity { service: SERVICE.into(), incarnation: 1, epoch: 1 };
+                let (limits, timers) = (Limits::default(), Timers::default());
+                let server = Server::accept(0, asked.inline(), identity, 77, limits, timers);
+                let mut server = server.expect("it asks for a session");
+                answer(&mut server, endpoint.channel_mut(from).expect("it is open"));
+                session = Some((from, server));
+            }
+            _ => {}
+        }
+        let channel = session.as_ref().and_then(|(from, _)| endpoint.channel_mut(*from));
+        let _ = channel.map(|channel| channel.try_send(b"too short"));
+    }
+}
+
+fn answer(server: &mut Server<(), ()>, channel: &mut Channel) {
+    let opened = server.poll_transmit().expect("an answer");
+    let Body::Control(terms, len) = opened.body else { panic!("with terms") };
+    channel.send(&[&opened.header[..], &terms[..len]].concat()).expect("room");
+}
+
+#[test]
+fn a_server_that_says_other_things_does_not_put_a_deadline_off() {
+    let address = SHM.address();
+    let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("memory");
+    endpoint.listen(&address, ListenOptions::default()).expect("a free name");
+    let stop = Arc::new(AtomicBool::new(false));
+    let stops = Arc::clone(&stop);
+    let chats = thread::spawn(move || chat(&mut endpoint, &stops));
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut connection = Connection::open(&address, of_client(SHM)).expect("a session");
+        let deadline = Some(Instant::now() + Duration::from_millis(200));
+        let _ = tell.send(connection.call(NULL, b"", How { deadline, ..How::default() }));
+    });
+    let outcome = told.recv_timeout(Duration::from_secs(15));
+    stop.store(true, Ordering::Relaxed);
+    chats.join().expect("no panic");
+    assert_eq!(outcome, Ok(Outcome::Unknown(Doubt::DeadlinePassed)));
+}
