@@ -157,7 +157,8 @@ impl Counter {
     ];
 
     /// What the protocol of calls over channels drops and refuses, in the order of the page. It stands in the page
-    /// of the endpoint of a service or of its client, as of the last second; a client's is `RpcMalformed` alone.
+    /// of the endpoint of a service, as of the last second, or of its client, as of its last wait in vain; a client's
+    /// is `RpcMalformed` alone.
     pub const OF_RPC: [(Counter, &'static str); 11] = [
         (Counter::RpcMalformed, "rpc-malformed"),
         (Counter::RpcForeign, "rpc-foreign"),

@@ -16,8 +16,27 @@ pub(super) struct Clock {
 
 impl Clock {
     pub fn new() -> Self {
+        /// Both are the same clock; nothing lies between two looks but for the scheduler.
+        const TOGETHER: u64 = 1_000;
+        const TRIES: usize = 16;
         let tick = nanoseconds(clock_getres(ClockId::MonotonicCoarse));
-        Self { made: Instant::now(), made_at: read(ClockId::Monotonic), tick }
+        let look = || {
+            let before = read(ClockId::Monotonic);
+            let made = Instant::now();
+            (read(ClockId::Monotonic) - before, before, made)
+        };
+        let mut best = look();
+        for _ in 0..TRIES {
+            if best.0 <= TOGETHER {
+                break;
+            }
+            let again = look();
+            if again.0 < best.0 {
+                best = again;
+            }
+        }
+        let (_, made_at, made) = best;
+        Self { made, made_at, tick }
     }
 
     /// The time now: some 25 ns, and the processor waits for all loads before it.

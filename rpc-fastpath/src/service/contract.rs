@@ -115,7 +115,8 @@ pub trait Caller<S> {
     ) -> Outcome<M::Output>;
 
     /// As [`Caller::call`], and serves the calls that arrive at `server` until there is an outcome, for chains of calls
-    /// that come back to it. It waits no longer than what `server` does is wanted ([`Progress::remaining`]), and where
+    /// that come back to it. It waits no longer than what `server` does is wanted ([`Progress::remaining`]), but for the
+    /// calls that it serves meanwhile, which come to their ends first; and where
     /// a deadline travels with the call, this one does.
     ///
     /// # Panics
