@@ -271,7 +271,7 @@ fn storm(wait: Wait) {
         let scribbler = role::spawn("storm::role_scribbler", &arguments);
         let mut during = round_trips(&mut honest, 15, &mut number);
         // Where others need the cores too, the hostile process gets to less in the time.
-        while !enough.load(Ordering::Relaxed) && during.len() < 150 {
+        while !enough.load(Ordering::Relaxed) && during.len() < 600 {
             during.extend(round_trips(&mut honest, 5, &mut number));
         }
         drop(scribbler);
