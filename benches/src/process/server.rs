@@ -74,6 +74,9 @@ pub struct Answered {
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the watcher leaves the word to the measurement, which knows more.
 pub const GRACE: Duration = Duration::from_millis(400);
+/// How long a failure waits for its cause: a process that dies has closed its channels before anybody learns how it
+/// ended, on a busy machine long before.
+const CAUSE: Duration = Duration::from_secs(2);
 
 /// The life of one server process, shared with the thread that watches it.
 struct Life {
@@ -250,7 +253,7 @@ impl Server {
             return fault.into();
         }
         match &self.home {
-            Home::Child(life) => match life.ended_within(GRACE) {
+            Home::Child(life) => match life.ended_within(CAUSE) {
                 Some(status) => life.obituary(status),
                 None => fault.into(),
             },
