@@ -20,7 +20,8 @@ pub fn check(context: &Context) -> Result<Done> {
         fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
     };
     // The search must be able to find them, else finding none says nothing.
-    let mut debug = context.workspace.cargo(["build", "-p", "unet-bench"]);
+    // Of the workspace: a feature of what the program itself does not depend on takes no effect else.
+    let mut debug = context.workspace.cargo(["build", "--workspace", "--bin", "unet-bench"]);
     run(debug.args(FAILPOINTS), LIMIT)?;
     let in_debug = present(&program("debug")?, &steps);
     if in_debug.is_empty() {

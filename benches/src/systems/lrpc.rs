@@ -138,10 +138,10 @@ pub fn address(task: &Task) -> Result<Address, Fault> {
 /// What a call that was not executed means for a run.
 #[cold]
 pub fn failed(outcome: NotExecuted) -> Fault {
+    use unet::CloseReason::{PeerClosed, PeerDied};
     match outcome {
-        NotExecuted::Unknown(lrpc::UnknownReason::Closed(
-            unet::CloseReason::PeerClosed | unet::CloseReason::PeerDied,
-        )) => Fault::PeerGone,
+        NotExecuted::Unknown(lrpc::UnknownReason::Closed(PeerClosed | PeerDied))
+        | NotExecuted::Refused(lrpc::Reason::Closed(PeerClosed | PeerDied)) => Fault::PeerGone,
         other => Fault::Other(format!("a call failed: {other}")),
     }
 }
