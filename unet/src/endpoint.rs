@@ -198,6 +198,8 @@ pub struct Endpoint {
     pub(crate) events: VecDeque<Event>,
     pulse: Pulse,
     asleep: bool,
+    /// Whether it has slept since it was last asked.
+    slept: bool,
     wait: Wait,
     max_channels: usize,
     pub(crate) counters: Counters,
@@ -236,6 +238,7 @@ impl Endpoint {
             events: VecDeque::new(),
             pulse: Pulse::default(),
             asleep: false,
+            slept: false,
             wait: options.wait,
             max_channels: options.max_channels,
             counters: Counters::of_endpoint()?,

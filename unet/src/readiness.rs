@@ -5,8 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use segment::control::timespec;
+
+/// Who waits so long only looks.
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What became ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +94,15 @@ impl Readiness {
     /// Waits for events, at most `timeout` (for ever if `None`), and appends them to `into`.
     pub fn wait(&self, timeout: Option<Duration>, into: &mut Vec<Source>) {
         let mut space = [const { MaybeUninit::uninit() }; BATCH];
-        let timeout = timeout.map(timespec);
+        let mut timeout = timeout.map(timespec);
+        // Before Linux 5.11, epoll counts in milliseconds: poll waits for it then.
+        if timeout.is_some_and(|timeout| timeout != NO_TIME) {
+            let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(1..) => timeout = Some(NO_TIME),
+                _ => return,
+            }
+        }
         // An interrupted wait is a vain one: the caller looks again.
         if let Ok((events, _)) = epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
             into.extend(events.iter().map(|event| Source::from_token(event.data.u64())));

@@ -231,6 +231,26 @@ fn accepting_waits_for_nobody() {
 }
 
 #[test]
+fn who_sleeps_sleeps_no_longer_than_it_is_to_and_knows_it() {
+    const TIME: Duration = Duration::from_micros(200);
+    let sleeping = |wait| {
+        let mut endpoint = listening(&address("naps"), wait);
+        assert!(!endpoint.take_slept(), "by {wait:?}");
+        let nap = |_| {
+            let begin = Instant::now();
+            assert!(endpoint.recv_timeout(TIME).is_none());
+            begin.elapsed()
+        };
+        // The scheduler may take its time, but not each time.
+        let shortest = (0..50).map(nap).min().expect("naps");
+        assert!((TIME..4 * TIME).contains(&shortest), "{shortest:?} by {wait:?}");
+        (endpoint.take_slept(), endpoint.take_slept())
+    };
+    assert_eq!(sleeping(Wait::Park), (true, false));
+    assert_eq!(sleeping(Wait::Spin), (false, false));
+}
+
+#[test]
 fn who_polls_seldom_and_waits_never_still_hears_of_everything() {
     for wait in support::WAITS {
         let address = address("seldom");

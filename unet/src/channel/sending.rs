@@ -175,7 +175,28 @@ impl Channel {
         by_way!(
             &mut self.way,
             local => local.try_send_message(tag, message, inline),
-            remote => remote.try_send_message(tag, message, inline)
+            remote => remote.try_send_message(tag, message, inline, true)
+        )
+    }
+
+    /// As [`Channel::try_send_message`], but it may wait for others before it goes out, until [`Channel::flush`].
+    ///
+    /// # Errors
+    /// As [`Channel::try_send_message`].
+    ///
+    /// # Cost
+    /// As [`Channel::try_send_message`]; over a network, no system call of its own.
+    #[inline]
+    pub fn try_post_message(
+        &mut self,
+        tag: u16,
+        message: Message,
+        inline: &[u8],
+    ) -> Result<Offer<Message>, SendError> {
+        by_way!(
+            &mut self.way,
+            local => local.try_send_message(tag, message, inline),
+            remote => remote.try_send_message(tag, message, inline, false)
         )
     }
 
@@ -254,7 +275,7 @@ impl Channel {
     ///
     /// # Cost
     /// A few loads. What the peer has given back is looked at when no buffer is free that fits best;
-    /// for large ones when half of them are gone, for the ones that came back last are in the cache.
+    /// for large ones always, for the ones that came back last are in the cache.
     #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
         by_way!(&mut self.way, local => local.alloc(len), remote => remote.alloc(len))

@@ -39,6 +39,7 @@ impl Endpoint {
 
     pub(super) fn park(&mut self, timeout: Option<Duration>) {
         if self.prepare_to_sleep() {
+            self.slept = true;
             // A connecting client that says nothing must be let go in time.
             let patience = self.listening.patience().into_iter();
             let patience = patience.chain(self.idle_for()).min();
@@ -67,7 +68,15 @@ impl Endpoint {
         self.set_timer();
         // What the kernel has already would not show as a change of the descriptor.
         self.asleep = self.service(Some(Duration::ZERO)) == 0;
+        self.slept |= self.asleep;
         self.asleep
+    }
+
+    /// Whether its thread has slept, or armed it to, since this was last asked: then what is received next may have
+    /// waited for it to wake.
+    #[inline(always)]
+    pub fn take_slept(&mut self) -> bool {
+        std::mem::take(&mut self.slept)
     }
 
     fn prepare_to_sleep(&mut self) -> bool {

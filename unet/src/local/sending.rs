@@ -9,7 +9,8 @@ use segment::ring::{Cell, PushRefusal};
 use super::{CloseReason, LocalChannel, Offer, SendError};
 use crate::delivery::{DESCRIPTORS, MAX_INLINE, MAX_INLINE_WITH_FBUF, MAX_MESSAGE, MORE};
 
-/// From this size on, a buffer that the peer gave back last is still in a cache worth having.
+/// From this size on, a buffer that the peer gave back last is still in a cache worth having: what came back is
+/// looked at first, which is nothing beside writing so much.
 const WARM: usize = 64 << 10;
 
 impl LocalChannel {
@@ -306,7 +307,7 @@ impl LocalChannel {
 
     #[inline(always)]
     pub fn alloc(&mut self, len: usize) -> Result<FbufMut, AllocError> {
-        if len >= WARM && self.pool.is_low(len) {
+        if len >= WARM {
             self.collect();
         }
         match self.pool.alloc_best(len) {
@@ -335,9 +336,7 @@ impl LocalChannel {
 
     #[inline(always)]
     pub fn alloc_adjacent(&mut self, len: usize) -> Option<FbufMut> {
-        if self.pool.is_low(len) {
-            self.collect();
-        }
+        self.collect();
         self.pool.alloc_adjacent(len)
     }
 
@@ -348,7 +347,8 @@ impl LocalChannel {
         len: usize,
         fill: impl FnMut(&mut [u8]),
     ) -> Result<Message, AllocError> {
-        if self.pool.is_low(headroom.saturating_add(len)) {
+        let room = headroom.saturating_add(len);
+        if room >= WARM || self.pool.is_low(room) {
             self.collect();
         }
         let message = self.pool.message(headroom, len, fill);

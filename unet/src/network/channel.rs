@@ -75,8 +75,9 @@ impl RemoteChannel {
         tag: u16,
         message: Message,
         inline: &[u8],
+        now: bool,
     ) -> Result<Offer<Message>, SendError> {
-        lock(&self.link).send_message(self.number, tag, message, inline, true)
+        lock(&self.link).send_message(self.number, tag, message, inline, now)
     }
 
     /// Two pieces of bytes as one message.
@@ -101,7 +102,7 @@ impl RemoteChannel {
         fbuf: Fbuf,
         inline: &[u8],
     ) -> Result<Offer<Fbuf>, SendError> {
-        Ok(match self.try_send_message(tag, fbuf.into(), inline)? {
+        Ok(match self.try_send_message(tag, fbuf.into(), inline, true)? {
             Offer::Taken => Offer::Taken,
             Offer::Full(message) => match message.into_part() {
                 Ok(Part::Own(fbuf)) => Offer::Full(fbuf),
@@ -134,7 +135,7 @@ impl RemoteChannel {
         let mut message = Some(message);
         let attempt = |channel: &mut Self| {
             let Some(waiting) = message.take() else { return Ok(Some(())) };
-            match channel.try_send_message(tag, waiting, inline)? {
+            match channel.try_send_message(tag, waiting, inline, true)? {
                 Offer::Taken => Ok::<_, SendError>(Some(())),
                 Offer::Full(back) => {
                     message = Some(back);
