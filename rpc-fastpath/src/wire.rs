@@ -41,6 +41,7 @@ pub const MAX_WINDOW: u16 = 64;
 pub const FROM_SERVER: u8 = 0x80;
 const ASK: u8 = 0x10;
 const FLAG: u8 = 0x20;
+const WOKEN: u8 = 0x40;
 const LOW: u8 = 0x0f;
 
 /// A header, once it is checked.
@@ -119,6 +120,8 @@ pub enum Packet {
         last: u16,
         /// The sender waits for word of what arrived.
         ask: bool,
+        /// The server was woken by what this answers.
+        woken: bool,
     },
     /// A further fragment of a reply.
     Continuation {
@@ -130,6 +133,8 @@ pub enum Packet {
         last: u16,
         /// The sender waits for word of what arrived.
         ask: bool,
+        /// The server was woken by what this answers.
+        woken: bool,
     },
     /// The server's word of what it has of a call's arguments; a map of fragments follows.
     Received {
@@ -141,6 +146,8 @@ pub enum Packet {
         limit: u16,
         /// All are there: the call waits, or is being executed.
         whole: bool,
+        /// The server was woken by what this answers.
+        woken: bool,
     },
     /// The client's word of what it has of a reply; a map of fragments follows.
     Taken {
@@ -219,12 +226,16 @@ impl Packet {
             Opened { nonce, version, window, credits } => {
                 (0x81, 0, [version, window, credits], nonce)
             }
-            Reply { id, status, held, last, ask } => {
+            Reply { id, status, held, last, ask, woken } => {
                 let (status, why) = status.numbers();
-                (0x82, status | flag(ask, ASK), [why, held, last], id)
+                (0x82, status | flag(ask, ASK) | flag(woken, WOKEN), [why, held, last], id)
             }
-            Continuation { id, index, last, ask } => (0x83, flag(ask, ASK), [0, index, last], id),
-            Received { id, base, limit, whole } => (0x84, flag(whole, FLAG), [base, limit, 0], id),
+            Continuation { id, index, last, ask, woken } => {
+                (0x83, flag(ask, ASK) | flag(woken, WOKEN), [0, index, last], id)
+            }
+            Received { id, base, limit, whole, woken } => {
+                (0x84, flag(whole, FLAG) | flag(woken, WOKEN), [base, limit, 0], id)
+            }
             Rejected { nonce, version, why } => (0x85, why as u8, [version, 0, 0], nonce),
             Pong { id } => (0x86, 0, [0; 3], id),
             Stale { id } => (0x87, 0, [0; 3], id),
@@ -243,6 +254,7 @@ impl Packet {
         let [kind, flags, ..] = what.to_le_bytes();
         let [a, b, c] = [16, 32, 48].map(|shift| (what >> shift) as u16);
         let (low, ask, flag) = (flags & LOW, flags & ASK != 0, flags & FLAG != 0);
+        let woken = flags & WOKEN != 0;
         let nonce = id;
         let packet = match kind {
             0x01 => Self::Open { nonce, version: a, window: b, credits: c },
@@ -257,10 +269,10 @@ impl Packet {
             0x81 => Self::Opened { nonce, version: a, window: b, credits: c },
             0x82 => {
                 let status = Status::from_numbers(low, a).ok_or(WireError::Field)?;
-                Self::Reply { id, status, held: b, last: c, ask }
+                Self::Reply { id, status, held: b, last: c, ask, woken }
             }
-            0x83 => Self::Continuation { id, index: b, last: c, ask },
-            0x84 => Self::Received { id, base: a, limit: b, whole: flag },
+            0x83 => Self::Continuation { id, index: b, last: c, ask, woken },
+            0x84 => Self::Received { id, base: a, limit: b, whole: flag, woken },
             0x85 => {
                 let why = Rejection::from_number(flags.into()).ok_or(WireError::Field)?;
                 Self::Rejected { nonce, version: a, why }

@@ -111,6 +111,7 @@ impl Link {
         for (number, load) in loads.iter().enumerate() {
             let (limits, timers) = (Limits::default(), Timers::default());
             let mut client = Client::new(0, number as u64 + 1, 1, 0, limits, timers);
+            client.never_sleep();
             let open = packed(number, &client.poll_transmit(0).expect("an opening"));
             let identity = Identity { service: 1.into(), incarnation: 2, epoch: 3 };
             let cookie = (number as u64 + 1) << 40;

@@ -46,8 +46,7 @@ impl Default for ConnectionOptions {
             service: ServiceId::default(),
             epoch: 0,
             limits: Limits { fragment: u32::MAX, ..Limits::default() },
-            // A host that sleeps needs so long to wake.
-            timers: Timers { allowance: 200_000, ..Timers::default() },
+            timers: Timers::default(),
             wait: Wait::default(),
             connect: ConnectOptions::default(),
         }

@@ -93,6 +93,8 @@ pub(super) struct Outbox {
     count: u32,
     /// The most bytes of a pack on this channel.
     limit: usize,
+    /// Whether it leads to another host, where foreign buffers are copied.
+    is_far: bool,
     /// Packets that there was no room for, before those of the pack.
     late: Option<([u8; HEADER_BYTES], Late)>,
     /// Whether that one's payload was not given out before.
@@ -117,6 +119,7 @@ impl Default for Outbox {
             len: 0,
             count: 0,
             limit: MAX_INLINE,
+            is_far: false,
             late: None,
             late_is_first: false,
             posted: false,
@@ -131,7 +134,7 @@ impl Outbox {
         let is_far = channel.peer_address().is_some();
         let limit = if is_far { channel.limit().min(LONGEST) } else { MAX_INLINE };
         self.clear();
-        self.limit = limit;
+        (self.limit, self.is_far) = (limit, is_far);
     }
 
     /// Drops what waits.
@@ -338,9 +341,10 @@ impl Outbox {
         let bytes = match late {
             Late::Bytes(bytes) => bytes,
             Late::Message(message) => {
-                match channel.try_send_message(PACKET, message.clone(), &header) {
+                let foreign = if self.is_far { Message::new() } else { message.clone() };
+                match channel.try_post_message(PACKET, message, &header) {
                     Ok(Offer::Taken) => {
-                        self.full_since = None;
+                        (self.posted, self.full_since) = (true, None);
                         return Ok(true);
                     }
                     Ok(Offer::Full(message)) => {
@@ -348,8 +352,10 @@ impl Outbox {
                         return Ok(false);
                     }
                     Err(SendError::Closed(reason)) => return Err(Unsent::Closed(reason)),
+                    Err(SendError::Revoked) => return Err(Unsent::Revoked(header)),
+                    Err(_) if self.is_far => return Err(Unsent::TooLarge),
                     // Of another channel's buffers, or of too many parts: as bytes, then.
-                    Err(_) => message.to_vec().map_err(|_| Unsent::Revoked(header))?,
+                    Err(_) => foreign.to_vec().map_err(|_| Unsent::Revoked(header))?,
                 }
             }
         };

@@ -138,6 +138,8 @@ pub struct Service {
     now: u64,
     /// Whether it listens for clients of this host only.
     is_near: bool,
+    /// Whether this thread slept until the messages came that are being taken.
+    is_woken: bool,
     /// Whether the descriptor's timer is set.
     is_timed: bool,
     /// When to look for clients to be let go of.
@@ -180,6 +182,7 @@ impl Service {
             options,
             clock: Clock::new(),
             now: 0,
+            is_woken: false,
             is_near: addresses.iter().all(|address| matches!(address, Address::Shm(_))),
             is_timed: false,
             sweep: 0,

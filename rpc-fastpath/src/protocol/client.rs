@@ -72,6 +72,11 @@ pub struct Client<P, D> {
     credit: u8,
     /// Something is to be done before a call is sent.
     is_unusual: bool,
+    /// Whether this side's thread slept until the last packets came, and the server's until what they answer did.
+    is_woken: bool,
+    was_server_woken: bool,
+    /// This side's thread never does.
+    never_sleeps: bool,
     heard: u64,
     next_timer: u64,
     slots: Box<[Slot<P, D>]>,
@@ -128,6 +133,9 @@ impl<P, D> Client<P, D> {
             fragment: limits.fragment,
             credit: 0,
             is_unusual: true,
+            is_woken: false,
+            was_server_woken: false,
+            never_sleeps: false,
             heard: now,
             next_timer: now.saturating_add(timers.rto_initial),
             slots: Box::default(),

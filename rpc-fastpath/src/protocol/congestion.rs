@@ -16,10 +16,13 @@ const PACKET: u64 = 256;
 const FULL: u64 = 512 * PACKET;
 /// A packet in 16 round trips.
 const LEAST: u64 = PACKET / 16;
-/// By so much a host can be late that sleeps, or has other things to do. Such a delay alone does not take the
-/// last packets: few as they are, they would find that host asleep each time, and be late for ever.
-const SLEEPY: u64 = 1_000_000;
-const LAST: u64 = 4 * PACKET;
+/// So long a thread takes to wake, which is no congestion.
+pub(super) const WAKING: u64 = 200_000;
+/// By so much a host can be late that has other things to do. Such a delay alone does not take the last packet; nor,
+/// where a thread sleeps, the last few: they would find it asleep each time, and be late for ever.
+const BUSY: u64 = 1_000_000;
+const LAST_AWAKE: u64 = PACKET;
+const LAST_ASLEEP: u64 = 4 * PACKET;
 /// So few packets under way are not what was too much.
 const FEW: u32 = 16;
 /// The shortest round trip is that of the last one or two such spans, in nanoseconds.
@@ -82,8 +85,8 @@ impl Congestion {
         self.window == FULL
     }
 
-    /// Takes a measured round trip; `smoothed` is what is usual.
-    pub fn sample(&mut self, now: u64, round_trip: u64, smoothed: u64) {
+    /// Takes a measured round trip; `smoothed` is what is usual, and whether a thread had to wake for it.
+    pub fn sample(&mut self, now: u64, round_trip: u64, smoothed: u64, woken: bool) {
         if now >= self.span_ends {
             self.shortest = [u64::MAX, self.shortest[0]];
             self.span_ends = now.saturating_add(MEMORY);
@@ -91,8 +94,9 @@ impl Congestion {
         self.shortest[0] = self.shortest[0].min(round_trip);
         let shortest = self.shortest[0].min(self.shortest[1]);
         self.target = shortest.saturating_add(shortest.max(self.allowance));
-        let excess = round_trip.saturating_sub(self.target);
-        let least = if excess > SLEEPY { LEAST } else { LAST };
+        let (waking, last) = if woken { (WAKING, LAST_ASLEEP) } else { (0, LAST_AWAKE) };
+        let excess = round_trip.saturating_sub(self.target).saturating_sub(waking);
+        let least = if excess > BUSY { LEAST } else { last };
         if excess > 0 && self.window >= least {
             let by = u128::from(self.window) * u128::from(excess) / u128::from(round_trip);
             let by = (by as u64 * 4 / 5).min(self.window / 2);
@@ -134,9 +138,12 @@ impl Congestion {
         if now < self.next { 0 } else { whole.saturating_sub(in_flight) }
     }
 
-    /// A packet was sent.
-    pub fn on_send(&mut self, now: u64, smoothed: u64) {
-        self.next = now.saturating_add(self.space(1, smoothed));
+    /// A packet was sent, and the next one has its time. Who may sleep until then sends all that may be under way at
+    /// once, and more as answers come: only where that is less than one packet, it waits.
+    pub fn on_send(&mut self, now: u64, smoothed: u64, never_sleeps: bool) {
+        if never_sleeps || self.window < PACKET {
+            self.next = now.saturating_add(self.space(1, smoothed));
+        }
     }
 
     /// The time that so many packets are spread over: a window takes a round trip.
@@ -192,9 +199,9 @@ mod tests {
     /// After a first round trip at 0, one each 10 µs.
     fn after(round_trips: impl IntoIterator<Item = u64>) -> Congestion {
         let mut it = Congestion::new(20_000);
-        it.sample(0, USUAL, USUAL);
+        it.sample(0, USUAL, USUAL, false);
         for (number, round_trip) in (1..).zip(round_trips) {
-            it.sample(number * USUAL, round_trip, USUAL);
+            it.sample(number * USUAL, round_trip, USUAL, false);
         }
         it
     }
@@ -215,14 +222,39 @@ mod tests {
         assert!(!slow.is_calm() && slower.window < slow.window);
         assert_eq!(slower.window, LEAST);
         // As it may be the host's.
-        assert!((LAST..2 * LAST).contains(&after([900_000; 100]).window));
+        assert_eq!(after([900_000; 100]).window, LAST_AWAKE);
         let mut it = after([400_000; 8]);
         let mut now = 10_000_000;
         while !it.is_calm() {
             now += USUAL / 8;
-            it.sample(now, USUAL, USUAL);
+            it.sample(now, USUAL, USUAL, false);
         }
         assert!(now < 10_000_000_000);
+    }
+
+    #[test]
+    fn a_thread_that_wakes_is_no_congestion_unless_it_takes_too_long() {
+        let woken = |round_trip| {
+            let mut it = after([]);
+            (1..100).for_each(|number| it.sample(number * USUAL, round_trip, USUAL, true));
+            it
+        };
+        assert!(woken(USUAL + WAKING).is_calm());
+        assert!(!after([USUAL + WAKING]).is_calm());
+        assert!((LAST_ASLEEP..2 * LAST_ASLEEP).contains(&woken(USUAL + 4 * WAKING).window));
+        assert_eq!(woken(USUAL + WAKING + 10 * BUSY).window, LEAST);
+    }
+
+    #[test]
+    fn only_who_never_sleeps_spaces_out_what_is_more_than_one_packet() {
+        let next = |never_sleeps| {
+            let mut it = after([40_000; 2]);
+            assert!(!it.is_calm() && it.window > PACKET);
+            it.on_send(1_000_000, USUAL, never_sleeps);
+            it.next()
+        };
+        assert_eq!(next(false), 0);
+        assert!((1_000_001..1_000_000 + USUAL).contains(&next(true)));
     }
 
     #[test]
@@ -231,7 +263,7 @@ mod tests {
         it.on_loss(20_000, USUAL, 100, true);
         assert_eq!(it.window, 100 * PACKET);
         it.on_loss(20_001, USUAL, 100, true);
-        it.sample(20_002, 1_000_000, USUAL);
+        it.sample(20_002, 1_000_000, USUAL, false);
         assert_eq!(it.window, 100 * PACKET);
         it.on_loss(30_000, USUAL, 100, false);
         assert_eq!(it.window, 100 * PACKET - 100 * PACKET / 8);
@@ -242,7 +274,7 @@ mod tests {
         let mut it = after([4_000_000; 40]);
         assert_eq!(it.credits(256), 1);
         assert_eq!((it.room(1_000_000, 0), it.room(1_000_000, 1)), (1, 0));
-        it.on_send(1_000_000, USUAL);
+        it.on_send(1_000_000, USUAL, false);
         assert_eq!(it.next(), 1_000_000 + 16 * USUAL);
         assert_eq!(it.room(1_000_000 + USUAL, 0), 0);
         assert_eq!(it.room(1_000_000 + 16 * USUAL, 0), 1);
@@ -270,7 +302,7 @@ mod tests {
         let mut it = Congestion::new(u64::MAX);
         for now in [1_000_000, 2_000_000] {
             it.on_loss(now, USUAL, 64, true);
-            it.sample(now, 1_000_000, USUAL);
+            it.sample(now, 1_000_000, USUAL, false);
         }
         assert!(it.is_calm());
     }
@@ -279,9 +311,9 @@ mod tests {
     fn nothing_that_is_measured_is_too_large() {
         let mut it = Congestion::new(u64::MAX - 1);
         for time in [0, u64::MAX, 1, u64::MAX] {
-            it.sample(u64::MAX, time, u64::MAX);
+            it.sample(u64::MAX, time, u64::MAX, time == 1);
             it.on_loss(u64::MAX, u64::MAX, u32::MAX, true);
-            it.on_send(u64::MAX, u64::MAX);
+            it.on_send(u64::MAX, u64::MAX, true);
         }
         assert!(it.room(0, u32::MAX) == 0 && it.credits(0) == 1);
     }

@@ -91,7 +91,7 @@ impl Default for Timers {
             patience: 5_000 * MILLISECOND,
             keepalive: 250 * MILLISECOND,
             suspicion: 1_000 * MILLISECOND,
-            allowance: MILLISECOND / 20,
+            allowance: MILLISECOND / 100,
         }
     }
 }

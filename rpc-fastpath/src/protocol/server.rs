@@ -43,6 +43,8 @@ pub struct Server<P, D> {
     backlog: u32,
     heard: u64,
     is_fenced: bool,
+    /// Whether its thread slept until the last packets came.
+    is_woken: bool,
     slots: Box<[Slot<P, D>]>,
     // What is seldom needed.
     control: Control,
@@ -138,6 +140,7 @@ impl<P, D> Server<P, D> {
             backlog: limits.backlog.into(),
             heard: now,
             is_fenced: false,
+            is_woken: false,
             slots: (0..window).map(|number| Slot::new(cookie.wrapping_add(number))).collect(),
             control: Control { opened: true, ..Control::default() },
             nonce,
@@ -174,6 +177,13 @@ impl<P, D> Server<P, D> {
     /// When the client was last heard of.
     pub fn heard(&self) -> u64 {
         self.heard
+    }
+
+    /// Says whether its thread slept until what is received next came, which it then may have kept waiting: the client is
+    /// told with what answers it.
+    #[inline(always)]
+    pub fn set_woken(&mut self, is_woken: bool) {
+        self.is_woken = is_woken;
     }
 
     /// Takes a packet, as [`super::Client::receive`] does.

@@ -30,7 +30,8 @@ const ID: u64 = 0x0123_4567_89ab_cdef;
 fn samples() -> Vec<(&'static str, Packet)> {
     let (id, nonce, version) = (ID, ID, VERSION);
     let refused = Status::Refused(Refusal::Overload);
-    let reply = |status, last, ask| Packet::Reply { id, status, held: 0x0400, last, ask };
+    let reply =
+        |status, last, ask| Packet::Reply { id, status, held: 0x0400, last, ask, woken: false };
     let request = |time, last, credit, one_way, ask| Packet::Request {
         id,
         method: 0x1234,
@@ -54,8 +55,8 @@ fn samples() -> Vec<(&'static str, Packet)> {
         ("Reply", reply(Status::Executed, 9, true)),
         ("Reply", reply(refused, 0, false)),
         ("Reply", reply(Status::Failed(Failure::Panicked), 0, false)),
-        ("Continuation", Packet::Continuation { id, index: 1, last: 9, ask: false }),
-        ("Received", Packet::Received { id, base: 10, limit: 74, whole: true }),
+        ("Continuation", Packet::Continuation { id, index: 1, last: 9, ask: false, woken: true }),
+        ("Received", Packet::Received { id, base: 10, limit: 74, whole: true, woken: false }),
         ("Rejected", Packet::Rejected { nonce, version, why: Rejection::Service }),
         ("Pong", Packet::Pong { id }),
         ("Stale", Packet::Stale { id }),
@@ -103,8 +104,10 @@ fn the_plain_headers_are_those_of_plain_packets_only() {
         let is_plain_request =
             matches!(packet, Packet::Request { last: 0, one_way: false, ask: false, .. });
         assert_eq!(words.is_plain_request(), is_plain_request, "{name}");
-        let is_plain_reply =
-            matches!(packet, Packet::Reply { status: Status::Executed, last: 0, ask: false, .. });
+        let is_plain_reply = matches!(
+            packet,
+            Packet::Reply { status: Status::Executed, last: 0, ask: false, woken: false, .. }
+        );
         assert_eq!(words.is_plain_reply(), is_plain_reply, "{name}");
         assert_eq!(words.to_bytes(), packet.encode());
         if let Packet::Request { method, time, credit, .. } = packet {
@@ -145,11 +148,11 @@ fn what_no_packet_of_a_kind_can_say_is_refused() {
     let last = Packet::Fragment { id, method: 0, index: 1, last: u16::MAX, ask: false };
     assert_eq!(Packet::decode(&last.encode()), Err(WireError::Field));
     for (index, last) in [(0, 3), (4, 3)] {
-        let packet = Packet::Continuation { id, index, last, ask: false };
+        let packet = Packet::Continuation { id, index, last, ask: false, woken: false };
         assert_eq!(Packet::decode(&packet.encode()), Err(WireError::Field));
     }
     let status = Status::Failed(Failure::Panicked);
-    let long = Packet::Reply { id, status, held: 0, last: 1, ask: false };
+    let long = Packet::Reply { id, status, held: 0, last: 1, ask: false, woken: false };
     assert_eq!(Packet::decode(&long.encode()), Err(WireError::Field));
 }
 

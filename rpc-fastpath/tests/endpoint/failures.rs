@@ -247,7 +247,7 @@ pub fn a_client_that_does_not_read_is_let_go_of(way: Way) {
             // As if it had been answered.
             let id = u64::from_le_bytes(*header[8..].first_chunk().expect("its id"));
             let status = Status::Executed;
-            let answer = Packet::Reply { id, status, held: 0, last: 0, ask: false };
+            let answer = Packet::Reply { id, status, held: 0, last: 0, ask: false, woken: false };
             assert!(machine.receive(0, &answer.encode(), 0, ()).is_some());
             hostile.check_liveness();
         }

@@ -26,6 +26,25 @@ pub fn a_call_beside_one_that_was_left_alone_has_its_patience(way: Way) {
     });
 }
 
+/// Who has to wake for each packet is late each time: that is no congestion, and not each packet waits for its time.
+#[test]
+fn long_arguments_between_threads_that_sleep_are_not_held_back() {
+    let wait = unet::Wait::Park;
+    with_server(UDP, ServiceOptions { wait, ..of_server() }, |scene| {
+        let mut connection = scene.connect_with(ConnectionOptions { wait, ..of_client(UDP) });
+        let arguments = vec![0; 1 << 20];
+        let call = |_| {
+            let begin = Instant::now();
+            let outcome = connection.call(NULL, &arguments[..], How::default());
+            assert_eq!(outcome, Outcome::Executed(vec![]));
+            begin.elapsed()
+        };
+        let shortest = (0..10).map(call).min().expect("calls");
+        // Where each of 745 packets waits for its time, and times are rounded to milliseconds, it takes 745 of them.
+        assert!(shortest < Duration::from_millis(100), "{shortest:?}");
+    });
+}
+
 /// Gives a session, and executes nothing: what it sends is no packet.
 fn chat(endpoint: &mut Endpoint, stop: &AtomicBool) {
     let mut session: Option<(ChannelId, Server<(), ()>)> = None;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use segment::wait::Wait;
+
 use super::{ConnectionOptions, End, How, Token};
 use crate::endpoint::clock::{NoRandom, draw};
 use crate::endpoint::content::{Bytes, Content, Piece, View};
@@ -35,35 +37,43 @@ pub(super) struct Calls {
     end: Option<SessionEnd>,
     is_suspected: bool,
     malformed: u64,
+    asks: Asks,
+}
+
+/// What each session is asked for with.
+struct Asks {
     service: ServiceId,
     epoch: u64,
     limits: Limits,
     timers: Timers,
+    never_sleeps: bool,
+}
+
+impl Asks {
+    fn session(&self, now: u64) -> Result<Session, NoRandom> {
+        let Self { service, epoch, limits, timers, never_sleeps } = *self;
+        let mut machine = Client::new(now, draw()?, service, epoch, limits, timers);
+        if never_sleeps {
+            machine.never_sleep();
+        }
+        Ok(Session { machine, count: 0 })
+    }
 }
 
 impl Calls {
     pub fn new(now: u64, options: &ConnectionOptions) -> Result<Self, NoRandom> {
-        let ConnectionOptions { service, epoch, limits, timers, .. } = *options;
-        let machine = Client::new(now, draw()?, service, epoch, limits, timers);
+        let ConnectionOptions { service, epoch, limits, timers, wait, .. } = *options;
+        let asks = Asks { service, epoch, limits, timers, never_sleeps: wait == Wait::Spin };
         Ok(Self {
-            session: Session { machine, count: 0 },
+            session: asks.session(now)?,
             next: None,
             went_well: false,
             tokens: 0,
             end: None,
             is_suspected: false,
             malformed: 0,
-            service,
-            epoch,
-            limits,
-            timers,
+            asks,
         })
-    }
-
-    fn fresh(&self, now: u64) -> Result<Session, NoRandom> {
-        let Self { service, epoch, limits, timers, .. } = *self;
-        let machine = Client::new(now, draw()?, service, epoch, limits, timers);
-        Ok(Session { machine, count: 0 })
     }
 
     pub fn terms(&self) -> Option<&Terms> {
@@ -85,12 +95,12 @@ impl Calls {
     /// Says to a session that begins what its channel is like. On this host there is no network to be crowded:
     /// who is slow there is slow, and pushes back by itself.
     pub fn fit(&mut self, fragment: u32, is_far: bool) {
-        let allowance = if is_far { self.timers.allowance } else { u64::MAX };
-        self.session.machine.set_channel(fragment.min(self.limits.fragment), allowance);
+        let allowance = if is_far { self.asks.timers.allowance } else { u64::MAX };
+        self.session.machine.set_channel(fragment.min(self.asks.limits.fragment), allowance);
     }
 
     pub fn patience(&self) -> u64 {
-        self.timers.patience
+        self.asks.timers.patience
     }
 
     pub fn malformed(&self) -> u64 {
@@ -102,7 +112,7 @@ impl Calls {
     }
 
     pub fn set_epoch(&mut self, epoch: u64) {
-        self.epoch = epoch;
+        self.asks.epoch = epoch;
     }
 
     #[inline(always)]
@@ -119,14 +129,14 @@ impl Calls {
             Token(self.tokens)
         });
         let (len, How { max_reply, one_way, .. }) = (payload.len(), how);
-        let max_reply = max_reply.min(self.limits.max_message);
+        let max_reply = max_reply.min(self.asks.limits.max_message);
         let call = Call { token, method, payload, len, deadline, max_reply, one_way };
         match &mut self.next {
             None => {
                 self.session.machine.start(now, call).map_err(|error| error.why)?;
                 self.session.count += 1;
             }
-            Some(next) => next.take(call, self.limits.backlog)?,
+            Some(next) => next.take(call, self.asks.limits.backlog)?,
         }
         Ok(Token(token))
     }
@@ -207,7 +217,7 @@ impl Calls {
     /// Goes on to the next session, where one is done. Whether the kernel had a random number for it.
     #[cold]
     pub fn renew(&mut self, now: u64, each: &mut impl FnMut(End<'_>)) -> bool {
-        let Ok(fresh) = self.fresh(now) else { return false };
+        let Ok(fresh) = self.asks.session(now) else { return false };
         self.malformed += self.session.machine.malformed();
         self.session = fresh;
         for call in self.next.take().into_iter().flat_map(|next| next.calls) {

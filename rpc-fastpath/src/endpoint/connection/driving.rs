@@ -39,6 +39,8 @@ pub(super) struct Driver {
     now: u64,
     /// Whether there is a network between.
     is_far: bool,
+    /// Whether this thread slept until the messages came that are being taken.
+    is_woken: bool,
     /// Nothing is sent before this: the session after one that failed.
     pause_until: u64,
 }
@@ -60,6 +62,7 @@ impl Driver {
             clock,
             now: 0,
             is_far: true,
+            is_woken: false,
             pause_until: 0,
         })
     }
@@ -125,17 +128,17 @@ impl Driver {
         self.calls.query(self.now, request)
     }
 
-    /// Sends what there is, as far as there is room.
+    /// Sends what there is, as far as there is room. Whether there was something.
     #[inline(always)]
-    pub fn transmit(&mut self) {
+    pub fn transmit(&mut self) -> bool {
         if !self.calls.session.machine.may_transmit() && !self.outbox.is_waiting() {
-            return;
+            return false;
         }
-        let Some(id) = self.binding.channel else { return };
+        let Some(id) = self.binding.channel else { return false };
         if self.now < self.pause_until {
-            return;
+            return false;
         }
-        let Some(channel) = self.endpoint.channel_mut(id) else { return };
+        let Some(channel) = self.endpoint.channel_mut(id) else { return false };
         let machine = &mut self.calls.session.machine;
         match self.outbox.send(channel, machine, self.now, TURN) {
             // Who does not read for so long never will.
@@ -147,6 +150,7 @@ impl Driver {
             Ok(_) | Err(Unsent::Closed(_) | Unsent::Revoked(_)) => {}
             Err(Unsent::TooLarge) => self.calls.session.machine.lose(),
         }
+        true
     }
 
     /// The channel has ended.
@@ -165,10 +169,22 @@ impl Driver {
     #[inline(always)]
     pub fn poll(&mut self, each: &mut impl FnMut(End<'_>)) {
         self.glance_at_clock();
-        self.transmit();
-        for _ in 0..BURST {
-            let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery) else { break };
+        let mut is_old = self.transmit();
+        let mut taken = 0;
+        while taken < BURST
+            && let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery)
+        {
+            // What took its time before was not the network.
+            if is_old && self.is_far {
+                self.look_at_clock();
+            }
+            is_old = true;
+            self.is_woken |= self.endpoint.take_slept();
             self.take(arrival, each);
+            taken += 1;
+        }
+        if taken == 0 {
+            self.is_woken = false;
         }
         self.attend(each);
     }
@@ -188,6 +204,7 @@ impl Driver {
         } else if !may_be_the_answer {
             self.glance_at_clock();
         }
+        self.is_woken = self.endpoint.take_slept();
         match arrival {
             Some(arrival) => self.take(arrival, each),
             None => self.publish(),
@@ -231,7 +248,8 @@ impl Driver {
 
     #[inline(always)]
     fn take_packets(&mut self, from: ChannelId, each: &mut impl FnMut(End<'_>)) {
-        let Self { delivery, space, calls, endpoint, now, .. } = self;
+        let Self { delivery, space, calls, endpoint, now, is_woken, .. } = self;
+        calls.session.machine.set_woken(*is_woken);
         let fragment = calls.terms().map_or(0, |terms| terms.fragment as usize);
         let Some(channel) = endpoint.channel_mut(from) else { return };
         let bounds = Bounds::of(delivery, fragment, channel);

@@ -37,13 +37,16 @@ impl Service {
         while served < most
             && let Some(arrival) = self.endpoint.try_recv_into(&mut receipt.delivery)
         {
-            if served == 0 {
+            // What took its time before was not the network.
+            if served == 0 || !self.is_near {
                 self.glance_at_clock();
             }
+            self.is_woken |= self.endpoint.take_slept();
             self.take(arrival, &mut receipt, handler);
             served += 1;
         }
         self.receipt = Some(receipt);
+        self.is_woken &= served > 0;
         served + self.attend(served == 0)
     }
 
@@ -70,6 +73,7 @@ impl Service {
             self.wait_for_workers(&mut receipt, most)
         };
         self.glance_at_clock();
+        self.is_woken = self.endpoint.take_slept();
         if let Some(arrival) = arrival {
             self.take(arrival, &mut receipt, handler);
         }

@@ -8,6 +8,13 @@ use crate::protocol::reassembly::{Kept, Reassembly};
 use crate::wire::{self, Failure, HEADER_BYTES, Packet, Status, Terms, Words, span};
 
 impl<P, D> Client<P, D> {
+    /// Says whether this side's thread slept until what is received next came: how long that took to be looked at is
+    /// not the network's time then.
+    #[inline(always)]
+    pub fn set_woken(&mut self, is_woken: bool) {
+        self.is_woken = is_woken;
+    }
+
     /// Takes a packet: `head` is its header and, of one without payload, all that follows; `len` is how many
     /// bytes follow in all, of which `payload` is the handle. What is no packet of this session's, or tells
     /// nothing new, is dropped.
@@ -40,6 +47,7 @@ impl<P, D> Client<P, D> {
             self.small &= !(1 << index);
             self.free |= 1 << index;
             if is_measured && self.congestion.is_notable(round_trip) {
+                self.was_server_woken = false;
                 self.measure(now, round_trip);
             }
             let outcome = Outcome::Executed(Payload::One(payload));
@@ -78,7 +86,8 @@ impl<P, D> Client<P, D> {
                 self.end_session(Doubt::SessionLost, Some(SessionEnd::Rejected(why)));
                 None
             }
-            (Packet::Reply { id, status, held, last, ask }, State::Open) => {
+            (Packet::Reply { id, status, held, last, ask, woken }, State::Open) => {
+                self.was_server_woken = woken;
                 let slot = self.waiting(now, id)?;
                 slot.heard = now;
                 let measured = (slot.times == 0
@@ -90,11 +99,13 @@ impl<P, D> Client<P, D> {
                 }
                 self.on_reply(now, id, status, (0, last, ask), len, payload)
             }
-            (Packet::Continuation { id, index, last, ask }, State::Open) => {
+            (Packet::Continuation { id, index, last, ask, woken }, State::Open) => {
+                self.was_server_woken = woken;
                 self.waiting(now, id)?.heard = now;
                 self.on_reply(now, id, Status::Executed, (index, last, ask), len, payload)
             }
-            (Packet::Received { id, base, limit, whole }, State::Open) => {
+            (Packet::Received { id, base, limit, whole, woken }, State::Open) => {
+                self.was_server_woken = woken;
                 let map = Map::decode(body)?;
                 self.on_received(now, id, (base, limit, whole), map);
                 None
@@ -158,12 +169,13 @@ impl<P, D> Client<P, D> {
     /// that must not make this side wait longer than if it knew nothing.
     fn measure_opening(&mut self, now: u64, round_trip: u64) {
         self.round_trip.sample(round_trip.min(self.timers.rto_initial / 3));
-        self.congestion.sample(now, round_trip, self.round_trip.smoothed());
+        self.congestion.sample(now, round_trip, self.round_trip.smoothed(), self.is_woken);
     }
 
     pub(super) fn measure(&mut self, now: u64, round_trip: u64) {
         self.round_trip.sample(round_trip);
-        self.congestion.sample(now, round_trip, self.round_trip.smoothed());
+        let woken = self.is_woken || self.was_server_woken;
+        self.congestion.sample(now, round_trip, self.round_trip.smoothed(), woken);
         self.apply_congestion();
     }
 

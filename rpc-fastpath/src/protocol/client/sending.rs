@@ -53,6 +53,11 @@ impl<P, D> Client<P, D> {
         }
     }
 
+    /// Says that this side's thread never sleeps while it waits: packets can be spaced out by less than it takes to wake.
+    pub fn never_sleep(&mut self) {
+        self.never_sleeps = true;
+    }
+
     /// A request in one fragment.
     #[inline(always)]
     fn transmit_request(&mut self, now: u64, index: u32) -> Option<Transmit<'_, P>> {
@@ -108,8 +113,13 @@ impl<P, D> Client<P, D> {
                     }
                     self.small &= !(1 << index);
                     if self.is_unusual {
-                        self.slots.get_mut(index as usize)?.told = 1 << self.credit;
-                        self.congestion.on_send(now, self.round_trip.smoothed());
+                        let slot = self.slots.get_mut(index as usize)?;
+                        // What was sent while all was calm permitted all.
+                        let was_calm = slot.was_sent && slot.told == 0;
+                        let credit =
+                            if was_calm { self.credits.ilog2() as u8 } else { self.credit };
+                        slot.permit_first(credit);
+                        self.congestion.on_send(now, self.round_trip.smoothed(), self.never_sleeps);
                     }
                     return self.transmit_request(now, index);
                 }
@@ -230,7 +240,7 @@ impl<P, D> Client<P, D> {
         };
         self.turn = index + 1;
         if self.is_unusual {
-            self.congestion.on_send(now, self.round_trip.smoothed());
+            self.congestion.on_send(now, self.round_trip.smoothed(), self.never_sleeps);
         }
         let slot = self.slots.get_mut(index as usize)?;
         slot.due = now.saturating_add(self.round_trip.timeout()).min(slot.deadline);
@@ -244,7 +254,7 @@ impl<P, D> Client<P, D> {
         let packet = if number == 0 {
             let time = if slot.deadline == u64::MAX { 0 } else { time_left(now, slot.deadline) };
             let (credit, one_way) = (self.credit, slot.one_way);
-            slot.told = 1 << credit;
+            slot.permit_first(credit);
             Packet::Request { id, method, time, last, credit, one_way, ask }
         } else {
             Packet::Fragment { id, method, index: number, last, ask }

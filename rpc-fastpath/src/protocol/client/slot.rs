@@ -156,6 +156,12 @@ impl<P, D> Slot<P, D> {
         reassembly.map_or(0, |it| self.told.min(it.count()).saturating_sub(it.arrived()))
     }
 
+    /// The request says how many fragments of its reply may come unasked, as a logarithm; sent again, it takes nothing
+    /// back.
+    pub fn permit_first(&mut self, credit: u8) {
+        self.told = self.told.max(1 << credit);
+    }
+
     /// Whether there are fragments of the reply that were not permitted.
     pub fn lacks_permits(&self) -> bool {
         self.reassembly.as_ref().is_some_and(|it| self.told < it.count())

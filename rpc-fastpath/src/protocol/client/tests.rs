@@ -2,12 +2,13 @@ mod paced;
 mod revoked;
 
 use super::*;
+use crate::protocol::congestion::WAKING;
 use crate::protocol::testing::*;
 use crate::protocol::{Doubt, Failure, Payload, Server, ServerEvent};
 use crate::wire::{Packet, Rejection, Status};
 
 fn reply(id: u64, status: Status) -> Sent {
-    (Packet::Reply { id, status, held: 0, last: 0, ask: false }.encode().to_vec(), 0)
+    (Packet::Reply { id, status, held: 0, last: 0, ask: false, woken: false }.encode().to_vec(), 0)
 }
 
 fn id_of(sent: &Sent) -> u64 {
@@ -348,9 +349,9 @@ fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
     let limits = Limits { credits: 64, max_message: 1000, ..limits() };
     let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
     client.round_trip.sample(USUAL);
-    client.congestion.sample(0, USUAL, USUAL);
+    client.congestion.sample(0, USUAL, USUAL, false);
     for number in 1..60 {
-        client.congestion.sample(number * USUAL, 9 * USUAL, USUAL);
+        client.congestion.sample(number * USUAL, 9 * USUAL + WAKING, USUAL, true);
     }
     client.apply_congestion();
     let credits = u32::from(client.congestion.credits(64));
@@ -364,7 +365,8 @@ fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
         let sent = from_server(&mut server);
         came += sent.len();
         assert!(sent.len() <= credits as usize, "{}", sent.len());
-        now += 3 * USUAL;
+        now += 3 * USUAL + WAKING;
+        client.set_woken(true);
         let events = to_client(&mut client, now, &sent);
         if !events.is_empty() {
             break outcome(events);
@@ -382,6 +384,34 @@ fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
     };
     assert_eq!((came, end.0), (100, 1));
     assert_eq!(words, [1; 49]);
+}
+
+/// Calls one after the other over a slow way, of which one thread or the other wakes for each: whether that counts as
+/// congestion.
+fn is_crowded(is_server_woken: bool, is_client_woken: bool) -> bool {
+    const USUAL: u64 = 10_000;
+    const LATE: u64 = 150_000;
+    let (mut client, mut server) = open(limits(), Timers { allowance: 0, ..timers() });
+    client.round_trip.sample(USUAL);
+    client.congestion.sample(0, USUAL, USUAL, false);
+    let mut now = USUAL;
+    for token in 0..40 {
+        client.start(now, call(token, 0)).unwrap();
+        server.set_woken(is_server_woken);
+        let request = request(to_server(&mut server, now, &from_client(&mut client, now)));
+        server.reply(now, request.pending, "reply", 1).unwrap();
+        now += USUAL + LATE;
+        client.set_woken(is_client_woken);
+        assert_eq!(outcome(to_client(&mut client, now, &from_server(&mut server))).0, token);
+    }
+    !client.congestion.is_calm()
+}
+
+#[test]
+fn who_wakes_is_late_and_nothing_is_crowded() {
+    assert!(is_crowded(false, false));
+    assert!(!is_crowded(true, false));
+    assert!(!is_crowded(false, true));
 }
 
 #[test]

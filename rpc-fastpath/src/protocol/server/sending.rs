@@ -23,8 +23,9 @@ impl<P, D> Server<P, D> {
         if !slot.sends_word {
             self.small &= self.small - 1;
         }
-        let (id, held) = (slot.id, slot.held);
-        let packet = Packet::Reply { id, status: Status::Executed, held, last: 0, ask: false };
+        let (id, held, woken) = (slot.id, slot.held, self.is_woken);
+        let packet =
+            Packet::Reply { id, status: Status::Executed, held, last: 0, ask: false, woken };
         let body = Body::Payload(slot.payload.as_ref()?, 0..slot.len);
         Some(Transmit { header: packet.encode(), body })
     }
@@ -41,6 +42,7 @@ impl<P, D> Server<P, D> {
         if let Some((packet, bytes)) = self.control_packet() {
             return Some(Transmit::control(packet, bytes));
         }
+        let woken = self.is_woken;
         while self.small != 0 {
             let index = self.small.trailing_zeros() as usize;
             let slot = &mut self.slots[index];
@@ -48,7 +50,8 @@ impl<P, D> Server<P, D> {
             if std::mem::take(&mut slot.sends_reply)
                 && let Some(status) = slot.status
             {
-                let packet = Packet::Reply { id, status, held: slot.held, last: 0, ask: false };
+                let packet =
+                    Packet::Reply { id, status, held: slot.held, last: 0, ask: false, woken };
                 if status != Status::Executed {
                     return Some(Transmit::bare(packet));
                 }
@@ -64,7 +67,8 @@ impl<P, D> Server<P, D> {
                     None => (0, Map::default()),
                 };
                 let limit = (base + u32::from(self.credits)).min(wire::ALL.into()) as u16;
-                let packet = Packet::Received { id, base: base as u16, limit, whole };
+                let base = base as u16;
+                let packet = Packet::Received { id, base, limit, whole, woken };
                 return Some(Transmit::control(packet, map.encode()));
             }
             self.small &= self.small - 1;
@@ -106,12 +110,12 @@ impl<P, D> Server<P, D> {
                 self.bulk &= !bit;
                 continue;
             };
-            let (id, held, len) = (slot.id, slot.held, slot.len);
+            let (id, held, len, woken) = (slot.id, slot.held, slot.len, self.is_woken);
             let last = Limits::last(self.fragment, len)?;
             let packet = if number == 0 {
-                Packet::Reply { id, status: Status::Executed, held, last, ask }
+                Packet::Reply { id, status: Status::Executed, held, last, ask, woken }
             } else {
-                Packet::Continuation { id, index: number, last, ask }
+                Packet::Continuation { id, index: number, last, ask, woken }
             };
             let payload = self.slots[index].payload.as_ref()?;
             return Some(Transmit::fragment(packet, payload, number, (self.fragment, len)));

@@ -4,12 +4,13 @@ use super::*;
 
 const USUAL: u64 = 10_000;
 
-/// Makes a network crowded, up to now: what was sent before was sent while all was calm.
+/// Makes a network crowded, up to now, for a thread that sleeps: what was sent before was sent while all was calm.
 fn crowd(client: &mut TestClient, now: u64) {
+    client.set_woken(true);
     client.round_trip.sample(USUAL);
-    client.congestion.sample(0, USUAL, USUAL);
+    client.congestion.sample(0, USUAL, USUAL, false);
     for number in 1..60 {
-        client.congestion.sample(now - (60 - number) * USUAL, 9 * USUAL, USUAL);
+        client.congestion.sample(now - (60 - number) * USUAL, 9 * USUAL + WAKING, USUAL, true);
     }
     client.apply_congestion();
 }
@@ -50,6 +51,27 @@ fn what_is_lost_of_one_reply_keeps_no_other_from_its_permits() {
 }
 
 #[test]
+fn a_request_that_is_sent_again_takes_no_permit_back() {
+    let limits = Limits { credits: 64, max_message: 1000, ..limits() };
+    let (mut client, _) = open(limits, Timers { allowance: 0, ..timers() });
+    for (token, len) in [(1, 0), (2, 30)] {
+        client.start(0, Call { len, max_reply: 1000, ..call(token, 0) }).unwrap();
+    }
+    let credit = |sent: &Sent| match packet(sent) {
+        Packet::Request { credit, .. } => Some(credit),
+        _ => None,
+    };
+    let first: Vec<u8> = from_client(&mut client, 0).iter().filter_map(credit).collect();
+    assert_eq!(first, [6, 6], "all, while all was calm");
+    crowd(&mut client, 60 * USUAL);
+    let now = 2 * MILLISECOND;
+    assert_eq!(told(&mut client, now), []);
+    let again: Vec<u8> = from_client(&mut client, now).iter().filter_map(credit).collect();
+    assert_eq!(again, [1, 1]);
+    assert!(client.slots.iter().all(|slot| slot.told == 64));
+}
+
+#[test]
 fn what_was_permitted_of_a_call_before_is_not_permitted_of_the_next() {
     let limits = Limits { credits: 64, max_message: 1000, ..limits() };
     let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
@@ -61,7 +83,7 @@ fn what_was_permitted_of_a_call_before_is_not_permitted_of_the_next() {
     assert_eq!(to_client(&mut client, now, &from_server(&mut server)).len(), 1);
     while !client.congestion.is_calm() {
         now += MILLISECOND;
-        client.congestion.sample(now, USUAL, USUAL);
+        client.congestion.sample(now, USUAL, USUAL, false);
     }
     client.apply_congestion();
     from_client(&mut client, now);
@@ -94,7 +116,7 @@ fn who_waits_for_its_turn_is_not_silent() {
         // As crowded as can be, whatever is measured.
         for _ in 0..60 {
             now += 10_000;
-            client.congestion.sample(now, 60 * MILLISECOND, 10_000);
+            client.congestion.sample(now, 60 * MILLISECOND, 10_000, false);
         }
         client.apply_congestion();
         let words = from_client(&mut client, now);
