@@ -32,13 +32,19 @@ impl Bulk {
         &self.0
     }
 
+    /// What stands between the numbers.
+    pub fn inner(&self) -> &[u8] {
+        let inner = WORD..self.0.len().saturating_sub(WORD);
+        self.0.get(inner).unwrap_or_default()
+    }
+
     /// The number of bytes that are as those that were sent.
     #[inline]
     pub fn number_of(&self, found: &[u8]) -> Option<u64> {
         let (first, last) = (found.first_chunk::<WORD>()?, found.last_chunk()?);
         let number = u64::from_le_bytes(*first);
         let inner = WORD..found.len().saturating_sub(WORD);
-        let is_whole = || found.get(inner.clone()) == self.0.get(inner.clone());
+        let is_whole = || found.get(inner).unwrap_or_default() == self.inner();
         let is_right = found.len() == self.0.len() && first == last;
         (is_right && (number != FIRST || is_whole())).then_some(number)
     }

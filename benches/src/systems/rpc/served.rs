@@ -6,7 +6,7 @@ use std::time::Duration;
 use rpc_fastpath::endpoint::{
     Bytes, Content, Context, Decline, Refusal, Reply, Service, ServiceOptions,
 };
-use unet::{Address, Message};
+use unet::{Address, Message, Part, Pool, PoolOptions};
 
 use super::bulk::{Bulk, fill};
 use super::{ECHO, FETCH, FINISH, GIVE, STORE, TAKE, beside, limits, network};
@@ -37,6 +37,8 @@ struct Answers {
     space: Vec<u8>,
     /// What is given without a copy.
     stored: Message,
+    /// The same between two numbers, where these are written for each reply.
+    numbered: Option<Numbered>,
     /// Whether buffers can be handed over.
     is_here: bool,
 }
@@ -51,11 +53,13 @@ impl Called {
             .map_err(|error| Fault::Other(format!("listening at {address} failed: {error}")))?;
         let bulk = Bulk::new(if task.bench == Bench::Bandwidth { task.payload } else { 0 });
         let is_here = matches!(address, Address::Shm(_));
+        let numbered = task.calls.in_place && !is_here;
+        let numbered = numbered.then(|| Numbered::new(&bulk)).transpose()?;
         let stored = match task.bench {
             Bench::Beside => beside::bulk(task.payload)?,
             _ => Message::default(),
         };
-        let answers = Answers { bulk, space: Vec::new(), stored, is_here };
+        let answers = Answers { bulk, space: Vec::new(), stored, numbered, is_here };
         let (spins, clients) = (task.wait == Wait::Spin, task.calls.flows + 1);
         Ok(Self { service, spins, bench: task.bench, answers, clients })
     }
@@ -84,7 +88,7 @@ impl Answers {
         arguments: Bytes<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), Decline> {
-        let Self { bulk, space, stored, is_here } = self;
+        let Self { bulk, space, stored, numbered, is_here } = self;
         match method {
             ECHO => reply.write(arguments.whole(space)?),
             TAKE if arguments.len() == bulk.len() => {
@@ -96,6 +100,10 @@ impl Answers {
             GIVE => {
                 let mut word = [0; 8];
                 arguments.copy_to(0, &mut word)?;
+                if let Some(numbered) = numbered {
+                    reply.give(numbered.message(word).ok_or(Refusal::Overload)?);
+                    return Ok(());
+                }
                 let len = bulk.len();
                 let bytes = bulk.numbered(u64::from_le_bytes(word));
                 let message = is_here.then(|| reply.message(len, fill(bytes)));
@@ -109,6 +117,35 @@ impl Answers {
             _ => return Err(Refusal::InvalidArguments.into()),
         }
         Ok(())
+    }
+}
+
+/// Bytes that stand in buffers, as a server's do that keeps what it gives: only the numbers at their ends are written
+/// for a reply.
+struct Numbered {
+    pool: Pool,
+    inner: Message,
+}
+
+impl Numbered {
+    fn new(bulk: &Bulk) -> Result<Self, Fault> {
+        let failed = |why: &dyn std::fmt::Display| Fault::Other(format!("no buffers: {why}"));
+        let mut pool = Pool::new(PoolOptions::default()).map_err(|error| failed(&error))?;
+        let inner = bulk.inner();
+        let inner = pool.message(0, inner.len(), fill(inner)).map_err(|error| failed(&error))?;
+        Ok(Self { pool, inner })
+    }
+
+    /// The bytes with a number at both ends; nothing while too many replies are kept.
+    fn message(&mut self, word: [u8; 8]) -> Option<Message> {
+        let Self { pool, inner } = self;
+        let mut end = pool.alloc(word.len()).ok()?;
+        end.copy_from_slice(&word);
+        let end = end.freeze();
+        let mut message = Message::from(end.clone());
+        message.append(inner.clone());
+        message.append_part(Part::Own(end));
+        Some(message)
     }
 }
 
