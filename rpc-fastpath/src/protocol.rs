@@ -30,6 +30,8 @@ mod server;
 mod testing;
 mod transfer;
 
+pub(crate) use congestion::WAKING;
+
 pub use client::{Call, Client, Event, QueryError, SessionEnd, StartError};
 pub use options::{Limits, MAX_MESSAGE, Timers};
 pub use outcome::{Doubt, Outcome, Payload, RequestId};

@@ -11,6 +11,8 @@ use segment::control::timespec;
 
 /// Who waits so long only looks.
 const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// To a time from this on, a millisecond does not matter.
+const LONG: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// What became ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +97,14 @@ impl Readiness {
     pub fn wait(&self, timeout: Option<Duration>, into: &mut Vec<Source>) {
         let mut space = [const { MaybeUninit::uninit() }; BATCH];
         let mut timeout = timeout.map(timespec);
-        // Before Linux 5.11, epoll counts in milliseconds: poll waits for it then.
-        if timeout.is_some_and(|timeout| timeout != NO_TIME) {
+        // Before Linux 5.11, epoll counts in milliseconds: where that is much, poll waits for it.
+        if timeout.is_some_and(|timeout| timeout != NO_TIME && timeout < LONG) {
             let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(1..) => timeout = Some(NO_TIME),
-                _ => return,
+                Ok(0) | Err(Errno::INTR) => return,
+                // It may be forbidden where the other is not.
+                Err(_) => {}
             }
         }
         // An interrupted wait is a vain one: the caller looks again.

@@ -11,6 +11,10 @@ use crate::wire::pack::{LENGTH_BYTES, LONGEST};
 /// Packets up to this length, header included, go into a pack.
 const PACKABLE: usize = 256;
 
+/// How often to look for room, in nanoseconds: at most, and at least.
+const SOON: u64 = 50_000;
+const SELDOM: u64 = 2_000_000;
+
 /// A state machine that has packets to send.
 pub(super) trait Packets {
     fn next(&mut self, now: u64) -> Option<Transmit<'_, Content>>;
@@ -160,11 +164,20 @@ impl Outbox {
         if !machine.may_have_more() && !self.is_waiting() {
             return Ok(Sent::All);
         }
-        let sent = self.send_all(channel, machine, now, most)?;
-        if sent == Sent::Full {
+        let sent = self.send_all(channel, machine, now, most);
+        if std::mem::take(&mut self.posted) {
+            channel.flush();
+        }
+        if sent == Ok(Sent::Full) {
             self.full_since.get_or_insert(now);
         }
-        Ok(sent)
+        sent
+    }
+
+    /// When to look for room again, since nothing tells when there is: the less often, the longer there was none.
+    pub fn next_try(&self, now: u64) -> u64 {
+        let waited = self.full_since.map_or(0, |since| now.saturating_sub(since));
+        now.saturating_add((waited / 8).clamp(SOON, SELDOM))
     }
 
     /// Whether the channel has taken nothing of what waits for longer than the patience.
@@ -215,9 +228,6 @@ impl Outbox {
         }
         if self.count > 0 && sent != Sent::Full && !self.send_pack(channel, true)? {
             sent = Sent::Full;
-        }
-        if std::mem::take(&mut self.posted) {
-            channel.flush();
         }
         Ok(sent)
     }

@@ -138,8 +138,8 @@ pub struct Service {
     now: u64,
     /// Whether it listens for clients of this host only.
     is_near: bool,
-    /// Whether this thread slept until the messages came that are being taken.
-    is_woken: bool,
+    /// This thread has slept: what is taken until then may have waited for it to wake.
+    woken_until: u64,
     /// Whether the descriptor's timer is set.
     is_timed: bool,
     /// When to look for clients to be let go of.
@@ -182,7 +182,7 @@ impl Service {
             options,
             clock: Clock::new(),
             now: 0,
-            is_woken: false,
+            woken_until: 0,
             is_near: addresses.iter().all(|address| matches!(address, Address::Shm(_))),
             is_timed: false,
             sweep: 0,

@@ -17,12 +17,14 @@ const FULL: u64 = 512 * PACKET;
 /// A packet in 16 round trips.
 const LEAST: u64 = PACKET / 16;
 /// So long a thread takes to wake, which is no congestion.
-pub(super) const WAKING: u64 = 200_000;
+pub const WAKING: u64 = 200_000;
 /// By so much a host can be late that has other things to do. Such a delay alone does not take the last packet; nor,
 /// where a thread sleeps, the last few: they would find it asleep each time, and be late for ever.
 const BUSY: u64 = 1_000_000;
 const LAST_AWAKE: u64 = PACKET;
 const LAST_ASLEEP: u64 = 4 * PACKET;
+/// So many packets come in one burst without harm, if they are half of what may be under way at most.
+const FEW_AT_ONCE: u16 = 5;
 /// So few packets under way are not what was too much.
 const FEW: u32 = 16;
 /// The shortest round trip is that of the last one or two such spans, in nanoseconds.
@@ -182,10 +184,13 @@ impl Congestion {
     }
 
     /// How many packets the other side may be permitted at once: while all is calm, all; else a quarter of what may
-    /// be under way, and two rather than one, so that not each packet takes a word.
+    /// be under way. Of few it is half, and two rather than one, so that not each packet takes a word.
     pub fn credits(&self, most: u16) -> u16 {
         let whole = (self.window / PACKET).clamp(1, most.max(1).into()) as u16;
-        if self.is_calm() { whole } else { (whole / 4).max(whole.min(2)) }
+        match self.is_calm() {
+            true => whole,
+            false => (whole / 4).max((whole / 2).min(FEW_AT_ONCE)).max(whole.min(2)),
+        }
     }
 }
 

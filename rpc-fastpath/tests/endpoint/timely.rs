@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rpc_fastpath::endpoint::*;
-use rpc_fastpath::protocol::{Body, Identity, Limits, Server, Timers};
+use rpc_fastpath::protocol::{Body, Call, Client, Identity, Limits, Server, Timers};
 use unet::{Channel, ChannelId, Endpoint, EndpointOptions, Event, ListenOptions};
 
 use crate::scene::*;
@@ -42,6 +42,65 @@ fn long_arguments_between_threads_that_sleep_are_not_held_back() {
         let shortest = (0..10).map(call).min().expect("calls");
         // Where each of 745 packets waits for its time, and times are rounded to milliseconds, it takes 745 of them.
         assert!(shortest < Duration::from_millis(100), "{shortest:?}");
+    });
+}
+
+/// Sends a request by a machine.
+fn ask(machine: &mut Client<(), ()>, channel: &mut Channel) {
+    let (method, max_reply, deadline) = (NULL, 0, None);
+    let call = Call { token: 0, method, payload: (), len: 0, deadline, max_reply, one_way: false };
+    machine.start(0, call).expect("a place in the window");
+    channel.send(&machine.poll_transmit(0).expect("a request").header).expect("room");
+}
+
+#[test]
+fn who_has_work_all_the_time_is_awake() {
+    let options = ServiceOptions { wait: unet::Wait::Park, ..of_server() };
+    let address = UDP.address();
+    let mut service = Service::listen(std::slice::from_ref(&address), options).expect("listening");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut slow = |_: &Context, _: Bytes<'_>, _: &mut Reply<'_>| {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_micros(200) {}
+                Ok(())
+            };
+            while !stop.load(Ordering::Relaxed) {
+                service.poll_timeout(&mut slow, Duration::from_millis(5));
+                while service.poll(&mut slow) > 0 {}
+            }
+        });
+        let mut channel = Channel::connect(&address, of_client(UDP).connect).expect("a channel");
+        let timers = Timers { rto_initial: 1 << 40, rto_min: 1 << 40, ..Timers::default() };
+        let mut machine = Client::new(0, 7, SERVICE, 0, Limits::default(), timers);
+        let open = machine.poll_transmit(0).expect("an opening");
+        let Body::Control(offer, len) = open.body else { panic!("with an offer") };
+        channel.send(&[&open.header[..], &offer[..len]].concat()).expect("room");
+        let opened = channel.recv().expect("terms").inline().to_vec();
+        assert!(machine.receive(0, &opened, opened.len() - 16, ()).is_some());
+        // It sleeps before the first, and has seven more waiting from then on.
+        thread::sleep(Duration::from_millis(20));
+        (0..8).for_each(|_| ask(&mut machine, &mut channel));
+        let mut woken = Vec::new();
+        while woken.len() < 500 {
+            let message = channel.recv().expect("replies");
+            let bytes = message.inline();
+            let packets = match bytes.len() {
+                16 => vec![bytes],
+                _ => bytes.chunks(18).map(|packet| &packet[2..]).collect(),
+            };
+            for packet in packets {
+                woken.push(packet[1] & 0x40 != 0);
+                assert!(machine.receive(0, packet, 0, ()).is_some(), "{packet:?}");
+                ask(&mut machine, &mut channel);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(woken[0], "it was asleep");
+        // A machine that is busy may keep this side from asking, and then it sleeps.
+        let late = woken[100..].iter().filter(|woken| **woken).count();
+        assert!(late < 200, "{late} of 400");
     });
 }
 

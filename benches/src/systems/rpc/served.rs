@@ -130,8 +130,12 @@ struct Numbered {
 impl Numbered {
     fn new(bulk: &Bulk) -> Result<Self, Fault> {
         let failed = |why: &dyn std::fmt::Display| Fault::Other(format!("no buffers: {why}"));
-        let mut pool = Pool::new(PoolOptions::default()).map_err(|error| failed(&error))?;
-        let inner = bulk.inner();
+        let (mut options, inner) = (PoolOptions::default(), bulk.inner());
+        if let Some(largest) = options.classes.last_mut() {
+            let buffers = inner.len().div_ceil(largest.buffer_bytes as usize);
+            largest.buffers = largest.buffers.max(buffers as u32);
+        }
+        let mut pool = Pool::new(options).map_err(|error| failed(&error))?;
         let inner = pool.message(0, inner.len(), fill(inner)).map_err(|error| failed(&error))?;
         Ok(Self { pool, inner })
     }

@@ -16,15 +16,13 @@ use crate::endpoint::clock::{Clock, draw};
 use crate::endpoint::content::Content;
 use crate::endpoint::outbox::{Outbox, Sent, Unsent};
 use crate::endpoint::sleeping::Sleep;
-use crate::protocol::{QueryError, Refusal, RequestId, SessionEnd};
+use crate::protocol::{QueryError, Refusal, RequestId, SessionEnd, WAKING};
 use crate::wire::HEADER_BYTES;
 
 /// The most messages that are taken in a row.
 const BURST: usize = 64;
 /// The most packets that are sent in a row.
 const TURN: u32 = 256;
-/// How long to wait for room: nothing tells when there is.
-const ROOM: u64 = 50_000;
 
 pub(super) struct Driver {
     endpoint: Endpoint,
@@ -39,8 +37,8 @@ pub(super) struct Driver {
     now: u64,
     /// Whether there is a network between.
     is_far: bool,
-    /// Whether this thread slept until the messages came that are being taken.
-    is_woken: bool,
+    /// This thread has slept: what is taken until then may have waited for it to wake.
+    woken_until: u64,
     /// Nothing is sent before this: the session after one that failed.
     pause_until: u64,
 }
@@ -62,7 +60,7 @@ impl Driver {
             clock,
             now: 0,
             is_far: true,
-            is_woken: false,
+            woken_until: 0,
             pause_until: 0,
         })
     }
@@ -70,6 +68,9 @@ impl Driver {
     #[inline(always)]
     pub fn look_at_clock(&mut self) {
         self.now = self.clock.now();
+        if self.is_far && self.endpoint.take_slept() {
+            self.woken_until = self.now.saturating_add(WAKING);
+        }
     }
 
     /// As [`Driver::look_at_clock`]; on this host, where nothing hangs on the time of a round trip, by the kernel's
@@ -174,17 +175,13 @@ impl Driver {
         while taken < BURST
             && let Some(arrival) = self.endpoint.try_recv_into(&mut self.delivery)
         {
-            // What took its time before was not the network.
+            // What it waited for this thread is a part of its way.
             if is_old && self.is_far {
                 self.look_at_clock();
             }
             is_old = true;
-            self.is_woken |= self.endpoint.take_slept();
             self.take(arrival, each);
             taken += 1;
-        }
-        if taken == 0 {
-            self.is_woken = false;
         }
         self.attend(each);
     }
@@ -204,7 +201,6 @@ impl Driver {
         } else if !may_be_the_answer {
             self.glance_at_clock();
         }
-        self.is_woken = self.endpoint.take_slept();
         match arrival {
             Some(arrival) => self.take(arrival, each),
             None => self.publish(),
@@ -230,7 +226,7 @@ impl Driver {
             due = due.min(self.pause_until);
         }
         if self.outbox.is_waiting() {
-            due = due.min(self.now + ROOM);
+            due = due.min(self.outbox.next_try(self.now));
         }
         due
     }
@@ -248,8 +244,8 @@ impl Driver {
 
     #[inline(always)]
     fn take_packets(&mut self, from: ChannelId, each: &mut impl FnMut(End<'_>)) {
-        let Self { delivery, space, calls, endpoint, now, is_woken, .. } = self;
-        calls.session.machine.set_woken(*is_woken);
+        let Self { delivery, space, calls, endpoint, now, woken_until, .. } = self;
+        calls.session.machine.set_woken(*now < *woken_until);
         let fragment = calls.terms().map_or(0, |terms| terms.fragment as usize);
         let Some(channel) = endpoint.channel_mut(from) else { return };
         let bounds = Bounds::of(delivery, fragment, channel);

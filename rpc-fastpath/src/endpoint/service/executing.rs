@@ -30,7 +30,7 @@ impl Service {
             true => self.clock.now().min(came.saturating_add(self.clock.tick)),
             false => came,
         };
-        machine.set_woken(self.is_woken);
+        machine.set_woken(came < self.woken_until);
         // What waits behind others of its message waits here, not in the network.
         let request = match machine.receive(came, packet.head, packet.len, packet.piece) {
             None => return,

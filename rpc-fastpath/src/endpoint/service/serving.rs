@@ -10,7 +10,7 @@ use super::session::Session;
 use super::{Answer, Receipt, Service};
 use crate::endpoint::arriving::{Bounds, packets};
 use crate::endpoint::outbox::Sent;
-use crate::protocol::{Refusal, Timers};
+use crate::protocol::{Refusal, Timers, WAKING};
 
 /// The most messages that are taken in a row.
 const BURST: usize = 64;
@@ -20,8 +20,6 @@ const SWEEP: u64 = 1_000_000_000;
 const MAX_NESTING: u32 = 16;
 /// The code with which a client is refused that says something of another protocol's when it connects.
 const OTHER_PROTOCOL: u32 = 0;
-/// How long to wait for room: nothing tells when there is.
-const ROOM: Duration = Duration::from_micros(50);
 
 impl Service {
     #[inline(always)]
@@ -37,16 +35,14 @@ impl Service {
         while served < most
             && let Some(arrival) = self.endpoint.try_recv_into(&mut receipt.delivery)
         {
-            // What took its time before was not the network.
+            // What it waited for this thread is a part of its way.
             if served == 0 || !self.is_near {
                 self.glance_at_clock();
             }
-            self.is_woken |= self.endpoint.take_slept();
             self.take(arrival, &mut receipt, handler);
             served += 1;
         }
         self.receipt = Some(receipt);
-        self.is_woken &= served > 0;
         served + self.attend(served == 0)
     }
 
@@ -73,7 +69,6 @@ impl Service {
             self.wait_for_workers(&mut receipt, most)
         };
         self.glance_at_clock();
-        self.is_woken = self.endpoint.take_slept();
         if let Some(arrival) = arrival {
             self.take(arrival, &mut receipt, handler);
         }
@@ -128,7 +123,9 @@ impl Service {
 
     /// How long nothing is due.
     pub(super) fn due_after(&self) -> Option<Duration> {
-        let waits = (!self.sending.is_empty()).then_some(ROOM);
+        let has_none = |index: &usize| self.sessions.get(*index)?.as_ref()?.next_try(self.now);
+        let waits = self.sending.iter().filter_map(has_none).min();
+        let waits = waits.map(|at| Duration::from_nanos(at.saturating_sub(self.now)));
         let sweep = (!self.sessions.is_empty())
             .then(|| Duration::from_nanos(self.sweep.saturating_sub(self.now)));
         waits.into_iter().chain(sweep).min()
@@ -187,10 +184,14 @@ impl Service {
     /// the kernel's last tick.
     #[inline(always)]
     fn glance_at_clock(&mut self) {
-        self.now = match self.is_near {
-            true => self.now.max(self.clock.last_tick()),
-            false => self.clock.now(),
-        };
+        if self.is_near {
+            self.now = self.now.max(self.clock.last_tick());
+            return;
+        }
+        self.now = self.clock.now();
+        if self.endpoint.take_slept() {
+            self.woken_until = self.now.saturating_add(WAKING);
+        }
     }
 
     #[cold]

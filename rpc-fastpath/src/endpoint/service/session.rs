@@ -86,6 +86,11 @@ impl Session {
         }
     }
 
+    /// When to look again whether there is room for what waits.
+    pub fn next_try(&self, now: u64) -> Option<u64> {
+        self.is_listed.then(|| self.outbox.next_try(now))
+    }
+
     /// Whether its client lacks something that was answered: see [`Server::owes`].
     pub fn owes(&self, now: u64, silence: u64) -> bool {
         self.machine.as_ref().is_some_and(|machine| machine.owes(now, silence))

@@ -116,9 +116,10 @@ impl<P, D> Client<P, D> {
                         let slot = self.slots.get_mut(index as usize)?;
                         // What was sent while all was calm permitted all.
                         let was_calm = slot.was_sent && slot.told == 0;
-                        let credit =
-                            if was_calm { self.credits.ilog2() as u8 } else { self.credit };
-                        slot.permit_first(credit);
+                        slot.permit_first(
+                            self.credit,
+                            if was_calm { self.credits.into() } else { 0 },
+                        );
                         self.congestion.on_send(now, self.round_trip.smoothed(), self.never_sleeps);
                     }
                     return self.transmit_request(now, index);
@@ -208,7 +209,7 @@ impl<P, D> Client<P, D> {
         let resend = std::mem::take(&mut slot.resend);
         if resend {
             slot.timed = None;
-        } else if limit > slot.told {
+        } else if limit > slot.told && slot.told >= slot.told_before {
             slot.timed.get_or_insert((slot.told, now));
         }
         slot.told = limit;
@@ -254,7 +255,7 @@ impl<P, D> Client<P, D> {
         let packet = if number == 0 {
             let time = if slot.deadline == u64::MAX { 0 } else { time_left(now, slot.deadline) };
             let (credit, one_way) = (self.credit, slot.one_way);
-            slot.permit_first(credit);
+            slot.permit_first(credit, 0);
             Packet::Request { id, method, time, last, credit, one_way, ask }
         } else {
             Packet::Fragment { id, method, index: number, last, ask }

@@ -61,8 +61,10 @@ pub struct Slot<P, D> {
     pub reassembly: Option<Box<Reassembly<D>>>,
     /// The reply's sender shall send the first missing fragment again.
     pub resend: bool,
-    /// How far the reply's sender may have been told to send.
+    /// How far the reply's sender was told to send, by what is known to be the last word.
     pub told: u32,
+    /// How far it may have been told before that: fragments below this may come unasked.
+    pub told_before: u32,
     /// The first fragment beyond what it had been told before, and when it was told.
     pub timed: Option<(u32, u64)>,
     pub end: Option<Outcome<()>>,
@@ -91,6 +93,7 @@ impl<P, D> Slot<P, D> {
             reassembly: None,
             resend: false,
             told: 0,
+            told_before: 0,
             timed: None,
             end: None,
         }
@@ -106,7 +109,7 @@ impl<P, D> Slot<P, D> {
         self.one_way = call.one_way;
         self.was_sent = false;
         self.times = 0;
-        self.told = 0;
+        (self.told, self.told_before) = (0, 0);
         self.method = call.method;
         self.max_reply = call.max_reply;
         self.heard = now;
@@ -156,10 +159,11 @@ impl<P, D> Slot<P, D> {
         reassembly.map_or(0, |it| self.told.min(it.count()).saturating_sub(it.arrived()))
     }
 
-    /// The request says how many fragments of its reply may come unasked, as a logarithm; sent again, it takes nothing
-    /// back.
-    pub fn permit_first(&mut self, credit: u8) {
-        self.told = self.told.max(1 << credit);
+    /// The request says how many fragments of its reply may come unasked, as a logarithm. Of one that is sent again nobody
+    /// knows which of them came: `before` is what was permitted, where that was not noted.
+    pub fn permit_first(&mut self, credit: u8, before: u32) {
+        self.told_before = self.told_before.max(self.told).max(before);
+        self.told = 1 << credit;
     }
 
     /// Whether there are fragments of the reply that were not permitted.
@@ -192,7 +196,7 @@ impl<P, D> Slot<P, D> {
         self.transfer = None;
         self.reassembly = None;
         self.resend = false;
-        self.told = 0;
+        (self.told, self.told_before) = (0, 0);
         self.timed = None;
     }
 

@@ -51,7 +51,7 @@ fn what_is_lost_of_one_reply_keeps_no_other_from_its_permits() {
 }
 
 #[test]
-fn a_request_that_is_sent_again_takes_no_permit_back() {
+fn what_a_request_permitted_that_is_sent_again_is_timed_by_nobody() {
     let limits = Limits { credits: 64, max_message: 1000, ..limits() };
     let (mut client, _) = open(limits, Timers { allowance: 0, ..timers() });
     for (token, len) in [(1, 0), (2, 30)] {
@@ -68,7 +68,40 @@ fn a_request_that_is_sent_again_takes_no_permit_back() {
     assert_eq!(told(&mut client, now), []);
     let again: Vec<u8> = from_client(&mut client, now).iter().filter_map(credit).collect();
     assert_eq!(again, [1, 1]);
-    assert!(client.slots.iter().all(|slot| slot.told == 64));
+    // Whichever of them came.
+    assert!(client.slots.iter().all(|slot| (slot.told, slot.told_before) == (2, 64)));
+}
+
+#[test]
+fn what_a_lost_request_permitted_is_permitted_again_bit_by_bit() {
+    let limits = Limits { credits: 64, max_message: 1000, ..limits() };
+    let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
+    client.start(0, Call { max_reply: 1000, ..call(1, 0) }).unwrap();
+    // All of its reply, while all was calm; and it is lost.
+    assert_eq!(from_client(&mut client, 0).len(), 1);
+    crowd(&mut client, 60 * USUAL);
+    let mut now = 2 * MILLISECOND;
+    assert_eq!(told(&mut client, now), []);
+    let request = request(to_server(&mut server, now, &from_client(&mut client, now)));
+    server.reply(now, request.pending, "long", 900).unwrap();
+    let end = loop {
+        let sent = from_server(&mut server);
+        assert!(sent.len() <= 8, "{} at once", sent.len());
+        now += 3 * USUAL;
+        let events = to_client(&mut client, now, &sent);
+        if !events.is_empty() {
+            break outcome(events);
+        }
+        let mut words = from_client(&mut client, now);
+        if words.is_empty() {
+            assert!(client.next_timer() - now < MILLISECOND / 2, "it waits for what never comes");
+            now = client.next_timer();
+            assert_eq!(told(&mut client, now), []);
+            words = from_client(&mut client, now);
+        }
+        to_server(&mut server, now, &words);
+    };
+    assert_eq!(end.0, 1);
 }
 
 #[test]
