@@ -161,6 +161,12 @@ fn what_comes_in_on_any_queue_is_received() {
 
 #[test]
 #[ignore = "the full run, of ten million packets: some minutes"]
-fn over_ten_million_packets() {
+fn over_ten_million_packets_in_generic_mode() {
     conforms(Way::Generic, 1500, 256, 10_000_000, &[PIECES, ROOM]);
+}
+
+#[test]
+#[ignore = "the full run, of ten million packets: some minutes"]
+fn over_ten_million_packets_in_native_mode() {
+    conforms(Way::Native, 1500, 256, 10_000_000, &[PIECES, ROOM]);
 }
