@@ -120,7 +120,7 @@ pub enum Packet {
         last: u16,
         /// The sender waits for word of what arrived.
         ask: bool,
-        /// The server was woken by what this answers.
+        /// The server's thread had just slept when it took what came last: that may have waited for it.
         woken: bool,
     },
     /// A further fragment of a reply.
@@ -133,7 +133,7 @@ pub enum Packet {
         last: u16,
         /// The sender waits for word of what arrived.
         ask: bool,
-        /// The server was woken by what this answers.
+        /// The server's thread had just slept when it took what came last: that may have waited for it.
         woken: bool,
     },
     /// The server's word of what it has of a call's arguments; a map of fragments follows.
@@ -146,7 +146,7 @@ pub enum Packet {
         limit: u16,
         /// All are there: the call waits, or is being executed.
         whole: bool,
-        /// The server was woken by what this answers.
+        /// The server's thread had just slept when it took what came last: that may have waited for it.
         woken: bool,
     },
     /// The client's word of what it has of a reply; a map of fragments follows.

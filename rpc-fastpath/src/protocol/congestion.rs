@@ -303,6 +303,16 @@ mod tests {
     }
 
     #[test]
+    fn of_few_packets_half_are_permitted_at_once_up_to_five() {
+        let mut it = after([40_000; 2]);
+        let credits = [1, 2, 3, 4, 8, 10, 16, 24, 35].map(|whole| {
+            it.window = whole * PACKET;
+            it.credits(256)
+        });
+        assert_eq!(credits, [1, 2, 2, 2, 4, 5, 5, 6, 8]);
+    }
+
+    #[test]
     fn where_nothing_can_be_crowded_silence_is_no_loss() {
         let mut it = Congestion::new(u64::MAX);
         for now in [1_000_000, 2_000_000] {

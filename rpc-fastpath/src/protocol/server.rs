@@ -43,7 +43,7 @@ pub struct Server<P, D> {
     backlog: u32,
     heard: u64,
     is_fenced: bool,
-    /// Whether its thread slept until the last packets came.
+    /// Whether its thread had just slept when the last packets came.
     is_woken: bool,
     slots: Box<[Slot<P, D>]>,
     // What is seldom needed.
@@ -179,8 +179,8 @@ impl<P, D> Server<P, D> {
         self.heard
     }
 
-    /// Says whether its thread slept until what is received next came, which it then may have kept waiting: the client is
-    /// told with what answers it.
+    /// Says whether its thread has just slept, so that what is received next may have waited for it to wake: the client
+    /// is told with what is sent from then on.
     #[inline(always)]
     pub fn set_woken(&mut self, is_woken: bool) {
         self.is_woken = is_woken;
