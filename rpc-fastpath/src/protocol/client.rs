@@ -86,8 +86,11 @@ pub struct Client<P, D> {
     // What is seldom needed.
     state: State,
     control: Control,
+    /// The slot whose fragment is the next, and the one whose request or word is, where not all go at once.
     turn: u32,
-    permit_turn: u32,
+    short_turn: u32,
+    /// Requests that went since a fragment did, which waits.
+    short_sent: u32,
     nonce: u64,
     service: ServiceId,
     terms: Terms,
@@ -149,7 +152,8 @@ impl<P, D> Client<P, D> {
             },
             control: Control { open: true, ..Control::default() },
             turn: 0,
-            permit_turn: 0,
+            short_turn: 0,
+            short_sent: 0,
             nonce,
             service: service.into(),
             terms: Terms { cookie: 0, incarnation: 0, epoch, fragment: 0, max_request: 0 },

@@ -1,4 +1,5 @@
-//! What goes out: first what is short, so that a long message does not keep a call waiting.
+//! What goes out: first what is short, so that a long message does not keep a call waiting. Where not all may go at
+//! once, calls take turns, and one fragment goes between so many of them ([`MOST_BEFORE`]).
 
 use super::slot::{Phase, Send, Slot};
 use super::{Client, State};
@@ -7,6 +8,9 @@ use crate::wire::{self, MAX_CONTROL, Offer, Packet, span};
 
 /// Behind a header that says it all.
 const NOTHING: ([u8; MAX_CONTROL], usize) = ([0; MAX_CONTROL], 0);
+
+/// So many requests of one packet may go before a fragment that is ready, where the network is crowded.
+const MOST_BEFORE: u32 = 8;
 
 /// How long to wait for an answer at least where nothing is lost, in nanoseconds.
 const SILENCE: u64 = 100_000_000;
@@ -98,8 +102,12 @@ impl<P, D> Client<P, D> {
         self.is_unusual = !self.congestion.is_calm();
         // Words, questions and what is sent again are few, and are never held back.
         let mut room = None;
-        // Who was permitted more is the last to be permitted more.
-        let turn = self.permit_turn;
+        // Who had something is the last to have something more.
+        let turn = self.short_turn;
+        let is_turn_of_long = self.bulk != 0 && self.short_sent >= MOST_BEFORE;
+        if is_turn_of_long && let Some(fragment) = self.choose_fragment(now) {
+            return self.transmit_fragment(now, fragment);
+        }
         let mut left = self.small.rotate_right(turn);
         while left != 0 {
             let index = (left.trailing_zeros() + turn) % u64::BITS;
@@ -113,6 +121,9 @@ impl<P, D> Client<P, D> {
                     }
                     self.small &= !(1 << index);
                     if self.is_unusual {
+                        self.short_turn = index + 1;
+                        self.short_sent =
+                            if self.bulk == 0 { 0 } else { self.short_sent.saturating_add(1) };
                         let slot = self.slots.get_mut(index as usize)?;
                         // What was sent while all was calm permitted all.
                         let was_calm = slot.was_sent && slot.told == 0;
@@ -141,7 +152,13 @@ impl<P, D> Client<P, D> {
                 }
             }
         }
-        self.transmit_fragment(now)
+        match self.choose_fragment(now) {
+            Some(fragment) => self.transmit_fragment(now, fragment),
+            None => {
+                self.wake_for_pace(now);
+                None
+            }
+        }
     }
 
     fn control_packet(&mut self) -> Option<(Packet, ([u8; MAX_CONTROL], usize))> {
@@ -197,7 +214,7 @@ impl<P, D> Client<P, D> {
         if more > most || more == 0 || !self.congestion.permit(now, round_trip, permitted, more) {
             return 0;
         }
-        self.permit_turn = index + 1;
+        self.short_turn = index + 1;
         more
     }
 
@@ -234,12 +251,12 @@ impl<P, D> Client<P, D> {
     }
 
     /// A fragment of long arguments: of one call after the other.
-    fn transmit_fragment(&mut self, now: u64) -> Option<Transmit<'_, P>> {
-        let Some((index, number, ask)) = self.choose_fragment(now) else {
-            self.wake_for_pace(now);
-            return None;
-        };
-        self.turn = index + 1;
+    fn transmit_fragment(
+        &mut self,
+        now: u64,
+        (index, number, ask): (u32, u16, bool),
+    ) -> Option<Transmit<'_, P>> {
+        (self.turn, self.short_sent) = (index + 1, 0);
         if self.is_unusual {
             self.congestion.on_send(now, self.round_trip.smoothed(), self.never_sleeps);
         }

@@ -130,6 +130,58 @@ fn what_was_permitted_of_a_call_before_is_not_permitted_of_the_next() {
     assert_eq!(client.slots.iter().map(|slot| slot.told).max(), Some(1 << credit));
 }
 
+/// In what order calls are sent first over a crowded network, `first` among them, where so many others are always
+/// under way: their tokens.
+fn order(first: Call<&'static str>, others: u64) -> Vec<u64> {
+    let limits = Limits { window: 16, credits: 64, max_message: 1000, ..limits() };
+    let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
+    crowd(&mut client, 60 * USUAL);
+    client.set_woken(false);
+    let (mut now, mut begun, mut order) = (60 * USUAL, 0, Vec::new());
+    let mut on_the_way = VecDeque::new();
+    client.start(now, first).unwrap();
+    for _ in 0..100 * others {
+        while begun < others + order.len() as u64 {
+            begun += 1;
+            client.start(now, call(begun, 0)).unwrap();
+        }
+        on_the_way.extend(from_client(&mut client, now));
+        // The network carries one at a time.
+        now += 3 * USUAL;
+        let arrived: Vec<_> = on_the_way.pop_front().into_iter().collect();
+        for event in to_server(&mut server, now, &arrived) {
+            let ServerEvent::Request(request) = event else { continue };
+            server.reply(now, request.pending, "", 0).unwrap();
+        }
+        client.congestion.sample(now, 9 * USUAL, USUAL, false);
+        let ended = to_client(&mut client, now, &from_server(&mut server));
+        order.extend(ended.into_iter().map(|end| outcome(vec![end]).0));
+        let _ = told(&mut client, now);
+    }
+    assert!(!client.congestion.is_calm());
+    order
+}
+
+/// Which of the first hundred calls come more than two windows later than they were begun, or never.
+fn held_back(order: &[u64]) -> Vec<u64> {
+    let place = |token: &u64| order.iter().position(|it| it == token);
+    let late = |token: &u64| place(token).is_none_or(|place| place as u64 > token + 2 * 16);
+    (0..100).filter(late).collect()
+}
+
+#[test]
+fn no_call_is_held_back_for_later_ones() {
+    assert_eq!(held_back(&order(call(0, 0), 12)), []);
+}
+
+#[test]
+fn long_arguments_are_not_held_back_for_ever_by_short_calls() {
+    let order = order(Call { len: 60, ..call(0, 0) }, 12);
+    let place = order.iter().position(|token| *token == 0);
+    assert!(place.is_some_and(|place| place < 100), "{place:?}");
+    assert!(held_back(&order).len() <= 1);
+}
+
 #[test]
 fn who_waits_for_its_turn_is_not_silent() {
     let limits = Limits { window: 16, backlog: 16, max_message: 1000, ..limits() };
