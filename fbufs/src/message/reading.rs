@@ -2,6 +2,7 @@
 //! change it.
 
 use std::io::IoSlice;
+use std::ops::Range;
 
 use bytes::Buf;
 
@@ -55,6 +56,23 @@ impl Message {
                 Part::Peer(_) => None,
             })
         })
+    }
+
+    /// The bytes of a range, where they lie in one part that nobody else can change.
+    ///
+    /// # Cost
+    /// A comparison for each part before it.
+    pub fn slice(&self, range: Range<usize>) -> Option<&[u8]> {
+        let mut begin = 0;
+        for part in &self.parts {
+            let end = begin + part.len();
+            if range.start < end {
+                let Part::Own(fbuf) = part else { return None };
+                return fbuf.get(range.start - begin..range.end.checked_sub(begin)?);
+            }
+            begin = end;
+        }
+        None
     }
 
     /// Whether a part of it may be changed by another domain.

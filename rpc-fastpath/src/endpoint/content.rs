@@ -1,5 +1,7 @@
 //! What is sent, what is received, and how it is read.
 
+use std::ops::Range;
+
 use unet::{FbufMut, MAX_INLINE, Message, Part, ReadError};
 
 use crate::protocol::Payload;
@@ -49,6 +51,14 @@ impl Content {
             Kept::Small(len, bytes) => bytes.get(..usize::from(*len)),
             Kept::Bytes(bytes) => Some(bytes),
             Kept::Message(_) => None,
+        }
+    }
+
+    /// The bytes of a range, where they are in one piece of memory that nobody else can change.
+    pub(super) fn slice(&self, range: Range<usize>) -> Option<&[u8]> {
+        match &self.0 {
+            Kept::Message(message) => message.slice(range),
+            _ => self.as_slice()?.get(range),
         }
     }
 }

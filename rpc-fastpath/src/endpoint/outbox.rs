@@ -303,11 +303,11 @@ impl Outbox {
             return self.keep_late(packet);
         }
         let Body::Payload(content, range) = &packet.body else { return self.keep_late(packet) };
-        let is_taken = match content.as_slice() {
-            Some(bytes) => {
-                let bytes = bytes.get(range.clone()).unwrap_or_default();
-                taken(channel.try_post_parts(PACKET, &packet.header, bytes))?
-            }
+        // On this host a message is handed over, and not copied.
+        let is_copied = self.is_far || content.as_slice().is_some();
+        let bytes = if is_copied { content.slice(range.clone()) } else { None };
+        let is_taken = match bytes {
+            Some(bytes) => taken(channel.try_post_parts(PACKET, &packet.header, bytes))?,
             None => {
                 self.keep_late(packet)?;
                 self.send_late(channel)?
