@@ -213,6 +213,14 @@ fn agrees(message: &Message, bytes: &[u8]) -> TestCaseResult {
         let joined: Vec<u8> = slices.flat_map(|slice| slice.to_vec()).collect();
         prop_assert!(joined == bytes, "slice by slice");
     }
+    let mut begin = 0;
+    for part in message.parts().iter().filter(|part| !part.is_empty()) {
+        let end = begin + part.len();
+        let own = matches!(part, Part::Own(_)).then(|| &bytes[begin..end]);
+        prop_assert!(message.slice(begin..end) == own, "part by part");
+        prop_assert!(message.slice(end - 1..end + 1).is_none(), "of two parts");
+        begin = end;
+    }
     Ok(())
 }
 
