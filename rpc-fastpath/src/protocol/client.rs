@@ -91,6 +91,8 @@ pub struct Client<P, D> {
     short_turn: u32,
     /// Requests that went since a fragment did, which waits.
     short_sent: u32,
+    /// Not before this, requests are looked for that others have overtaken.
+    look_for_overtaken: u64,
     nonce: u64,
     service: ServiceId,
     terms: Terms,
@@ -154,6 +156,7 @@ impl<P, D> Client<P, D> {
             turn: 0,
             short_turn: 0,
             short_sent: 0,
+            look_for_overtaken: 0,
             nonce,
             service: service.into(),
             terms: Terms { cookie: 0, incarnation: 0, epoch, fragment: 0, max_request: 0 },

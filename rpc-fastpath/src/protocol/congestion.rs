@@ -71,6 +71,11 @@ impl Congestion {
         }
     }
 
+    /// Whether something is between that can lose.
+    pub fn is_network(&self) -> bool {
+        self.allowance != u64::MAX
+    }
+
     /// Whether a round trip is worth a look: all that a calm one costs.
     #[inline(always)]
     pub fn is_notable(&mut self, round_trip: u64) -> bool {
@@ -113,7 +118,7 @@ impl Congestion {
     /// Something was lost, or was lost again: the first may be chance, which delay tells better, and takes
     /// an eighth; the second takes half.
     pub fn on_loss(&mut self, now: u64, smoothed: u64, in_flight: u32, again: bool) {
-        if self.allowance == u64::MAX {
+        if !self.is_network() {
             return;
         }
         // From what was under way, not from what might have been. Acknowledgements come in clumps, so that

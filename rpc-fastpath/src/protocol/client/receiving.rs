@@ -39,7 +39,7 @@ impl<P, D> Client<P, D> {
             self.heard = now;
             let round_trip =
                 now.saturating_sub(slot.sent_at).saturating_sub(span::decode(words.time()));
-            let is_measured = slot.times == 0;
+            let (is_measured, sent_at) = (slot.times == 0, slot.sent_at);
             let token = slot.token;
             let request = slot.request(self.cookie);
             slot.retire(self.window);
@@ -49,6 +49,7 @@ impl<P, D> Client<P, D> {
             if is_measured && self.congestion.is_notable(round_trip) {
                 self.was_server_woken = false;
                 self.measure(now, round_trip);
+                self.miss_overtaken(now, sent_at);
             }
             let outcome = Outcome::Executed(Payload::One(payload));
             return Some(ended(token, Some(request), outcome));

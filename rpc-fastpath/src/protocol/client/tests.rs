@@ -1,3 +1,4 @@
+mod overtaken;
 mod paced;
 mod revoked;
 

@@ -5,6 +5,9 @@ use super::{Client, SessionEnd, State};
 use crate::protocol::outcome::{Doubt, Outcome};
 use crate::wire::Refusal;
 
+/// A request is missed if one that was sent so much later is answered, in nanoseconds: handlers may differ by that.
+const OVERTAKEN: u64 = 100_000;
+
 impl<P, D> Client<P, D> {
     /// When [`Client::on_timer`] shall be called, if it is not called before; the end of time if never.
     #[inline(always)]
@@ -127,6 +130,29 @@ impl<P, D> Client<P, D> {
         // Who is asked while it works has lost nothing.
         if was_sent && phase != Phase::Accepted {
             self.on_loss(now, times > 1);
+        }
+    }
+
+    /// Sends again what was sent well before a request that is answered now, once, without waiting for its time: it is
+    /// lost, or its handler is slow, which the server says then. That it is lost is not known, and so no congestion.
+    /// After RFC 8985.
+    pub(super) fn miss_overtaken(&mut self, now: u64, answered: u64) {
+        if now < self.look_for_overtaken || !self.congestion.is_network() {
+            return;
+        }
+        let round_trip = self.round_trip.smoothed();
+        self.look_for_overtaken = now.saturating_add(round_trip / 4);
+        let before = answered.saturating_sub(OVERTAKEN.max(round_trip / 4));
+        let wait = self.round_trip.backed_off(0, self.chance);
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let is_whole = slot.transfer.is_none() && slot.phase == Phase::Sent && slot.was_sent;
+            if is_whole && slot.times == 0 && slot.sent_at < before {
+                slot.times = 1;
+                slot.due = now.saturating_add(wait).min(slot.deadline).max(now + 1);
+                self.next_timer = self.next_timer.min(slot.due);
+                slot.send = Send::REQUEST;
+                self.small |= 1 << index;
+            }
         }
     }
 
