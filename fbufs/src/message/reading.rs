@@ -135,6 +135,9 @@ impl Message {
     /// # Cost
     /// One allocation and one copy.
     pub fn to_vec(&self) -> Result<Vec<u8>, ReadError> {
+        if let [Part::Own(fbuf)] = &self.parts[..] {
+            return Ok(fbuf.to_vec());
+        }
         let mut bytes = vec![0; self.len];
         self.peek(0, &mut bytes)?;
         Ok(bytes)
