@@ -51,7 +51,7 @@ fn what_was_lost_is_sent_again_once_later_requests_are_answered() {
 fn what_is_slow_is_asked_for_once_and_is_no_congestion() {
     let (mut client, mut server, first, again) = overtaken(USUAL);
     let (mut now, again) = again.expect("it is missed");
-    let _slow = request(to_server(&mut server, now, &[first.clone()]));
+    let _slow = request(to_server(&mut server, now, std::slice::from_ref(&first)));
     assert_eq!(to_server(&mut server, now, &[again]), []);
     let word = from_server(&mut server);
     assert!(matches!(packet(&word[0]), Packet::Received { whole: true, .. }));
