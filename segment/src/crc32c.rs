@@ -118,7 +118,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..8 * SHORT),
             at in any::<prop::sample::Index>(),
         ) {
-            let whole = fold(0, &bytes);
+            let whole = bytes.chunks(SHORT).fold(0, append);
             let (front, back) = bytes.split_at(at.index(bytes.len() + 1));
             prop_assert_eq!(append(append(0, front), back), whole);
             prop_assert_eq!(fold(fold(0, front), back), whole);

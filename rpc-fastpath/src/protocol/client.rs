@@ -86,9 +86,10 @@ pub struct Client<P, D> {
     // What is seldom needed.
     state: State,
     control: Control,
-    /// The slot whose fragment is the next, and the one whose request or word is, where not all go at once.
+    /// The slots whose fragment, whose request and whose permit is the next, where not all go at once.
     turn: u32,
     short_turn: u32,
+    permit_turn: u32,
     /// Requests that went since a fragment did, which waits.
     short_sent: u32,
     /// Not before this, requests are looked for that others have overtaken.
@@ -155,6 +156,7 @@ impl<P, D> Client<P, D> {
             control: Control { open: true, ..Control::default() },
             turn: 0,
             short_turn: 0,
+            permit_turn: 0,
             short_sent: 0,
             look_for_overtaken: 0,
             nonce,

@@ -76,6 +76,11 @@ impl Congestion {
         self.allowance != u64::MAX
     }
 
+    /// Whether so short a time can have been a round trip.
+    pub fn is_possible(&self, round_trip: u64) -> bool {
+        round_trip >= self.shortest[0].min(self.shortest[1])
+    }
+
     /// Whether a round trip is worth a look: all that a calm one costs.
     #[inline(always)]
     pub fn is_notable(&mut self, round_trip: u64) -> bool {

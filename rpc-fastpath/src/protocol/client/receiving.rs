@@ -40,6 +40,7 @@ impl<P, D> Client<P, D> {
             let round_trip =
                 now.saturating_sub(slot.sent_at).saturating_sub(span::decode(words.time()));
             let (is_measured, sent_at) = (slot.times == 0, slot.sent_at);
+            let was_missed = slot.was_missed();
             let token = slot.token;
             let request = slot.request(self.cookie);
             slot.retire(self.window);
@@ -50,6 +51,10 @@ impl<P, D> Client<P, D> {
                 self.was_server_woken = false;
                 self.measure(now, round_trip);
                 self.miss_overtaken(now, sent_at);
+            }
+            if was_missed && self.congestion.is_possible(round_trip) {
+                // It is the copy's answer: the first was lost.
+                self.on_loss(now, false);
             }
             let outcome = Outcome::Executed(Payload::One(payload));
             return Some(ended(token, Some(request), outcome));
@@ -91,12 +96,15 @@ impl<P, D> Client<P, D> {
                 self.was_server_woken = woken;
                 let slot = self.waiting(now, id)?;
                 slot.heard = now;
-                let measured = (slot.times == 0
-                    && slot.phase == Phase::Sent
-                    && slot.transfer.is_none())
-                .then(|| now.saturating_sub(slot.sent_at).saturating_sub(span::decode(held)));
-                if let Some(round_trip) = measured {
+                let sent_at = slot.sent_at;
+                let round_trip = now.saturating_sub(sent_at).saturating_sub(span::decode(held));
+                let is_first = slot.phase == Phase::Sent && slot.transfer.is_none();
+                let (is_measured, was_missed) = (slot.times == 0, slot.was_missed());
+                if is_first && is_measured {
                     self.measure(now, round_trip);
+                    self.miss_overtaken(now, sent_at);
+                } else if is_first && was_missed && self.congestion.is_possible(round_trip) {
+                    self.on_loss(now, false);
                 }
                 self.on_reply(now, id, status, (0, last, ask), len, payload)
             }

@@ -102,16 +102,14 @@ impl<P, D> Client<P, D> {
         self.is_unusual = !self.congestion.is_calm();
         // Words, questions and what is sent again are few, and are never held back.
         let mut room = None;
-        // Who had something is the last to have something more.
-        let turn = self.short_turn;
         let is_turn_of_long = self.bulk != 0 && self.short_sent >= MOST_BEFORE;
         if is_turn_of_long && let Some(fragment) = self.choose_fragment(now) {
             return self.transmit_fragment(now, fragment);
         }
-        let mut left = self.small.rotate_right(turn);
-        while left != 0 {
-            let index = (left.trailing_zeros() + turn) % u64::BITS;
-            left &= left - 1;
+        // Who had its turn is the last to have the next. Words do not move the turns of requests, nor these those.
+        let requests = self.requests();
+        let words = turns(self.small & !requests, self.permit_turn);
+        for index in words.chain(turns(requests, self.short_turn)) {
             let slot = self.slots.get_mut(index as usize)?;
             match slot.send {
                 Send::REQUEST => {
@@ -121,9 +119,11 @@ impl<P, D> Client<P, D> {
                     }
                     self.small &= !(1 << index);
                     if self.is_unusual {
-                        self.short_turn = index + 1;
-                        self.short_sent =
-                            if self.bulk == 0 { 0 } else { self.short_sent.saturating_add(1) };
+                        if is_first {
+                            self.short_turn = index + 1;
+                            self.short_sent =
+                                if self.bulk == 0 { 0 } else { self.short_sent.saturating_add(1) };
+                        }
                         let slot = self.slots.get_mut(index as usize)?;
                         // What was sent while all was calm permitted all.
                         let was_calm = slot.was_sent && slot.told == 0;
@@ -159,6 +159,13 @@ impl<P, D> Client<P, D> {
                 None
             }
         }
+    }
+
+    /// The slots whose request is to be sent.
+    fn requests(&self) -> u64 {
+        let slots = self.slots.iter().enumerate();
+        let requests = slots.filter(|(_, slot)| slot.send == Send::REQUEST);
+        self.small & requests.fold(0, |map, (index, _)| map | 1 << index)
     }
 
     fn control_packet(&mut self) -> Option<(Packet, ([u8; MAX_CONTROL], usize))> {
@@ -214,7 +221,7 @@ impl<P, D> Client<P, D> {
         if more > most || more == 0 || !self.congestion.permit(now, round_trip, permitted, more) {
             return 0;
         }
-        self.short_turn = index + 1;
+        self.permit_turn = index + 1;
         more
     }
 
@@ -333,6 +340,16 @@ impl<P, D> Client<P, D> {
         };
         self.slots.iter().map(of_one).sum()
     }
+}
+
+/// The slots of a map, from a turn on.
+fn turns(map: u64, turn: u32) -> impl Iterator<Item = u32> {
+    let mut left = map.rotate_right(turn);
+    std::iter::from_fn(move || {
+        let bit = (left != 0).then(|| left.trailing_zeros())?;
+        left &= left - 1;
+        Some((bit + turn) % u64::BITS)
+    })
 }
 
 /// The time until the deadline, as a span; never zero, which is none.

@@ -46,6 +46,8 @@ pub struct Slot<P, D> {
     pub was_sent: bool,
     /// In vain, since something was last heard of it.
     pub times: u32,
+    /// Of these, one was because later requests were answered, and not for silence.
+    pub missed: bool,
     pub method: u16,
     pub max_reply: u32,
     pub sent_at: u64,
@@ -80,6 +82,7 @@ impl<P, D> Slot<P, D> {
             one_way: false,
             was_sent: false,
             times: 0,
+            missed: false,
             method: 0,
             max_reply: 0,
             sent_at: 0,
@@ -108,7 +111,7 @@ impl<P, D> Slot<P, D> {
         self.phase = Phase::Sent;
         self.one_way = call.one_way;
         self.was_sent = false;
-        self.times = 0;
+        (self.times, self.missed) = (0, false);
         (self.told, self.told_before) = (0, 0);
         self.method = call.method;
         self.max_reply = call.max_reply;
@@ -150,6 +153,12 @@ impl<P, D> Slot<P, D> {
     pub fn release_arguments(&mut self) {
         self.payload = None;
         self.transfer = None;
+    }
+
+    /// Whether its request was sent again because later ones were answered.
+    #[inline(always)]
+    pub fn was_missed(&self) -> bool {
+        self.missed && self.send == Send::default()
     }
 
     /// How many fragments of the reply were permitted and have not come.

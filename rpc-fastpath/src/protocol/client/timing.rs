@@ -106,7 +106,8 @@ impl<P, D> Client<P, D> {
         // Never in the past, or this would be done for ever.
         let due = now.saturating_add(wait).min(patient).min(slot.deadline).max(now + 1);
         slot.due = due;
-        let (times, phase, was_sent) = (slot.times, slot.phase, slot.was_sent);
+        let (phase, was_sent) = (slot.phase, slot.was_sent);
+        let again = slot.times > 1 + u32::from(slot.missed);
         match (phase, &mut slot.transfer) {
             (Phase::Sent, Some(transfer)) => {
                 transfer.on_silence();
@@ -129,13 +130,12 @@ impl<P, D> Client<P, D> {
         self.next_timer = self.next_timer.min(due);
         // Who is asked while it works has lost nothing.
         if was_sent && phase != Phase::Accepted {
-            self.on_loss(now, times > 1);
+            self.on_loss(now, again);
         }
     }
 
     /// Sends again what was sent well before a request that is answered now, once, without waiting for its time: it is
-    /// lost, or its handler is slow, which the server says then. That it is lost is not known, and so no congestion.
-    /// After RFC 8985.
+    /// lost, or its handler is slow. Only the answer tells which, and so whether it counts as a loss. After RFC 8985.
     pub(super) fn miss_overtaken(&mut self, now: u64, answered: u64) {
         if now < self.look_for_overtaken || !self.congestion.is_network() {
             return;
@@ -147,8 +147,10 @@ impl<P, D> Client<P, D> {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let is_whole = slot.transfer.is_none() && slot.phase == Phase::Sent && slot.was_sent;
             if is_whole && slot.times == 0 && slot.sent_at < before {
-                slot.times = 1;
-                slot.due = now.saturating_add(wait).min(slot.deadline).max(now + 1);
+                (slot.times, slot.missed) = (1, true);
+                let patient = slot.heard.saturating_add(self.timers.patience);
+                let due = now.saturating_add(wait).min(patient).min(slot.deadline);
+                slot.due = due.max(now + 1);
                 self.next_timer = self.next_timer.min(slot.due);
                 slot.send = Send::REQUEST;
                 self.small |= 1 << index;

@@ -161,8 +161,11 @@ impl<P, D> Server<P, D> {
                 None
             }
             (Age::Same, State::Settled) => {
-                // A fragment that asks does so because no answer came; others were on their way.
-                if said.first.is_some() || said.ask {
+                // A long reply that was given just now is on its way, and the repetition, too. A fragment that asks
+                // does so because no answer came; others were on their way.
+                let given = now.saturating_sub(slot.received_at);
+                let is_on_its_way = slot.transfer.is_some() && given < self.timers.rto_min;
+                if !is_on_its_way && (said.first.is_some() || said.ask) {
                     self.send_reply_again(index);
                 }
                 None

@@ -174,11 +174,75 @@ fn no_call_is_held_back_for_later_ones() {
     assert_eq!(held_back(&order(call(0, 0), 12)), []);
 }
 
+/// How often calls ended that are begun again and again in a slot each, those in `long` with replies of 90 fragments,
+/// and which fragment of theirs is permitted, where the network carries one packet each way at a time.
+fn shares(long: &[u64]) -> Vec<(u64, u32)> {
+    let limits = Limits {
+        window: 16,
+        credits: 64,
+        max_message: 900,
+        backlog: 16,
+        unfinished: 900,
+        ..limits()
+    };
+    let patience = 10_000 * MILLISECOND;
+    let (mut client, mut server) = open(limits, Timers { allowance: 0, patience, ..timers() });
+    crowd(&mut client, 60 * USUAL);
+    client.set_woken(false);
+    let (mut now, mut ends) = (60 * USUAL, vec![0; 15]);
+    for token in 0..15 {
+        client.start(now, Call { max_reply: 900, ..call(token, 0) }).unwrap();
+    }
+    let (mut there, mut back) = (VecDeque::new(), VecDeque::new());
+    for _ in 0..6000 {
+        there.extend(from_client(&mut client, now));
+        now += USUAL;
+        let arrived: Vec<_> = there.pop_front().into_iter().collect();
+        for event in to_server(&mut server, now, &arrived) {
+            let ServerEvent::Request(request) = event else { continue };
+            let slot = request.pending.request().number % 16;
+            let len = if long.contains(&slot) { 900 } else { 0 };
+            server.reply(now, request.pending, "", len).unwrap();
+        }
+        back.extend(from_server(&mut server));
+        now += USUAL;
+        let arrived: Vec<_> = back.pop_front().into_iter().collect();
+        for end in to_client(&mut client, now, &arrived) {
+            let (token, _) = outcome(vec![end]);
+            ends[token as usize] += 1;
+            client.start(now, Call { max_reply: 900, ..call(token, 0) }).unwrap();
+        }
+        client.congestion.sample(now, 9 * USUAL, USUAL, false);
+        let _ = told(&mut client, now);
+    }
+    let told = client.slots.iter().map(|slot| slot.told);
+    ends.into_iter().zip(told).collect()
+}
+
+#[test]
+fn calls_and_permits_take_turns_apart_from_each_other() {
+    for long in [&[0][..], &[0, 10], &[0, 5, 10]] {
+        let shares = shares(long);
+        let is_long = |at: usize| long.contains(&(at as u64));
+        let of = |wanted: bool| {
+            let kind = shares.iter().enumerate().filter(move |(at, _)| is_long(*at) == wanted);
+            kind.map(
+                move |(_, (ends, told))| if wanted { 90 * ends + u64::from(*told) } else { *ends },
+            )
+        };
+        for wanted in [false, true] {
+            let (least, most) = (of(wanted).min().unwrap(), of(wanted).max().unwrap());
+            assert!(least > 0 && 2 * least >= most, "{long:?} of {wanted}: {shares:?}");
+        }
+    }
+}
+
 #[test]
 fn long_arguments_are_not_held_back_for_ever_by_short_calls() {
     let order = order(Call { len: 60, ..call(0, 0) }, 12);
     let place = order.iter().position(|token| *token == 0);
-    assert!(place.is_some_and(|place| place < 100), "{place:?}");
+    // Of six fragments, each after eight calls.
+    assert!(place.is_some_and(|place| (40..100).contains(&place)), "{place:?}");
     assert!(held_back(&order).len() <= 1);
 }
 
