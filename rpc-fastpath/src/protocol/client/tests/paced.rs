@@ -285,3 +285,45 @@ fn who_waits_for_its_turn_is_not_silent() {
         assert!(now < 10_000 * MILLISECOND, "{left} left");
     }
 }
+
+#[test]
+fn under_congestion_a_long_reply_is_permitted_bit_by_bit() {
+    let limits = Limits { credits: 64, max_message: 1000, ..limits() };
+    let (mut client, mut server) = open(limits, Timers { allowance: 0, ..timers() });
+    client.round_trip.sample(USUAL);
+    client.congestion.sample(0, USUAL, USUAL, false);
+    for number in 1..60 {
+        client.congestion.sample(number * USUAL, 9 * USUAL + WAKING, USUAL, true);
+    }
+    client.apply_congestion();
+    let credits = u32::from(client.congestion.credits(64));
+    assert_eq!(credits, 2, "a window of few packets");
+    let mut now = 60 * USUAL;
+    client.start(now, Call { max_reply: 1000, ..call(1, 0) }).unwrap();
+    let request = request(to_server(&mut server, now, &from_client(&mut client, now)));
+    server.reply(now, request.pending, "reply", 1000).unwrap();
+    let (mut words, mut came) = (Vec::new(), 0);
+    let end = loop {
+        let sent = from_server(&mut server);
+        came += sent.len();
+        assert!(sent.len() <= credits as usize, "{}", sent.len());
+        now += 3 * USUAL + WAKING;
+        client.set_woken(true);
+        let events = to_client(&mut client, now, &sent);
+        if !events.is_empty() {
+            break outcome(events);
+        }
+        let word = from_client(&mut client, now);
+        if word.is_empty() {
+            // Nothing is lost, so the next thing that is due is the next word.
+            now = client.next_timer();
+            assert_eq!(told(&mut client, now), []);
+        } else {
+            // There is room for another one in the window, and it is not its time yet.
+            words.push(word.len());
+            to_server(&mut server, now, &word);
+        }
+    };
+    assert_eq!((came, end.0), (100, 1));
+    assert_eq!(words, [1; 49]);
+}
