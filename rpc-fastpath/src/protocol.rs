@@ -30,7 +30,7 @@ mod server;
 mod testing;
 mod transfer;
 
-pub(crate) use congestion::WAKING;
+pub(crate) use congestion::{ALONE_AFTER, WAKING};
 
 pub use client::{Call, Client, Event, QueryError, SessionEnd, StartError};
 pub use options::{Limits, MAX_MESSAGE, Timers};

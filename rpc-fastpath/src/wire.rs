@@ -42,6 +42,7 @@ pub const FROM_SERVER: u8 = 0x80;
 const ASK: u8 = 0x10;
 const FLAG: u8 = 0x20;
 const WOKEN: u8 = 0x40;
+const ALONE: u8 = 0x80;
 const LOW: u8 = 0x0f;
 
 /// A header, once it is checked.
@@ -135,6 +136,8 @@ pub enum Packet {
         ask: bool,
         /// The server's thread had just slept when it took what came last: that may have waited for it.
         woken: bool,
+        /// No other client's calls came to the server of late.
+        alone: bool,
     },
     /// The server's word of what it has of a call's arguments; a map of fragments follows.
     Received {
@@ -148,6 +151,8 @@ pub enum Packet {
         whole: bool,
         /// The server's thread had just slept when it took what came last: that may have waited for it.
         woken: bool,
+        /// No other client's calls came to the server of late.
+        alone: bool,
     },
     /// The client's word of what it has of a reply; a map of fragments follows.
     Taken {
@@ -230,11 +235,13 @@ impl Packet {
                 let (status, why) = status.numbers();
                 (0x82, status | flag(ask, ASK) | flag(woken, WOKEN), [why, held, last], id)
             }
-            Continuation { id, index, last, ask, woken } => {
-                (0x83, flag(ask, ASK) | flag(woken, WOKEN), [0, index, last], id)
+            Continuation { id, index, last, ask, woken, alone } => {
+                let flags = flag(ask, ASK) | flag(woken, WOKEN) | flag(alone, ALONE);
+                (0x83, flags, [0, index, last], id)
             }
-            Received { id, base, limit, whole, woken } => {
-                (0x84, flag(whole, FLAG) | flag(woken, WOKEN), [base, limit, 0], id)
+            Received { id, base, limit, whole, woken, alone } => {
+                let flags = flag(whole, FLAG) | flag(woken, WOKEN) | flag(alone, ALONE);
+                (0x84, flags, [base, limit, 0], id)
             }
             Rejected { nonce, version, why } => (0x85, why as u8, [version, 0, 0], nonce),
             Pong { id } => (0x86, 0, [0; 3], id),
@@ -254,7 +261,7 @@ impl Packet {
         let [kind, flags, ..] = what.to_le_bytes();
         let [a, b, c] = [16, 32, 48].map(|shift| (what >> shift) as u16);
         let (low, ask, flag) = (flags & LOW, flags & ASK != 0, flags & FLAG != 0);
-        let woken = flags & WOKEN != 0;
+        let (woken, alone) = (flags & WOKEN != 0, flags & ALONE != 0);
         let nonce = id;
         let packet = match kind {
             0x01 => Self::Open { nonce, version: a, window: b, credits: c },
@@ -271,8 +278,8 @@ impl Packet {
                 let status = Status::from_numbers(low, a).ok_or(WireError::Field)?;
                 Self::Reply { id, status, held: b, last: c, ask, woken }
             }
-            0x83 => Self::Continuation { id, index: b, last: c, ask, woken },
-            0x84 => Self::Received { id, base: a, limit: b, whole: flag, woken },
+            0x83 => Self::Continuation { id, index: b, last: c, ask, woken, alone },
+            0x84 => Self::Received { id, base: a, limit: b, whole: flag, woken, alone },
             0x85 => {
                 let why = Rejection::from_number(flags.into()).ok_or(WireError::Field)?;
                 Self::Rejected { nonce, version: a, why }
@@ -302,6 +309,12 @@ impl Packet {
             _ => true,
         }
     }
+}
+
+/// Whether a header is of what a client sends of a call, and no question or sign of life.
+#[inline(always)]
+pub(crate) fn is_of_call(head: &[u8]) -> bool {
+    matches!(head, [0x02..=0x04, ..])
 }
 
 /// Whether a request's header says a time that is left; of other headers, no matter what.

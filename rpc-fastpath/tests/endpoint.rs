@@ -1,5 +1,7 @@
 //! Clients and servers over every way that needs no lab: the same programs, the same outcomes.
 
+#[path = "endpoint/alone.rs"]
+mod alone;
 #[path = "endpoint/calls.rs"]
 mod calls;
 #[path = "endpoint/counting.rs"]

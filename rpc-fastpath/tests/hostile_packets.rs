@@ -43,11 +43,11 @@ prop_compose! {
         id in an_id(),
         numbers in prop::array::uniform3(prop_oneof![8 => 0u16..12, 1 => any::<u16>()]),
         status in a_status(),
-        flags in any::<[bool; 3]>(),
+        flags in any::<[bool; 4]>(),
         kind in 0..14,
     ) -> Packet {
         let [a, b, c] = numbers;
-        let [one, ask, woken] = flags;
+        let [one, ask, woken, alone] = flags;
         let (nonce, version) = (id, a);
         match kind {
             0 => Packet::Open { nonce, version, window: b, credits: c },
@@ -56,8 +56,8 @@ prop_compose! {
             3 => Packet::Request { id, method: a % 2, time: b, last: c, credit: a as u8 % 9, one_way: one, ask },
             4 | 5 => Packet::Fragment { id, method: a % 2, index: b, last: c, ask },
             6 => Packet::Reply { id, status, held: b, last: c, ask, woken },
-            7 | 8 => Packet::Continuation { id, index: b, last: c, ask, woken },
-            9 => Packet::Received { id, base: a, limit: b, whole: one, woken },
+            7 | 8 => Packet::Continuation { id, index: b, last: c, ask, woken, alone },
+            9 => Packet::Received { id, base: a, limit: b, whole: one, woken, alone },
             10 => Packet::Taken { id, base: a, limit: b, resend: one },
             11 => Packet::Query { id },
             12 if one => Packet::Ping { id },

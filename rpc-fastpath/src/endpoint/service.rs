@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use unet::{
-    Address, Counter, Delivery, Endpoint, EndpointError, EndpointOptions, ListenError,
+    Address, ChannelId, Counter, Delivery, Endpoint, EndpointError, EndpointOptions, ListenError,
     ListenOptions, Wait,
 };
 
@@ -140,6 +140,9 @@ pub struct Service {
     is_near: bool,
     /// This thread has slept: what is taken until then may have waited for it to wake.
     woken_until: u64,
+    /// Whose packet came last over a network, and until when nobody counts as alone.
+    caller: Option<ChannelId>,
+    crowded_until: u64,
     /// Whether the descriptor's timer is set.
     is_timed: bool,
     /// When to look for clients to be let go of.
@@ -183,6 +186,8 @@ impl Service {
             clock: Clock::new(),
             now: 0,
             woken_until: 0,
+            caller: None,
+            crowded_until: 0,
             is_near: addresses.iter().all(|address| matches!(address, Address::Shm(_))),
             is_timed: false,
             sweep: 0,

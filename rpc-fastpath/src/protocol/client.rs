@@ -75,6 +75,8 @@ pub struct Client<P, D> {
     /// Whether this side's thread slept until the last packets came, and the server's until what they answer did.
     is_woken: bool,
     was_server_woken: bool,
+    /// Until when its long calls are not alone: a short one was answered of late.
+    short_until: u64,
     /// This side's thread never does.
     never_sleeps: bool,
     heard: u64,
@@ -141,6 +143,7 @@ impl<P, D> Client<P, D> {
             is_unusual: true,
             is_woken: false,
             was_server_woken: false,
+            short_until: 0,
             never_sleeps: false,
             heard: now,
             next_timer: now.saturating_add(timers.rto_initial),

@@ -18,6 +18,8 @@ const FULL: u64 = 512 * PACKET;
 const LEAST: u64 = PACKET / 16;
 /// So long a thread takes to wake, which is no congestion.
 pub const WAKING: u64 = 200_000;
+/// Who was alone for so long counts as alone: who calls more seldom finds what another keeps waiting.
+pub const ALONE_AFTER: u64 = 100_000_000;
 /// By so much a host can be late that has other things to do. Such a delay alone does not take the last packet; nor,
 /// where a thread sleeps, the last few: they would find it asleep each time, and be late for ever.
 const BUSY: u64 = 1_000_000;
@@ -71,6 +73,20 @@ impl Congestion {
         }
     }
 
+    /// Allows so much from now on. Where nothing is between that could be crowded, that stays so.
+    pub fn allow(&mut self, allowance: u64) {
+        if self.is_network() && allowance != self.allowance {
+            self.allowance = allowance;
+            self.aim();
+        }
+    }
+
+    /// Puts the target above the shortest round trip.
+    fn aim(&mut self) {
+        let shortest = self.shortest[0].min(self.shortest[1]);
+        self.target = shortest.saturating_add(shortest.max(self.allowance));
+    }
+
     /// Whether something is between that can lose.
     pub fn is_network(&self) -> bool {
         self.allowance != u64::MAX
@@ -104,8 +120,7 @@ impl Congestion {
             self.span_ends = now.saturating_add(MEMORY);
         }
         self.shortest[0] = self.shortest[0].min(round_trip);
-        let shortest = self.shortest[0].min(self.shortest[1]);
-        self.target = shortest.saturating_add(shortest.max(self.allowance));
+        self.aim();
         let (waking, last) = if woken { (WAKING, LAST_ASLEEP) } else { (0, LAST_AWAKE) };
         let excess = round_trip.saturating_sub(self.target).saturating_sub(waking);
         let least = if excess > BUSY { LEAST } else { last };

@@ -79,6 +79,9 @@ pub struct Timers {
     pub suspicion: u64,
     /// What a round trip may be longer than the shortest one, before it counts as congestion.
     pub allowance: u64,
+    /// The same for long calls while nobody else calls: no other client of the server, by its word, and no short call
+    /// of the same session. Never less than the allowance.
+    pub allowance_alone: u64,
 }
 
 impl Default for Timers {
@@ -92,6 +95,7 @@ impl Default for Timers {
             keepalive: 250 * MILLISECOND,
             suspicion: 1_000 * MILLISECOND,
             allowance: MILLISECOND / 100,
+            allowance_alone: MILLISECOND / 10,
         }
     }
 }
@@ -109,6 +113,7 @@ impl Timers {
             keepalive: self.keepalive.min(span::LONGEST),
             suspicion: self.suspicion.min(span::LONGEST),
             allowance: self.allowance.min(span::LONGEST),
+            allowance_alone: self.allowance_alone.max(self.allowance).min(span::LONGEST),
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Server<P, D> {
     is_fenced: bool,
     /// Whether its thread had just slept when the last packets came.
     is_woken: bool,
+    /// Whether no other client's calls came of late.
+    is_alone: bool,
     slots: Box<[Slot<P, D>]>,
     // What is seldom needed.
     control: Control,
@@ -141,6 +143,7 @@ impl<P, D> Server<P, D> {
             heard: now,
             is_fenced: false,
             is_woken: false,
+            is_alone: false,
             slots: (0..window).map(|number| Slot::new(cookie.wrapping_add(number))).collect(),
             control: Control { opened: true, ..Control::default() },
             nonce,
@@ -184,6 +187,13 @@ impl<P, D> Server<P, D> {
     #[inline(always)]
     pub fn set_woken(&mut self, is_woken: bool) {
         self.is_woken = is_woken;
+    }
+
+    /// Says whether other clients' calls came of late: one that is alone may fill the way more
+    /// ([`Timers::allowance_alone`]), and is told with what it sends and takes that is long.
+    #[inline(always)]
+    pub fn set_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
     }
 
     /// Takes a packet, as [`super::Client::receive`] does.

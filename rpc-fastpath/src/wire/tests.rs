@@ -55,8 +55,14 @@ fn samples() -> Vec<(&'static str, Packet)> {
         ("Reply", reply(Status::Executed, 9, true)),
         ("Reply", reply(refused, 0, false)),
         ("Reply", reply(Status::Failed(Failure::Panicked), 0, false)),
-        ("Continuation", Packet::Continuation { id, index: 1, last: 9, ask: false, woken: true }),
-        ("Received", Packet::Received { id, base: 10, limit: 74, whole: true, woken: false }),
+        (
+            "Continuation",
+            Packet::Continuation { id, index: 1, last: 9, ask: false, woken: true, alone: false },
+        ),
+        (
+            "Received",
+            Packet::Received { id, base: 10, limit: 74, whole: true, woken: false, alone: true },
+        ),
         ("Rejected", Packet::Rejected { nonce, version, why: Rejection::Service }),
         ("Pong", Packet::Pong { id }),
         ("Stale", Packet::Stale { id }),
@@ -148,7 +154,8 @@ fn what_no_packet_of_a_kind_can_say_is_refused() {
     let last = Packet::Fragment { id, method: 0, index: 1, last: u16::MAX, ask: false };
     assert_eq!(Packet::decode(&last.encode()), Err(WireError::Field));
     for (index, last) in [(0, 3), (4, 3)] {
-        let packet = Packet::Continuation { id, index, last, ask: false, woken: false };
+        let packet =
+            Packet::Continuation { id, index, last, ask: false, woken: false, alone: false };
         assert_eq!(Packet::decode(&packet.encode()), Err(WireError::Field));
     }
     let status = Status::Failed(Failure::Panicked);

@@ -84,6 +84,7 @@ pub fn timers() -> Timers {
         keepalive: 60 * MILLISECOND,
         suspicion: 200 * MILLISECOND,
         allowance: 500 * MICROSECOND,
+        allowance_alone: 500 * MICROSECOND,
     }
 }
 

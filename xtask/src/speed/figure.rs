@@ -56,8 +56,8 @@ pub enum Figure {
     Field(Pick, &'static str, f64),
     /// A field of one record as a multiple of a field of another.
     Fields((Pick, &'static str), (Pick, &'static str)),
-    /// What a record's median has more than another's, in nanoseconds, for each of so many parts.
-    MediansApart(Pick, Pick, f64),
+    /// What a field of one record has more than the same of another, times a factor.
+    FieldsApart(Pick, Pick, &'static str, f64),
     /// Of a system's records in a run with a load: the p99 at the greatest load, as a multiple of the time in
     /// which so many calls are served at capacity.
     Queued(&'static str, &'static str, f64),
@@ -100,7 +100,7 @@ impl Figure {
             | Figure::ToLimit(one, _) => vec![one.run],
             Figure::Means(one, other)
             | Figure::Medians(one, other)
-            | Figure::MediansApart(one, other, _)
+            | Figure::FieldsApart(one, other, ..)
             | Figure::Fields((one, _), (other, _))
             | Figure::Each(one, other, _) => vec![one.run, other.run],
             Figure::Lesser(one, other) => [one.runs(), other.runs()].concat(),
@@ -144,9 +144,8 @@ impl Figure {
             Figure::Fields((one, field), (other, of)) => {
                 Ok(one.number(turn, field)? / other.number(turn, of)?)
             }
-            Figure::MediansApart(one, other, parts) => {
-                let (one, other) = (one.find(turn)?, other.find(turn)?);
-                Ok((number(one, "p50_ns")? - number(other, "p50_ns")?) / parts)
+            Figure::FieldsApart(one, other, field, factor) => {
+                Ok((one.number(turn, field)? - other.number(turn, field)?) * factor)
             }
             Figure::Queued(run, system, calls) => {
                 let last = greatest(turn, run, system)?;

@@ -113,7 +113,7 @@ fn fields_are_scaled_compared_and_taken_apart() {
     let large = || payload("rtt", "unet", 4096);
     rounds_to(Figure::Field(small(), "p999_ns", 1e-6), 132e-6);
     rounds_to(Figure::Fields((small(), "p999_ns"), (large(), "reference_ns")), 132.0 / 99.0);
-    rounds_to(Figure::MediansApart(small(), small(), 2.0), 0.0);
+    rounds_to(Figure::FieldsApart(small(), small(), "p999_ns", 2.0), 0.0);
     assert!(Figure::Field(large(), "p999_ns", 1.0).read(&turn()).is_err());
 }
 

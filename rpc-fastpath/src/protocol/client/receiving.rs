@@ -2,7 +2,9 @@
 
 use super::slot::{Phase, Send, Slot};
 use super::{Client, Event, SessionEnd, State, ended};
+use crate::protocol::congestion::ALONE_AFTER;
 use crate::protocol::map::Map;
+use crate::protocol::options::Timers;
 use crate::protocol::outcome::{Doubt, Outcome, Payload};
 use crate::protocol::reassembly::{Kept, Reassembly};
 use crate::wire::{self, Failure, HEADER_BYTES, Packet, Status, Terms, Words, span};
@@ -37,6 +39,7 @@ impl<P, D> Client<P, D> {
         {
             // The call is over.
             self.heard = now;
+            self.short_until = now.saturating_add(ALONE_AFTER);
             let round_trip =
                 now.saturating_sub(slot.sent_at).saturating_sub(span::decode(words.time()));
             let (is_measured, sent_at) = (slot.times == 0, slot.sent_at);
@@ -108,14 +111,16 @@ impl<P, D> Client<P, D> {
                 }
                 self.on_reply(now, id, status, (0, last, ask), len, payload)
             }
-            (Packet::Continuation { id, index, last, ask, woken }, State::Open) => {
+            (Packet::Continuation { id, index, last, ask, woken, alone }, State::Open) => {
                 self.was_server_woken = woken;
                 self.waiting(now, id)?.heard = now;
+                self.allow(now, alone);
                 self.on_reply(now, id, Status::Executed, (index, last, ask), len, payload)
             }
-            (Packet::Received { id, base, limit, whole, woken }, State::Open) => {
+            (Packet::Received { id, base, limit, whole, woken, alone }, State::Open) => {
                 self.was_server_woken = woken;
                 let map = Map::decode(body)?;
+                self.allow(now, alone);
                 self.on_received(now, id, (base, limit, whole), map);
                 None
             }
@@ -186,6 +191,13 @@ impl<P, D> Client<P, D> {
         let woken = self.is_woken || self.was_server_woken;
         self.congestion.sample(now, round_trip, self.round_trip.smoothed(), woken);
         self.apply_congestion();
+    }
+
+    /// Allows what a long call may keep waiting on its way: who is alone delays nobody.
+    fn allow(&mut self, now: u64, is_alone: bool) {
+        let Timers { allowance, allowance_alone, .. } = self.timers;
+        let is_alone = is_alone && now >= self.short_until;
+        self.congestion.allow(if is_alone { allowance_alone } else { allowance });
     }
 
     /// The fast path asks for nothing but these two.

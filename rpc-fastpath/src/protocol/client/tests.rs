@@ -1,9 +1,10 @@
+mod alone;
 mod overtaken;
 mod paced;
 mod revoked;
 
 use super::*;
-use crate::protocol::congestion::WAKING;
+use crate::protocol::congestion::{ALONE_AFTER, WAKING};
 use crate::protocol::testing::*;
 use crate::protocol::{Doubt, Failure, Payload, Server, ServerEvent};
 use crate::wire::{Packet, Rejection, Status};

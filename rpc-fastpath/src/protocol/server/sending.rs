@@ -42,7 +42,7 @@ impl<P, D> Server<P, D> {
         if let Some((packet, bytes)) = self.control_packet() {
             return Some(Transmit::control(packet, bytes));
         }
-        let woken = self.is_woken;
+        let (woken, alone) = (self.is_woken, self.is_alone);
         while self.small != 0 {
             let index = self.small.trailing_zeros() as usize;
             let slot = &mut self.slots[index];
@@ -68,7 +68,7 @@ impl<P, D> Server<P, D> {
                 };
                 let limit = (base + u32::from(self.credits)).min(wire::ALL.into()) as u16;
                 let base = base as u16;
-                let packet = Packet::Received { id, base, limit, whole, woken };
+                let packet = Packet::Received { id, base, limit, whole, woken, alone };
                 return Some(Transmit::control(packet, map.encode()));
             }
             self.small &= self.small - 1;
@@ -110,12 +110,13 @@ impl<P, D> Server<P, D> {
                 self.bulk &= !bit;
                 continue;
             };
-            let (id, held, len, woken) = (slot.id, slot.held, slot.len, self.is_woken);
+            let (id, held, len) = (slot.id, slot.held, slot.len);
+            let (woken, alone) = (self.is_woken, self.is_alone);
             let last = Limits::last(self.fragment, len)?;
             let packet = if number == 0 {
                 Packet::Reply { id, status: Status::Executed, held, last, ask, woken }
             } else {
-                Packet::Continuation { id, index: number, last, ask, woken }
+                Packet::Continuation { id, index: number, last, ask, woken, alone }
             };
             let payload = self.slots[index].payload.as_ref()?;
             return Some(Transmit::fragment(packet, payload, number, (self.fragment, len)));
