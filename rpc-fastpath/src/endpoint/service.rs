@@ -1,5 +1,6 @@
 //! The server: the calls of many clients, one after the other.
 
+mod callers;
 mod executing;
 mod handling;
 mod later;
@@ -18,6 +19,7 @@ use unet::{
     ListenOptions, Wait,
 };
 
+use self::callers::Callers;
 pub use self::handling::{Context, Decline, Handler, Reply};
 pub use self::later::Later;
 use self::later::{Answer, Answers};
@@ -140,9 +142,7 @@ pub struct Service {
     is_near: bool,
     /// This thread has slept: what is taken until then may have waited for it to wake.
     woken_until: u64,
-    /// Whose packet came last over a network, and until when nobody counts as alone.
-    caller: Option<ChannelId>,
-    crowded_until: u64,
+    callers: Callers<ChannelId>,
     /// Whether the descriptor's timer is set.
     is_timed: bool,
     /// When to look for clients to be let go of.
@@ -186,8 +186,7 @@ impl Service {
             clock: Clock::new(),
             now: 0,
             woken_until: 0,
-            caller: None,
-            crowded_until: 0,
+            callers: Callers::new(),
             is_near: addresses.iter().all(|address| matches!(address, Address::Shm(_))),
             is_timed: false,
             sweep: 0,

@@ -75,7 +75,7 @@ pub struct Client<P, D> {
     /// Whether this side's thread slept until the last packets came, and the server's until what they answer did.
     is_woken: bool,
     was_server_woken: bool,
-    /// Until when its long calls are not alone: a short one was answered of late.
+    /// Until when its long calls are not alone: a short one ended of late.
     short_until: u64,
     /// This side's thread never does.
     never_sleeps: bool,

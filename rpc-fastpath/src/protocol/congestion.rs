@@ -73,18 +73,11 @@ impl Congestion {
         }
     }
 
-    /// Allows so much from now on. Where nothing is between that could be crowded, that stays so.
+    /// Allows so much from the next round trip on that is looked at. Where nothing is between that could be crowded, that stays so.
     pub fn allow(&mut self, allowance: u64) {
-        if self.is_network() && allowance != self.allowance {
+        if self.is_network() {
             self.allowance = allowance;
-            self.aim();
         }
-    }
-
-    /// Puts the target above the shortest round trip.
-    fn aim(&mut self) {
-        let shortest = self.shortest[0].min(self.shortest[1]);
-        self.target = shortest.saturating_add(shortest.max(self.allowance));
     }
 
     /// Whether something is between that can lose.
@@ -120,7 +113,8 @@ impl Congestion {
             self.span_ends = now.saturating_add(MEMORY);
         }
         self.shortest[0] = self.shortest[0].min(round_trip);
-        self.aim();
+        let shortest = self.shortest[0].min(self.shortest[1]);
+        self.target = shortest.saturating_add(shortest.max(self.allowance));
         let (waking, last) = if woken { (WAKING, LAST_ASLEEP) } else { (0, LAST_AWAKE) };
         let excess = round_trip.saturating_sub(self.target).saturating_sub(waking);
         let least = if excess > BUSY { LEAST } else { last };

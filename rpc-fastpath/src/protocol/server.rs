@@ -189,8 +189,8 @@ impl<P, D> Server<P, D> {
         self.is_woken = is_woken;
     }
 
-    /// Says whether other clients' calls came of late: one that is alone may fill the way more
-    /// ([`Timers::allowance_alone`]), and is told with what it sends and takes that is long.
+    /// Says whether no other client's calls came of late. The client is told with what is long, and may keep more of
+    /// it on the way ([`Timers::allowance_alone`]).
     #[inline(always)]
     pub fn set_alone(&mut self, is_alone: bool) {
         self.is_alone = is_alone;

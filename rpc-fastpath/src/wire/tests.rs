@@ -179,3 +179,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_client_sends_of_its_calls_is_told_from_questions() {
+    for (kind, packet) in samples() {
+        let is_of_call = matches!(kind, "Request" | "Fragment" | "Taken");
+        assert_eq!(super::is_of_call(&packet.encode()), is_of_call, "{kind}");
+    }
+}

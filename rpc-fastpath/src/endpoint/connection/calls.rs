@@ -95,8 +95,7 @@ impl Calls {
     /// Says to a session that begins what its channel is like. On this host there is no network to be crowded:
     /// who is slow there is slow, and pushes back by itself.
     pub fn fit(&mut self, fragment: u32, is_far: bool) {
-        let allowance = if is_far { self.asks.timers.allowance } else { u64::MAX };
-        self.session.machine.set_channel(fragment.min(self.asks.limits.fragment), allowance);
+        self.session.machine.set_channel(fragment.min(self.asks.limits.fragment), is_far);
     }
 
     pub fn patience(&self) -> u64 {

@@ -8,7 +8,7 @@ use super::serving::session;
 use super::session::Scene;
 use crate::endpoint::arriving::Arrived;
 use crate::endpoint::content::{Bytes, Content, Piece};
-use crate::protocol::{ALONE_AFTER, Refusal, Request, ServerEvent};
+use crate::protocol::{Refusal, Request, ServerEvent};
 use crate::wire;
 
 impl Service {
@@ -32,11 +32,8 @@ impl Service {
         };
         machine.set_woken(came < self.woken_until);
         // Who is near does not crowd a network.
-        if session.is_far && wire::is_of_call(packet.head) {
-            if self.caller.replace(from).is_some_and(|before| before != from) {
-                self.crowded_until = came.saturating_add(ALONE_AFTER);
-            }
-            machine.set_alone(came >= self.crowded_until);
+        if session.is_far {
+            machine.set_alone(self.callers.is_alone(from, came, wire::is_of_call(packet.head)));
         }
         // What waits behind others of its message waits here, not in the network.
         let request = match machine.receive(came, packet.head, packet.len, packet.piece) {

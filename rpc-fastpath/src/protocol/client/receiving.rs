@@ -103,11 +103,15 @@ impl<P, D> Client<P, D> {
                 let round_trip = now.saturating_sub(sent_at).saturating_sub(span::decode(held));
                 let is_first = slot.phase == Phase::Sent && slot.transfer.is_none();
                 let (is_measured, was_missed) = (slot.times == 0, slot.was_missed());
+                let is_short = is_first && last == 0;
                 if is_first && is_measured {
                     self.measure(now, round_trip);
                     self.miss_overtaken(now, sent_at);
                 } else if is_first && was_missed && self.congestion.is_possible(round_trip) {
                     self.on_loss(now, false);
+                }
+                if is_short {
+                    self.short_until = now.saturating_add(ALONE_AFTER);
                 }
                 self.on_reply(now, id, status, (0, last, ask), len, payload)
             }

@@ -41,17 +41,17 @@ impl<P, D> Client<P, D> {
     }
 
     /// Says what the channel is like, where that was not known when the session was asked for: how many payload
-    /// bytes a packet can carry, and what a round trip may be longer than the shortest one
-    /// ([`crate::protocol::Timers::allowance`]): the end of time where there is no network, and nothing is lost. Who
-    /// is silent there is asked after a tenth of a second, however short round trips are. No effect once the session
-    /// is there.
-    pub fn set_channel(&mut self, fragment: u32, allowance: u64) {
+    /// bytes a packet can carry, and whether there is a network between. Where there is none, nothing is crowded and
+    /// nothing lost: who is silent there is asked after a tenth of a second, however short round trips are. No effect
+    /// once the session is there.
+    pub fn set_channel(&mut self, fragment: u32, is_far: bool) {
         if matches!(self.state, State::Opening { .. }) {
             self.limits = super::Limits { fragment, ..self.limits }.checked();
+            let allowance = if is_far { self.timers.allowance } else { u64::MAX };
             self.congestion = super::Congestion::new(allowance);
             // Another channel may have been the first one.
             self.round_trip = super::RoundTrip::new(&self.timers);
-            if allowance == u64::MAX {
+            if !is_far {
                 self.round_trip.wait_at_least(SILENCE);
             }
         }

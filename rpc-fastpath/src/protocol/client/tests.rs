@@ -376,8 +376,8 @@ fn who_wakes_is_late_and_nothing_is_crowded() {
 #[test]
 fn the_last_channel_says_how_long_to_wait() {
     let mut client = TestClient::new(0, 99, SERVICE, 0, limits(), Timers::default());
-    client.set_channel(10, u64::MAX);
-    client.set_channel(10, 50_000);
+    client.set_channel(10, false);
+    client.set_channel(10, true);
     client.round_trip.sample(50_000);
     assert_eq!(client.round_trip.timeout(), Timers::default().rto_min);
 }

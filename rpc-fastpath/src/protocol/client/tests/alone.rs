@@ -1,6 +1,8 @@
 //! What a long call may keep waiting on its way, with others beside it and without.
 
 use super::*;
+use crate::protocol::Pending;
+use crate::wire::Refusal;
 
 const USUAL: u64 = 10_000;
 /// Too late beside others, not for who is alone.
@@ -42,12 +44,27 @@ fn call_long(
     }
 }
 
+/// How a short call ends.
+const ENDS: [fn(&mut TestServer, u64, Pending); 3] = [
+    |server, now, pending| server.reply(now, pending, "reply", 1).unwrap(),
+    |server, now, pending| {
+        server.set_woken(true);
+        server.reply(now, pending, "reply", 1).unwrap();
+    },
+    |server, now, pending| server.refuse(now, pending, Refusal::Overload),
+];
+
 /// A short call, answered at once.
-fn call_short(client: &mut TestClient, server: &mut TestServer, now: u64) {
+fn call_short(
+    (client, server): (&mut TestClient, &mut TestServer),
+    now: u64,
+    end: fn(&mut TestServer, u64, Pending),
+) {
     client.start(now, call(2, 0)).unwrap();
     let request = request(to_server(server, now, &from_client(client, now)));
-    server.reply(now, request.pending, "reply", 1).unwrap();
+    end(server, now, request.pending);
     assert_eq!(outcome(to_client(client, now, &from_server(server))).0, 2);
+    server.set_woken(false);
 }
 
 #[test]
@@ -65,13 +82,13 @@ fn who_is_alone_may_keep_more_waiting_until_another_comes() {
 
 #[test]
 fn long_calls_are_not_alone_beside_short_ones_of_the_same_client() {
-    for lengths in LONG {
+    for (lengths, end) in LONG.into_iter().flat_map(|it| ENDS.map(|end| (it, end))) {
         let (mut client, mut server) = fast_once();
         server.set_alone(true);
         let mut now = USUAL;
         call_long((&mut client, &mut server), lengths, &mut now, 40);
         assert!(client.congestion.is_calm());
-        call_short(&mut client, &mut server, now);
+        call_short((&mut client, &mut server), now, end);
         let begin = now;
         call_long((&mut client, &mut server), lengths, &mut now, 4);
         assert!(now - begin < ALONE_AFTER && !client.congestion.is_calm(), "{lengths:?}");
@@ -92,4 +109,10 @@ fn between_processes_of_one_host_all_is_calm_whoever_else_calls() {
         call_long((&mut client, &mut server), LONG[1], &mut now, 20);
         assert!(client.congestion.is_calm() && !client.congestion.is_network());
     }
+}
+
+#[test]
+fn who_is_alone_is_never_allowed_less() {
+    let timers = Timers { allowance: 5_000, allowance_alone: 1_000, ..timers() }.checked();
+    assert_eq!((timers.allowance, timers.allowance_alone), (5_000, 5_000));
 }
