@@ -19,10 +19,9 @@ impl<Id: Copy + PartialEq> Callers<Id> {
     /// Whether no other client's calls came of late, when something comes from a client: of a call, or not.
     #[inline(always)]
     pub fn is_alone(&mut self, from: Id, now: u64, is_of_call: bool) -> bool {
-        let (others_until, now) = match self.last {
-            Some((last, at)) if last != from => (at.saturating_add(ALONE_AFTER), now.max(at)),
-            Some((_, at)) => (self.crowded_until, now.max(at)),
-            None => (0, now),
+        let others_until = match self.last {
+            Some((last, at)) if last != from => at.saturating_add(ALONE_AFTER),
+            _ => self.crowded_until,
         };
         if is_of_call {
             self.last = Some((from, now));
