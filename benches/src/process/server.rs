@@ -130,7 +130,7 @@ enum Home {
 impl Server {
     /// Starts this same program as a server on the given core. The calling thread is bound to no
     /// core afterwards.
-    pub fn start(cpu: usize) -> Result<Self, Fault> {
+    pub fn start(cpu: usize) -> Result<Self, Failure> {
         // The server and the threads that watch inherit this: none of them may be stuck on the
         // core where the client spins.
         cpus::roam()?;
@@ -167,7 +167,7 @@ impl Server {
             }
         });
         let server = Self { control: life.control.try_clone()?, home: Home::Child(life) };
-        server.expect_done()?;
+        server.expect_done().map_err(|fault| server.explain(fault))?;
         Ok(server)
     }
 

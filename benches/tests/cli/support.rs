@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,19 @@ pub fn server_of(pid: u32) -> u32 {
         sleep(Duration::from_millis(300));
     }
     panic!("no server process lasted")
+}
+
+/// The server process that a benchmark starts after another one; none if it ends before, or is long at it.
+pub fn server_after(server: u32, benchmark: &mut Child) -> Option<u32> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline && benchmark.try_wait().expect("it is ours").is_none() {
+        let next = children(benchmark.id()).into_iter().find(|child| *child != server);
+        if next.is_some() {
+            return next;
+        }
+        sleep(Duration::from_millis(1));
+    }
+    None
 }
 
 /// The child of a process that was started as a hidden subcommand.

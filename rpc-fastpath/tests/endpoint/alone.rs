@@ -1,11 +1,13 @@
 //! Who calls a server while nobody else does is told so.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rpc_fastpath::endpoint::Service;
 use rpc_fastpath::protocol::{Body, Client, Limits, Timers};
 use rpc_fastpath::wire::{Packet, Terms};
-use unet::Channel;
+use unet::{Address, Channel};
 
 use crate::scene::*;
 
@@ -19,9 +21,8 @@ struct Caller {
 }
 
 impl Caller {
-    fn open(scene: &Scene) -> Self {
-        let connect = of_client(scene.way).connect;
-        let mut channel = Channel::connect(&scene.address, connect).expect("a channel");
+    fn open(way: Way, address: &Address) -> Self {
+        let mut channel = Channel::connect(address, of_client(way).connect).expect("a channel");
         // Short enough to stand within a message.
         let limits = Limits { fragment: 20, ..Limits::default() };
         let mut machine: Client<(), ()> = Client::new(0, 7, SERVICE, 0, limits, Timers::default());
@@ -63,7 +64,7 @@ impl Caller {
 #[test]
 fn a_server_tells_who_calls_alone() {
     with_server(UDP, of_server(), |scene| {
-        let [mut one, mut other] = [Caller::open(scene), Caller::open(scene)];
+        let [mut one, mut other] = [1, 2].map(|_| Caller::open(UDP, &scene.address));
         assert!(one.is_alone() && one.is_alone(), "the other has called nothing yet");
         other.ping();
         assert!(one.is_alone(), "a sign of life is no call");
@@ -73,5 +74,27 @@ fn a_server_tells_who_calls_alone() {
         assert!(!still || begin.elapsed() >= LATELY, "the other called just now");
         thread::sleep(LATELY);
         assert!(one.is_alone(), "nobody else called for a tenth of a second");
+    });
+}
+
+#[test]
+fn who_calls_from_the_same_host_crowds_nobody_and_is_told_nothing() {
+    let addresses = [UDP, SHM].map(Way::address);
+    let mut service = Service::listen(&addresses, of_server()).expect("listening");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stops = Stops(&stop);
+        scope.spawn(|| {
+            let mut methods = Methods::new();
+            while !stop.load(Ordering::Relaxed) {
+                service.poll_timeout(&mut methods, Duration::from_millis(5));
+            }
+        });
+        let mut far = Caller::open(UDP, &addresses[0]);
+        let mut near = Caller::open(SHM, &addresses[1]);
+        for _ in 0..3 {
+            assert!(far.is_alone() && !near.is_alone());
+        }
+        drop(stops);
     });
 }

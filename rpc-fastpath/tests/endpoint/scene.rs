@@ -213,7 +213,7 @@ pub fn with_server(way: Way, options: ServiceOptions, test: impl FnOnce(&Scene))
 }
 
 /// Stops the server also where a test panics.
-struct Stops<'a>(&'a AtomicBool);
+pub struct Stops<'a>(pub &'a AtomicBool);
 
 impl Drop for Stops<'_> {
     fn drop(&mut self) {
