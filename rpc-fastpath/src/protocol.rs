@@ -10,7 +10,7 @@
 //! Neither has a socket, a clock or a thread: whoever runs one gives it what came ([`Client::receive`]), the
 //! time, and asks what to send (`poll_transmit`), when to come back (`next_timer`) and what happened. Time is
 //! nanoseconds from anywhere that never go back. Payload is whatever the caller sends and receives by: the
-//! machines keep its handle and say which bytes of it a packet carries, and touch none.
+//! machines keep its handle ([`Fragment`]) and say which bytes of it a packet carries, and touch none.
 //!
 //! What a call costs while nothing is lost: its place in a table, one header made and one compared. Nothing is
 //! allocated for a call whose arguments and reply are one packet each.
@@ -36,6 +36,7 @@ pub use client::{Call, Client, Event, QueryError, SessionEnd, StartError};
 pub use options::{Limits, MAX_MESSAGE, Timers};
 pub use outcome::{Doubt, Outcome, Payload, RequestId};
 pub use packet::{Body, Transmit};
+pub use reassembly::Fragment;
 pub use server::{
     AcceptError, Identity, Pending, ReplyTooLarge, Request, Server, ServerEvent, stale_answer,
 };

@@ -22,7 +22,7 @@ const SERVICE_TIME: u64 = 10 * MICROSECOND;
 const ROUND_TRIP: u64 = 40 * MICROSECOND;
 const CALLS: u64 = 20_000;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Happening {
     Offered,
     ToServer(usize, Packet),

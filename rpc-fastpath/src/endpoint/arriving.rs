@@ -94,17 +94,19 @@ fn keep(delivery: &mut Delivery, bounds: Bounds, mut each: impl FnMut(Arrived<'_
         (len, 0) => (len, Piece::Bytes(rest.to_vec())),
         // Nothing is copied that no honest peer sends.
         (0, len) if len <= bounds.fragment => {
-            let is_lent =
-                matches!(delivery.message().parts(), [Part::Peer(_)]) && bounds.held < MOST_HELD;
-            match delivery.take_message() {
-                message if !is_lent => match message.to_vec() {
+            let mut message = delivery.take_message();
+            let is_kept = match message.parts() {
+                // It is copied where it is put together with others.
+                [Part::Own(_)] => true,
+                [Part::Peer(_)] => bounds.held < MOST_HELD,
+                _ => false,
+            };
+            match is_kept.then(|| message.pop_part()).flatten() {
+                Some(part) => (len, Piece::Part(part)),
+                None => match message.to_vec() {
                     Ok(bytes) => (len, Piece::Bytes(bytes)),
                     // The sender took it back.
                     Err(_) => return 1,
-                },
-                mut message => match message.pop_part() {
-                    Some(part) => (len, Piece::Part(part)),
-                    None => return 1,
                 },
             }
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use unet::{FbufMut, MAX_INLINE, Message, Part, ReadError};
 
-use crate::protocol::Payload;
+use crate::protocol::{Fragment, Payload};
 use crate::wire::HEADER_BYTES;
 
 /// The most bytes that travel in a slot beside their header.
@@ -112,6 +112,33 @@ pub enum Piece {
     Part(Part),
 }
 
+/// The most bytes of fragments that are put together: few enough to be had from the heap at once.
+const JOINED: usize = 64 * 1024;
+
+/// Private bytes are put together, so that a long message is few pieces, and its end takes little time.
+impl Fragment for Piece {
+    fn join(&mut self, next: Self) -> Option<Self> {
+        let (Self::Bytes(bytes), Some(more)) = (self, next.as_slice()) else { return Some(next) };
+        if bytes.len() + more.len() > JOINED {
+            return Some(next);
+        }
+        if bytes.capacity() - bytes.len() < more.len() {
+            bytes.reserve_exact(JOINED - bytes.len());
+        }
+        bytes.extend_from_slice(more);
+        None
+    }
+
+    /// Gives a buffer back to the device, and memory that was meant for more to the heap.
+    fn settle(&mut self) {
+        match self {
+            Self::Part(Part::Own(fbuf)) => *self = Self::Bytes(fbuf.to_vec()),
+            Self::Bytes(bytes) => bytes.shrink_to_fit(),
+            Self::Here | Self::Part(Part::Peer(_)) => {}
+        }
+    }
+}
+
 /// Bytes that were received, lent: arguments to a handler, or a reply to its caller.
 ///
 /// What came over a network, or in a slot, is private memory. What is longer and came from a process of this
@@ -166,8 +193,7 @@ impl<'a> Bytes<'a> {
                 [Part::Own(fbuf)] => Some(fbuf),
                 _ => None,
             },
-            View::Pieces([Piece::Bytes(bytes)]) => Some(bytes),
-            View::Pieces([Piece::Part(Part::Own(fbuf))]) => Some(fbuf),
+            View::Pieces([piece]) => piece.as_slice(),
             View::Pieces(_) => None,
         }
     }
@@ -252,12 +278,20 @@ impl Piece {
         }
     }
 
+    /// The bytes, where they are private.
+    fn as_slice(&self) -> Option<&[u8]> {
+        match self {
+            Self::Here => Some(&[]),
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Part(Part::Own(fbuf)) => Some(fbuf),
+            Self::Part(Part::Peer(_)) => None,
+        }
+    }
+
     fn copy_to(&self, offset: usize, to: &mut [u8]) -> Result<(), ReadError> {
         match self {
-            Self::Here => copy(&[], offset, to),
-            Self::Bytes(bytes) => copy(bytes, offset, to),
-            Self::Part(Part::Own(fbuf)) => copy(fbuf, offset, to),
             Self::Part(Part::Peer(fbuf)) => fbuf.copy_to(offset, to),
+            private => copy(private.as_slice().unwrap_or_default(), offset, to),
         }
     }
 }
@@ -271,8 +305,41 @@ fn copy(bytes: &[u8], offset: usize, to: &mut [u8]) -> Result<(), ReadError> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use unet::{Pool, PoolOptions};
 
     use super::*;
+
+    #[test]
+    fn private_bytes_are_joined_until_a_piece_is_full() {
+        let mut piece = Piece::Bytes(vec![1; 1400]);
+        piece.settle();
+        let mut fragments = 1;
+        while piece.join(Piece::Bytes(vec![2; 1400])).is_none() {
+            fragments += 1;
+        }
+        assert_eq!((fragments, piece.len()), (JOINED / 1400, JOINED / 1400 * 1400));
+        let Piece::Bytes(bytes) = &mut piece else { panic!("it was private") };
+        assert_eq!((bytes[1399], bytes[1400], bytes.capacity()), (1, 2, JOINED));
+        bytes.truncate(3000);
+        piece.settle();
+        assert!(matches!(piece, Piece::Bytes(bytes) if bytes.capacity() < 4000));
+    }
+
+    #[test]
+    fn a_devices_buffer_is_copied_and_given_back() {
+        let mut pool = Pool::new(PoolOptions::default()).expect("a pool");
+        let free = pool.free();
+        let mut received = |bytes: &[u8]| {
+            let mut fbuf = pool.alloc(bytes.len()).expect("a buffer");
+            fbuf.copy_from_slice(bytes);
+            Piece::Part(Part::Own(fbuf.freeze()))
+        };
+        let (mut piece, next) = (received(b"one "), received(b"piece"));
+        piece.settle();
+        assert!(piece.join(next).is_none());
+        assert_eq!(piece.as_slice(), Some(&b"one piece"[..]));
+        assert_eq!(pool.free(), free);
+    }
 
     proptest! {
         #[test]

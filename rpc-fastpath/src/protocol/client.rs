@@ -30,6 +30,7 @@ use self::slot::{Phase, Slot};
 use super::congestion::Congestion;
 use super::options::{Limits, Timers};
 use super::outcome::{Outcome, Payload, RequestId};
+use super::reassembly::Fragment;
 use super::round_trip::RoundTrip;
 use super::transfer::Transfer;
 use super::{Refusal, ServiceId, Terms};
@@ -118,7 +119,7 @@ struct Told {
     end: Option<SessionEnd>,
 }
 
-impl<P, D> Client<P, D> {
+impl<P, D: Fragment> Client<P, D> {
     /// Asks for a session with a service. The nonce is from a strong generator, and another for each
     /// client; `epoch` is the one that the server shall be in, zero for any.
     pub fn new(

@@ -25,6 +25,7 @@ pub use self::request::{AcceptError, Identity, Pending, ReplyTooLarge, Request, 
 use self::slot::{Slot, State};
 use super::options::{Limits, Timers};
 use super::outcome::Payload;
+use super::reassembly::Fragment;
 use super::transfer::Transfer;
 use super::{Failure, Refusal, Rejection, Terms};
 use crate::wire::{self, HEADER_BYTES, MAX_CREDITS, Offer, Packet, Status, Words, span};
@@ -86,7 +87,7 @@ pub fn stale_answer(head: &[u8]) -> Option<[u8; HEADER_BYTES]> {
     }
 }
 
-impl<P, D> Server<P, D> {
+impl<P, D: Fragment> Server<P, D> {
     /// Makes a session of the packet that asks for one. The cookie is from a strong generator, and another
     /// for each session.
     ///

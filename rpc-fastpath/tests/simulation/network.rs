@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use rpc_fastpath::protocol::Fragment;
+
 use super::random::Random;
 
 pub const MICROSECOND: u64 = 1_000;
@@ -10,16 +12,31 @@ pub const MILLISECOND: u64 = 1_000_000;
 /// The longest that anything is under way: longer than every timer.
 pub const LONGEST: u64 = 400 * MILLISECOND;
 
+/// The most bytes of fragments that are joined.
+const JOINED: usize = 300;
+
 /// Bytes `from..to` of the message of a call; what the payload's handle stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub call: usize,
     pub from: usize,
     pub to: usize,
 }
 
+/// What is joined is in a row, and only so much of it.
+impl Fragment for Piece {
+    fn join(&mut self, next: Self) -> Option<Self> {
+        assert_eq!((self.call, self.to), (next.call, next.from), "not in a row");
+        if next.to - self.from > JOINED {
+            return Some(next);
+        }
+        self.to = next.to;
+        None
+    }
+}
+
 /// A packet: its head, and how much payload follows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Packet {
     pub head: [u8; 48],
     pub head_len: usize,

@@ -20,7 +20,7 @@ const MOST_STEPS: u32 = 100_000;
 /// The handle of a message: which call's, and how long.
 type Message = (usize, usize);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Happening {
     ToServer(Packet),
     ToClient(Packet),

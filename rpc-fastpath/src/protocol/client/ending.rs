@@ -3,9 +3,10 @@
 use super::slot::Phase;
 use super::{Client, SessionEnd, State};
 use crate::protocol::outcome::{Doubt, Outcome};
+use crate::protocol::reassembly::Fragment;
 use crate::wire::{HEADER_BYTES, Packet, Refusal, Words};
 
-impl<P, D> Client<P, D> {
+impl<P, D: Fragment> Client<P, D> {
     /// Ends the session: the server is told once, and the ends of all calls follow as events.
     pub fn close(&mut self) {
         if self.state == State::Open {

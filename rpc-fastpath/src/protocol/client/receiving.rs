@@ -6,10 +6,10 @@ use crate::protocol::congestion::ALONE_AFTER;
 use crate::protocol::map::Map;
 use crate::protocol::options::Timers;
 use crate::protocol::outcome::{Doubt, Outcome, Payload};
-use crate::protocol::reassembly::{Kept, Reassembly};
+use crate::protocol::reassembly::{Fragment, Kept, Reassembly};
 use crate::wire::{self, Failure, HEADER_BYTES, Packet, Status, Terms, Words, span};
 
-impl<P, D> Client<P, D> {
+impl<P, D: Fragment> Client<P, D> {
     /// Says whether this side's thread slept until what is received next came: how long that took to be looked at is
     /// not the network's time then.
     #[inline(always)]

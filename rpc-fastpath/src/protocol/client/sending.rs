@@ -4,6 +4,7 @@
 use super::slot::{Phase, Send, Slot};
 use super::{Client, State};
 use crate::protocol::packet::{Body, Transmit};
+use crate::protocol::reassembly::Fragment;
 use crate::wire::{self, MAX_CONTROL, Offer, Packet, span};
 
 /// Behind a header that says it all.
@@ -15,7 +16,7 @@ const MOST_BEFORE: u32 = 8;
 /// How long to wait for an answer at least where nothing is lost, in nanoseconds.
 const SILENCE: u64 = 100_000_000;
 
-impl<P, D> Client<P, D> {
+impl<P, D: Fragment> Client<P, D> {
     /// The next packet to send, if there is one now. To be asked until there is none, after whatever was
     /// begun, received or due; one that is given out counts as sent.
     #[inline]

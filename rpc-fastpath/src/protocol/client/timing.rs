@@ -3,12 +3,13 @@
 use super::slot::{Phase, Send, Slot};
 use super::{Client, SessionEnd, State};
 use crate::protocol::outcome::{Doubt, Outcome};
+use crate::protocol::reassembly::Fragment;
 use crate::wire::Refusal;
 
 /// A request is missed if one that was sent so much later is answered, in nanoseconds: handlers may differ by that.
 const OVERTAKEN: u64 = 100_000;
 
-impl<P, D> Client<P, D> {
+impl<P, D: Fragment> Client<P, D> {
     /// When [`Client::on_timer`] shall be called, if it is not called before; the end of time if never.
     #[inline(always)]
     pub fn next_timer(&self) -> u64 {

@@ -4,7 +4,7 @@ use super::slot::State;
 use super::{Control, Pending, Request, Server, ServerEvent};
 use crate::protocol::map::Map;
 use crate::protocol::outcome::Payload;
-use crate::protocol::reassembly::{Kept, Reassembly};
+use crate::protocol::reassembly::{Fragment, Kept, Reassembly};
 use crate::wire::{self, HEADER_BYTES, Packet, Refusal, Status, span};
 
 /// So many calls of a slot can be given up without any of their packets arriving. A number further ahead
@@ -32,7 +32,7 @@ struct Said {
     first: Option<(u16, u8, bool)>,
 }
 
-impl<P, D> Server<P, D> {
+impl<P, D: Fragment> Server<P, D> {
     #[cold]
     pub(super) fn receive_slowly(
         &mut self,

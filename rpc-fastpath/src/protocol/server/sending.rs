@@ -5,9 +5,10 @@ use super::{Control, Server};
 use crate::protocol::map::Map;
 use crate::protocol::options::Limits;
 use crate::protocol::packet::{Body, Transmit};
+use crate::protocol::reassembly::Fragment;
 use crate::wire::{self, MAX_CONTROL, Packet, Status};
 
-impl<P, D> Server<P, D> {
+impl<P, D: Fragment> Server<P, D> {
     /// The next packet to send, if there is one. To be asked until there is none, after whatever was
     /// received or answered.
     #[inline]
