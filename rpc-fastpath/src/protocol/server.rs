@@ -25,9 +25,8 @@ pub use self::request::{AcceptError, Identity, Pending, ReplyTooLarge, Request, 
 use self::slot::{Slot, State};
 use super::options::{Limits, Timers};
 use super::outcome::Payload;
-use super::reassembly::Fragment;
 use super::transfer::Transfer;
-use super::{Failure, Refusal, Rejection, Terms};
+use super::{Failure, Fragment, Refusal, Rejection, Terms};
 use crate::wire::{self, HEADER_BYTES, MAX_CREDITS, Offer, Packet, Status, Words, span};
 
 /// The server's side of one session. `P` is the handle of a reply, `D` of what is received.
