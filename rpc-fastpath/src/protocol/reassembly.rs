@@ -111,14 +111,17 @@ impl<D> Reassembly<D> {
         self.missed = self.missed.max(self.base + overtaken);
         !missing.is_empty()
     }
-
-    /// The message, in order, and its length.
-    pub fn into_parts(self) -> (Vec<D>, usize) {
-        (self.parts.into_iter().flatten().collect(), self.bytes)
-    }
 }
 
 impl<D: Fragment> Reassembly<D> {
+    /// The message, in order, and its length.
+    pub fn into_parts(mut self) -> (Vec<D>, usize) {
+        if let Some(open) = self.parts.get_mut(self.open.0 as usize).and_then(Option::as_mut) {
+            open.settle();
+        }
+        (self.parts.into_iter().flatten().collect(), self.bytes)
+    }
+
     /// Keeps a fragment of `len` bytes. All but the last are full: `fragment` bytes. Those `credits` from
     /// the first missing one, and further ones, could not be sent.
     pub fn keep(
@@ -217,7 +220,7 @@ mod tests {
         }
         let parts =
             [Run(vec![0, 1], 2), Run(vec![2], 2), Run(vec![3, 4], 2), Run(vec![5, 6, 7, 8], 2)];
-        let last = Run(vec![9], 1);
+        let last = Run(vec![9], 2);
         assert_eq!(it.into_parts().0, parts.into_iter().chain([last]).collect::<Vec<_>>());
     }
 
