@@ -105,7 +105,7 @@ impl NetworkAddress {
         }
         let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
         let (device, at) = match rest.split_once('@') {
-            Some((device, at)) if is_word(device, "-_./:") => (device, at),
+            Some((device, at)) if is_word(device, "-_./:,=") => (device, at),
             Some(_) => return Err(AddressError::InvalidDevice),
             None => ("", rest),
         };

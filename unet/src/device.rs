@@ -31,6 +31,8 @@
 mod capabilities;
 mod drivers;
 mod framed;
+pub mod held;
+mod neighbours;
 mod routes;
 mod statistics;
 mod waiting;
@@ -47,6 +49,7 @@ pub use drivers::{Driver, Drivers, OpenError, Opening};
 #[doc(hidden)]
 pub use framed::{Filter, parse};
 pub use framed::{Framed, FramedOptions, MAX_ADDRESSES, UdpChecksum, Verify};
+pub use neighbours::Neighbours;
 pub use routes::{Route, Routes, StaticRoutes};
 pub use statistics::{Count, Statistics};
 pub use waiting::Waiting;

@@ -24,13 +24,13 @@ use fbufs::{Fbuf, FbufMut, Pool, RegisteredMemory};
 use rustix::net::{RecvFlags, recv};
 use unet::device::{Count, DeviceError, Frames, Kick, Piece, Statistics, Waiting};
 
-use crate::held::{Fault, Receiving, Sending};
 use crate::lent::Lease;
 use crate::port::Reservation;
 use crate::program::Program;
 use crate::rings::{CONTINUED, Descriptor, Overrun, Rings};
 use crate::socket::Binding;
 use crate::upkeep::Upkeep;
+use unet::device::held::{Fault, Receiving, Sending};
 
 /// The most frames that one call receives.
 pub(crate) const BURST: usize = 64;

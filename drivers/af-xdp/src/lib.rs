@@ -54,7 +54,6 @@ pub mod bpf;
 mod device;
 pub mod driver;
 mod every_queue;
-mod held;
 pub mod instructions;
 pub mod interface;
 mod kernel_routes;

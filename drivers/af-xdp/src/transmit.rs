@@ -9,9 +9,9 @@ use rustix::net::{SendFlags, send};
 use unet::device::{Count, DeviceError, Mode, Piece};
 
 use crate::AfXdp;
-use crate::held::Fault;
 use crate::open::ETHERNET;
 use crate::rings::{CONTINUED, Descriptor, Overrun};
+use unet::device::held::Fault;
 
 impl AfXdp {
     /// Takes back what was sent.

@@ -10,12 +10,12 @@ use unet::device::{
 
 use crate::AfXdp;
 use crate::device::BURST;
-use crate::held::{Places, Receiving, Sending};
 use crate::interface::{Interface, Interfaces};
 use crate::lent::Lease;
 use crate::open::ETHERNET;
 use crate::rings::Rings;
 use crate::socket::{Binding, MAX_PIECES, RECEIVE_HEADROOM, stock};
+use unet::device::held::{Places, Receiving, Sending};
 
 /// What a device knows of its interface.
 pub(crate) struct Upkeep {

@@ -79,9 +79,6 @@ impl FramedOptions {
     }
 }
 
-/// What is done with a frame that is for somebody else, before it is dropped.
-type Exception<F> = Box<dyn FnMut(&mut F, &[u8]) + Send>;
-
 /// Datagrams over a device that carries frames. It owns the device.
 pub struct Framed<F, R> {
     device: F,
@@ -105,7 +102,6 @@ pub struct Framed<F, R> {
     copies: u64,
     /// The device did not take everything last time.
     full: bool,
-    exception: Option<Exception<F>>,
     // Empty between calls; kept for their memory.
     frames: VecDeque<Piece<Fbuf>>,
     handed: Vec<Handed>,
@@ -135,7 +131,6 @@ impl<F: Frames, R: Routes> Framed<F, R> {
             header_bytes: 0,
             copies: 0,
             full: false,
-            exception: None,
             frames: VecDeque::new(),
             handed: Vec::new(),
             arrived: Vec::new(),
@@ -144,13 +139,6 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         };
         framed.take_addresses();
         framed
-    }
-
-    /// Has every frame shown to `look` that is for another port, protocol or host, before it is dropped
-    /// and counted as [`Count::Foreign`]: the first piece of it. Where no kernel stands behind the
-    /// device, ARP is answered there; what is sent through the device counts as sent.
-    pub fn set_exception(&mut self, look: impl FnMut(&mut F, &[u8]) + Send + 'static) {
-        self.exception = Some(Box::new(look));
     }
 
     /// How many datagrams were copied, with their headers, because their buffer was shared or had no

@@ -35,6 +35,17 @@ pub trait Routes: Send {
     /// # Errors
     /// [`DeviceError`], where the interface is down or gone.
     fn maintain(&mut self) -> Result<bool, DeviceError>;
+
+    /// Looks at a frame that is for nobody here, its first piece: where no kernel stands behind the device, that is
+    /// how neighbours answer, and ask.
+    fn hear(&mut self, frame: &[u8]) {
+        let _ = frame;
+    }
+
+    /// A frame that is to be sent, to find a neighbour or to answer one. To be asked after each of the above.
+    fn say(&mut self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// A table of one's own.

@@ -38,11 +38,13 @@ pub enum Count {
     Fault,
     /// System calls made to tell the device.
     Kicks,
+    /// Packets among those received that the driver copied: the device had them in memory of its own.
+    Copied,
 }
 
 impl Count {
     /// Every count and its name, in order.
-    pub const ALL: [(Count, &'static str); 16] = [
+    pub const ALL: [(Count, &'static str); 17] = [
         (Count::Sent, "sent"),
         (Count::SentBytes, "sent-bytes"),
         (Count::Received, "received"),
@@ -59,6 +61,7 @@ impl Count {
         (Count::Foreign, "foreign"),
         (Count::Fault, "fault"),
         (Count::Kicks, "kicks"),
+        (Count::Copied, "copied"),
     ];
 
     /// What arrived and was not handed on.

@@ -134,6 +134,9 @@ fn ask(
         match link.begin_channel(to) {
             Ok(channel) => break channel,
             Err(ConnectError::Device(DeviceError::Unresolved)) if !is_over(deadline) => {
+                // Where no kernel asks the neighbour, the device does, and hears the answer.
+                link.poll().map_err(ConnectError::Device)?;
+                link.attend();
                 std::thread::sleep(PAUSE);
             }
             Err(ConnectError::Device(DeviceError::Unresolved)) => {

@@ -38,6 +38,9 @@ struct Table {
     changed: bool,
     state: Option<DeviceError>,
     asked: usize,
+    /// It says what it hears.
+    echoes: bool,
+    heard: Vec<Vec<u8>>,
 }
 
 impl Routes for Table {
@@ -52,6 +55,16 @@ impl Routes for Table {
 
     fn maintain(&mut self) -> Result<bool, DeviceError> {
         self.state.map_or(Ok(std::mem::take(&mut self.changed)), Err)
+    }
+
+    fn hear(&mut self, frame: &[u8]) {
+        if self.echoes {
+            self.heard.push(frame.to_vec());
+        }
+    }
+
+    fn say(&mut self) -> Option<Vec<u8>> {
+        self.heard.pop()
     }
 }
 

@@ -1,9 +1,6 @@
 //! What comes in and is refused: each with its reason.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use unet::device::{Count, Device, Frames};
+use unet::device::{Count, Device, Neighbours};
 
 use super::wire::BUFFERS;
 use super::*;
@@ -124,25 +121,35 @@ fn a_frame_cut_short_anywhere_is_refused() {
 }
 
 #[test]
-fn foreign_frames_are_shown_to_who_asked_and_nothing_else_is() {
+fn foreign_frames_are_heard_by_who_finds_the_ways_and_nothing_else_is() {
     let mut device = device(options());
-    let shown = Arc::new(AtomicUsize::new(0));
-    let count = shown.clone();
-    device.set_exception(move |wire, frame| {
-        assert_eq!(frame[12..14], [8, 6]);
-        count.fetch_add(1, Ordering::Relaxed);
-        let mut answer = wire.pool().alloc(42).expect("a buffer is free");
-        answer.copy_from_slice(frame);
-        let mut frames = VecDeque::from([Piece::whole(answer.freeze())]);
-        wire.transmit(&mut frames).expect("the device is up");
-    });
+    device.routes().echoes = true;
     let good = frame(THEIRS4, b"abcd");
     let arp = [&good[..12], &[8, 6], &[7; 28]].concat();
     let mut damaged = good.clone();
     damaged[45] ^= 1;
     assert_eq!(receive(&mut device, &[arp.clone(), good, damaged]).len(), 1);
-    assert_eq!(shown.load(Ordering::Relaxed), 1);
+    // What it said was what it heard: once.
     assert_eq!(sent(&mut device), arp);
     assert_eq!(counted(&mut device), [("bad-checksum", 1), ("foreign", 1)]);
+    assert_eq!(device.statistics()[Count::SentBytes], 0, "it was no payload");
+    assert_eq!(device.pool().free(), BUFFERS);
+}
+
+#[test]
+fn a_neighbour_is_found_where_no_kernel_stands_behind_the_device() {
+    let (address, theirs) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+    let ours = Neighbours::new(MAC, address, 24, None).expect("a host's");
+    let mut theirs = Neighbours::new(THEIRS, theirs, 24, None).expect("a host's");
+    let mut device = Framed::new(Wire::default(), ours, options());
+    assert_eq!(device.open(at(THEIRS4)), Err(DeviceError::Unresolved));
+    let question = device.device().sent.remove(0).concat();
+    theirs.hear(&question);
+    let answer = theirs.say().expect("it answers");
+    device.device().arriving.push_back(vec![answer]);
+    let mut received = Vec::new();
+    device.receive(&mut received).expect("the device is up");
+    assert!(received.is_empty() && device.open(at(THEIRS4)).is_ok());
+    assert!(device.device().sent.is_empty());
     assert_eq!(device.pool().free(), BUFFERS);
 }

@@ -85,10 +85,9 @@ impl<F: Frames, R: Routes> Framed<F, R> {
 
     #[cold]
     fn refuse(&mut self, frame: FbufMut, count: Count) -> Option<(SocketAddr, FbufMut)> {
-        if count == Count::Foreign
-            && let Some(exception) = &mut self.exception
-        {
-            exception(&mut self.device, &frame);
+        if count == Count::Foreign {
+            self.routes.hear(&frame);
+            self.speak();
         }
         self.counts.add(count, 1);
         self.device.pool().recycle_received(frame.freeze());

@@ -1,11 +1,12 @@
 //! Finds the way to a destination, and looks again whether it still is the way.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::table::Way;
 use super::template::{ETHERNET, Ends, Template, V6};
 use super::{Framed, UdpChecksum};
-use crate::device::{Capabilities, DeviceError, Frames, Routes};
+use crate::device::{Capabilities, DeviceError, Frames, Piece, Routes};
 
 /// How many destinations are looked at again by one call: while nothing has changed, since what a route
 /// carries may become less without notice, and after a change.
@@ -34,7 +35,9 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         if local.is_some_and(|local| local.is_ipv4() != to.is_ipv4() || self.has_lost(local)) {
             return Err(DeviceError::Unreachable);
         }
-        let route = self.routes.resolve(to.ip())?;
+        let route = self.routes.resolve(to.ip());
+        self.speak();
+        let route = route?;
         let ends = Ends {
             from_mac: self.filter.mac,
             to_mac: route.mac,
@@ -45,6 +48,18 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         let template = Template::new(&ends, omit).ok_or(DeviceError::Unreachable)?;
         // Less than every link carries is nobody's true word.
         Ok(Way { template, mtu: route.mtu.max(V6) })
+    }
+
+    /// Sends what neighbours are asked and answered; what finds no room is lost.
+    #[cold]
+    pub(super) fn speak(&mut self) {
+        while let Some(said) = self.routes.say() {
+            let Ok(mut frame) = self.device.pool().alloc(said.len()) else { continue };
+            frame.copy_from_slice(&said);
+            // No datagram: its bytes are no payload.
+            self.header_bytes += said.len() as u64;
+            let _ = self.device.transmit(&mut VecDeque::from([Piece::whole(frame.freeze())]));
+        }
     }
 
     /// The addresses that packets may come in for.
@@ -74,7 +89,9 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         self.device.maintain()?;
         self.capabilities = self.device.capabilities();
         self.limit = limit(&self.capabilities);
-        if self.routes.maintain()? {
+        let changed = self.routes.maintain()?;
+        self.speak();
+        if changed {
             self.take_addresses();
             self.doubtful = self.table.places();
         }

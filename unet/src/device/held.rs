@@ -1,15 +1,15 @@
-//! Which buffers the kernel has: their tokens, by number. Its word about a buffer is good only for one
-//! that it was given in that direction.
+//! For drivers: which buffers the device has, or the device for it. Their tokens stand here by number. The device's
+//! word about a buffer is good only for one that it was given in that direction.
 
 use fbufs::{Fbuf, FbufMut};
 
-/// What the kernel said of a buffer and is not believed.
+/// What the device said of a buffer and is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault;
+pub struct Fault;
 
 /// How an address in the registered memory names a buffer and a byte in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Places {
+pub struct Places {
     /// Where the memory begins in this process.
     base: usize,
     shift: u32,
@@ -51,14 +51,15 @@ impl Places {
     }
 }
 
-/// Buffers that the kernel may receive into.
-pub(crate) struct Receiving {
+/// Buffers that the device may receive into.
+pub struct Receiving {
     places: Places,
     tokens: Box<[Option<FbufMut>]>,
     count: usize,
 }
 
 impl Receiving {
+    /// For so many buffers: it has none.
     pub fn new(places: Places, buffers: usize) -> Self {
         Self { places, tokens: (0..buffers).map(|_| None).collect(), count: 0 }
     }
@@ -69,7 +70,7 @@ impl Receiving {
         self.count
     }
 
-    /// Keeps a buffer's token: the address to give to the kernel. `None` for one of another memory.
+    /// Keeps a buffer's token: the address to give to the device. `None` for one of another memory.
     #[inline(always)]
     pub fn hold(&mut self, fbuf: FbufMut) -> Option<u64> {
         let number = fbuf.number();
@@ -87,7 +88,7 @@ impl Receiving {
         self.tokens.iter_mut().for_each(|token| std::mem::forget(token.take()));
     }
 
-    /// The buffer that the kernel says it wrote, as far as it says.
+    /// The buffer that the device says it wrote, as far as it says.
     ///
     /// # Errors
     /// [`Fault`]: not a buffer that it had, or a range that is not inside. A buffer that it had is free
@@ -103,15 +104,16 @@ impl Receiving {
     }
 }
 
-/// Buffers that the kernel is to send from. One may be there several times, in one packet or in many: one
+/// Buffers that the device is to send from. One may be there several times, in one packet or in many: one
 /// token keeps it, and a number says how often it has still to come back.
-pub(crate) struct Sending {
+pub struct Sending {
     places: Places,
     held: Box<[(Option<Fbuf>, u32)]>,
     count: usize,
 }
 
 impl Sending {
+    /// For so many buffers: it has none.
     pub fn new(places: Places, buffers: usize) -> Self {
         Self { places, held: (0..buffers).map(|_| (None, 0)).collect(), count: 0 }
     }
@@ -145,7 +147,7 @@ impl Sending {
         self.places.address(number, start)
     }
 
-    /// The kernel says that it has sent from there: the token, when it was the last time.
+    /// The device says that it has sent from there: the token, when it was the last time.
     ///
     /// # Errors
     /// [`Fault`]: it had no such buffer.
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_kernel_was_given_comes_back_and_once() {
+    fn only_what_the_device_was_given_comes_back_and_once() {
         let mut pool = pool();
         let mut receiving = Receiving::new(places(&pool), 4);
         let address = receiving.hold(pool.alloc(2048).expect("free")).expect("its own");

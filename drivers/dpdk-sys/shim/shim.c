@@ -1,0 +1,125 @@
+#define _GNU_SOURCE
+#include "shim.h"
+
+uint16_t unet_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count) {
+    return rte_eth_rx_burst(port, queue, mbufs, count);
+}
+
+uint16_t unet_transmit(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count) {
+    return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+void unet_clean(uint16_t port, uint16_t queue) {
+    (void)rte_eth_tx_done_cleanup(port, queue, 0);
+}
+
+void unet_free(struct rte_mbuf *mbuf) {
+    rte_pktmbuf_free(mbuf);
+}
+
+struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket) {
+    struct rte_pktmbuf_pool_private how = {
+        .mbuf_data_room_size = room,
+        .flags = RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF,
+    };
+    struct rte_mempool *mempool =
+        rte_mempool_create_empty(name, count, sizeof(struct rte_mbuf), 0, sizeof(how), socket, 0);
+    if (mempool == NULL) {
+        return NULL;
+    }
+    int wrong = rte_mempool_set_ops_byname(mempool, "ring_mp_mc", NULL);
+    if (wrong == 0) {
+        rte_pktmbuf_pool_init(mempool, &how);
+        wrong = rte_mempool_populate_default(mempool);
+    }
+    if (wrong < 0) {
+        rte_mempool_free(mempool);
+        rte_errno = -wrong;
+        return NULL;
+    }
+    rte_mempool_obj_iter(mempool, rte_pktmbuf_init, NULL);
+    return mempool;
+}
+
+unsigned int unet_take(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count) {
+    unsigned int there = rte_mempool_avail_count(mempool);
+    if (there < count) {
+        count = there;
+    }
+    if (count == 0 || rte_mempool_get_bulk(mempool, (void **)mbufs, count) != 0) {
+        return 0;
+    }
+    return count;
+}
+
+void unet_give(struct rte_mbuf *mbuf) {
+    mbuf->next = NULL;
+    mbuf->nb_segs = 1;
+    rte_mbuf_refcnt_set(mbuf, 1);
+    rte_mempool_put(mbuf->pool, mbuf);
+}
+
+void unet_point(struct rte_mbuf *mbuf, void *bytes, uint16_t room, struct rte_mbuf_ext_shared_info *info) {
+    mbuf->buf_addr = bytes;
+    /* Addresses of the device are those of this process: the driver asks for nothing else. */
+    rte_mbuf_iova_set(mbuf, (rte_iova_t)(uintptr_t)bytes);
+    mbuf->buf_len = room;
+    mbuf->ol_flags = RTE_MBUF_F_EXTERNAL;
+    mbuf->shinfo = info;
+    rte_mbuf_ext_refcnt_set(info, 1);
+}
+
+void unet_fill(struct rte_mbuf *mbuf, uint16_t offset, uint16_t len) {
+    mbuf->data_off = offset;
+    mbuf->data_len = len;
+    mbuf->pkt_len = len;
+    mbuf->nb_segs = 1;
+    mbuf->next = NULL;
+    mbuf->ol_flags = RTE_MBUF_F_EXTERNAL;
+    rte_mbuf_refcnt_set(mbuf, 1);
+}
+
+void unet_chain(struct rte_mbuf *head, struct rte_mbuf *last, struct rte_mbuf *segment) {
+    last->next = segment;
+    head->nb_segs += 1;
+    head->pkt_len += segment->data_len;
+}
+
+struct unet_segment unet_segment(const struct rte_mbuf *mbuf) {
+    struct unet_segment segment = {
+        .bytes = rte_pktmbuf_mtod(mbuf, void *),
+        .len = mbuf->data_len,
+        .mempool = mbuf->pool,
+        .info = mbuf->shinfo,
+        .next = mbuf->next,
+    };
+    return segment;
+}
+
+int unet_is_up(uint16_t port) {
+    struct rte_eth_link link = { 0 };
+    return rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+int unet_errno(void) {
+    return rte_errno;
+}
+
+static void (*unet_listener)(const char *text, size_t len);
+
+static ssize_t unet_write(void *cookie, const char *text, size_t len) {
+    (void)cookie;
+    unet_listener(text, len);
+    return (ssize_t)len;
+}
+
+int unet_log_to(void (*listener)(const char *text, size_t len)) {
+    cookie_io_functions_t functions = { .write = unet_write };
+    unet_listener = listener;
+    FILE *stream = fopencookie(NULL, "w", functions);
+    if (stream == NULL) {
+        return -1;
+    }
+    setvbuf(stream, NULL, _IOLBF, 0);
+    return rte_openlog_stream(stream);
+}

@@ -1,0 +1,444 @@
+//! The device: `unet::device::Frames` over a port. The way of a frame is here; the rest in `upkeep`.
+//!
+//! # Invariants
+//!
+//! 1. A buffer that DPDK can reach has its token here: in `receiving`, while the mbuf of its number is in the
+//!    mempool to receive into or in the port's hands; in `sent`, from before its mbuf is handed over until that mbuf
+//!    was taken out of its mempool again, into which DPDK puts what it has sent.
+//! 2. Where DPDK still has an mbuf when the port is closed (another port took it, and did not free it), its token and
+//!    the mempool are leaked: the memory stays.
+//! 3. DPDK, its drivers and their tables are in this process, and are believed in what mbuf they hand over; where its
+//!    bytes are, and whose it is, is compared all the same.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::ptr;
+use std::time::Duration;
+
+use dpdk_sys as sys;
+use fbufs::{Class, Fbuf, FbufMut, Pool};
+use rustix::io::Errno;
+use unet::device::held::{Places, Receiving};
+use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
+
+use crate::eal;
+use crate::error::{Error, Said};
+use crate::mbufs::{Mbuf, Mbufs};
+use crate::port::{Facts, Options, Port, Registered};
+use crate::upkeep;
+
+/// The most frames that one call receives.
+pub(crate) const BURST: usize = 64;
+/// The most pieces of a frame.
+pub(crate) const MAX_PIECES: usize = 8;
+/// An Ethernet header.
+pub(crate) const ETHERNET: usize = 14;
+/// What a port leaves free before what it receives.
+pub(crate) const RECEIVE_HEADROOM: usize = sys::RTE_PKTMBUF_HEADROOM as usize;
+
+/// One queue a direction of a DPDK port as a device. It carries whole Ethernet frames.
+pub struct DpdkPort {
+    // In this order: the port is closed before what it reads and writes.
+    pub(crate) port: Port,
+    pub(crate) registered: Registered,
+    pub(crate) facts: Facts,
+    /// `None` only while it is dropped.
+    pub(crate) mbufs: Option<Tables>,
+    pub(crate) receiving: Receiving,
+    pub(crate) sent: Box<[Option<Fbuf>]>,
+    pub(crate) pool: Pool,
+    places: Places,
+
+    /// Mbufs to send, which are out: their numbers.
+    pub(crate) idle: Vec<u32>,
+    /// Packets that the port has not taken yet.
+    pub(crate) queue: VecDeque<Mbuf>,
+    /// What was received when somebody was about to wait.
+    pub(crate) early: VecDeque<Mbuf>,
+    pub(crate) counts: Statistics,
+    pub(crate) link: Result<(), DeviceError>,
+    pub(crate) cramped: bool,
+    pub(crate) timer: OwnedFd,
+    pub(crate) nap: Duration,
+    pub(crate) armed: bool,
+    pub(crate) stock: usize,
+    /// The most bytes of a frame.
+    pub(crate) longest: usize,
+}
+
+/// The mbufs of a device.
+pub(crate) struct Tables {
+    /// One for each buffer.
+    pub receive: Mbufs,
+    /// As many as can be under way.
+    pub transmit: Mbufs,
+}
+
+// SAFETY: what it points to is DPDK's, for one thread at a time (port, invariant 1), or a mempool, which threads share.
+unsafe impl Send for DpdkPort {}
+
+impl DpdkPort {
+    /// Opens a port by DPDK's device arguments, such as `net_memif0,role=client,socket=/run/memif`, or the address of
+    /// a NIC that is bound to `vfio-pci`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    ///
+    /// # Cost
+    /// The first one begins DPDK: some 100 ms.
+    pub fn open(arguments: &str, options: &Options) -> Result<Self, Error> {
+        eal::begin(options.memory)?;
+        let mut port = Port::find(arguments)?;
+        let class = Class { buffer_bytes: options.buffer_bytes, buffers: options.buffers };
+        let pool = Pool::for_device(class, false);
+        let pool = pool.map_err(|error| Error::Memory(Said(error.to_string())))?;
+        let memory =
+            pool.memory().ok_or(Error::Unsupported("its pool has no memory of its own"))?;
+        let registered = Registered::new(memory)?;
+        port.map(&memory);
+        let receive = Mbufs::new(memory.buffers, &memory, port.socket())?;
+        let facts = port.start(receive.mempool(), options.ring)?;
+        let under_way = usize::from(facts.transmit_ring) + BURST;
+        let transmit = Mbufs::new(under_way, &memory, port.socket())?;
+        let places = Places::new(memory.address, memory.buffer_bytes);
+        let stock = usize::from(facts.receive_ring) + BURST;
+        let mut device = Self {
+            link: Err(DeviceError::Down),
+            port,
+            registered,
+            facts,
+            mbufs: Some(Tables { receive, transmit }),
+            receiving: Receiving::new(places, memory.buffers),
+            sent: (0..under_way).map(|_| None).collect(),
+            pool,
+            places,
+            idle: (0..under_way as u32).collect(),
+            queue: VecDeque::with_capacity(under_way),
+            early: VecDeque::with_capacity(BURST),
+            counts: Statistics::default(),
+            cramped: false,
+            timer: upkeep::timer().map_err(step)?,
+            nap: upkeep::SHORTEST_NAP,
+            armed: false,
+            stock: stock.min(memory.buffers / 2).max(1),
+            longest: 0,
+        };
+        device.look_at_link();
+        device.restock();
+        Ok(device)
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        self.mbufs.as_ref().expect("it is not being dropped")
+    }
+
+    /// The most pieces of a frame.
+    pub(crate) fn pieces(&self) -> usize {
+        if self.facts.chains { MAX_PIECES } else { 1 }
+    }
+
+    /// Gives the port buffers to receive into.
+    #[inline]
+    pub(crate) fn restock(&mut self) {
+        while self.receiving.count() < self.stock {
+            let Some(fbuf) = self.pool.alloc_to_receive(self.registered.memory().buffer_bytes)
+            else {
+                break;
+            };
+            let number = fbuf.number();
+            // A pool that the caller put in the place of ours has nothing for this device.
+            if self.receiving.hold(fbuf).is_none() {
+                break;
+            }
+            self.tables().receive.give(number);
+        }
+    }
+
+    /// Takes back what was sent.
+    #[inline]
+    pub(crate) fn reap(&mut self) {
+        let mut done = [ptr::null_mut(); BURST];
+        while self.idle.len() < self.sent.len() {
+            let taken = self.tables().transmit.take(&mut done);
+            for mbuf in &done[..taken] {
+                let Some(number) = self.tables().transmit.number(&segment(*mbuf)) else { continue };
+                self.let_go(number);
+            }
+            if taken < BURST {
+                break;
+            }
+        }
+    }
+
+    /// An mbuf is out again: so is what it pointed at.
+    #[inline(always)]
+    fn let_go(&mut self, number: usize) {
+        if let Some(fbuf) = self.sent[number].take() {
+            self.pool.recycle(fbuf);
+        }
+        self.idle.push(number as u32);
+    }
+
+    /// Hands over what waits. Whether the port took all of it.
+    #[inline]
+    pub(crate) fn flush(&mut self) -> bool {
+        while !self.queue.is_empty() {
+            let packets = self.queue.make_contiguous();
+            let count = packets.len().min(BURST) as u16;
+            // SAFETY: invariant 1: each packet's mbufs were out, and are the port's now, as many as it takes.
+            let taken =
+                unsafe { sys::unet_transmit(self.port.id(), 0, packets.as_mut_ptr(), count) };
+            self.queue.drain(..usize::from(taken.min(count)));
+            if taken < count {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a piece lies in one buffer of this device, and has bytes at all.
+    #[inline(always)]
+    fn can_carry(&self, fbuf: &Fbuf) -> bool {
+        let range = fbuf.range();
+        let room = self.registered.memory().buffer_bytes;
+        range.start < range.end
+            && range.end <= room
+            && self.places.has(fbuf.number(), range.start, fbuf)
+    }
+
+    /// Puts a frame into the queue, of which this is the first piece, or drops it: `false` if there is no room, and
+    /// all of it is in `frames`.
+    fn put(&mut self, first: Piece<Fbuf>, frames: &mut VecDeque<Piece<Fbuf>>) -> bool {
+        frames.push_front(first);
+        let more = frames.iter().take_while(|piece| piece.more).count();
+        // A last piece that says that there is more belongs to a frame without an end.
+        let (pieces, whole) = (frames.len().min(more + 1), more < frames.len());
+        let of_frame = frames.iter().take(pieces);
+        let len: usize = of_frame.clone().map(|piece| piece.bytes.len()).sum();
+        let carried = of_frame.clone().all(|piece| self.can_carry(&piece.bytes));
+        let wrong = if !whole || pieces > self.pieces() || !carried || len < ETHERNET {
+            Some(Count::Malformed)
+        } else if len > self.longest {
+            Some(Count::TooLong)
+        } else {
+            None
+        };
+        if let Some(count) = wrong {
+            self.counts.add(count, 1);
+            frames.drain(..pieces).for_each(|piece| self.pool.recycle(piece.bytes));
+            return true;
+        }
+        if self.idle.len() < pieces {
+            return false;
+        }
+        let (mut head, mut last): (Mbuf, Mbuf) = (ptr::null_mut(), ptr::null_mut());
+        for piece in frames.drain(..pieces) {
+            let Some(number) = self.idle.pop() else { break };
+            let number = number as usize;
+            let range = piece.bytes.range();
+            let tables = self.mbufs.as_ref().expect("it is not being dropped");
+            tables.transmit.point(number, piece.bytes.number());
+            let mbuf = tables.transmit.get(number);
+            self.sent[number] = Some(piece.bytes);
+            // SAFETY: the mbufs are out (invariant 1), and the range lies in the buffer.
+            unsafe {
+                sys::unet_fill(mbuf, range.start as u16, range.len() as u16);
+                if head.is_null() {
+                    head = mbuf;
+                } else {
+                    sys::unet_chain(head, last, mbuf);
+                }
+            }
+            last = mbuf;
+        }
+        self.queue.push_back(head);
+        self.counts.add(Count::Sent, 1);
+        self.counts.add(Count::SentBytes, len as u64);
+        true
+    }
+
+    /// Hands a received packet on, or drops it. Whether it was handed on.
+    fn accept(&mut self, mbuf: Mbuf, into: &mut Vec<Piece<FbufMut>>) -> bool {
+        let first = segment(mbuf);
+        if first.next.is_null() && self.tables().receive.number(&first).is_some() {
+            return match self.own(&first) {
+                Some(fbuf) => {
+                    self.counts.add(Count::Received, 1);
+                    self.counts.add(Count::ReceivedBytes, u64::from(first.len));
+                    into.push(Piece::whole(fbuf));
+                    true
+                }
+                None => false,
+            };
+        }
+        self.accept_chain(mbuf, into)
+    }
+
+    /// The buffer of a segment that is one of this device's: its mbuf is out.
+    #[inline(always)]
+    fn own(&mut self, segment: &sys::unet_segment) -> Option<FbufMut> {
+        let base = self.registered.memory().address;
+        let address = (segment.bytes as usize).wrapping_sub(base) as u64;
+        match self.receiving.take(address, segment.len) {
+            Ok(fbuf) => Some(fbuf),
+            Err(_) => {
+                self.counts.add(Count::Fault, 1);
+                None
+            }
+        }
+    }
+
+    /// A packet of several segments, or in memory that is not this device's, is copied into one buffer.
+    #[cold]
+    fn accept_chain(&mut self, head: Mbuf, into: &mut Vec<Piece<FbufMut>>) -> bool {
+        let room = self.registered.memory().buffer_bytes;
+        let mut copy = self.pool.alloc_to_receive(room);
+        let (mut len, mut fits) = (0, copy.is_some());
+        let mut mbuf = head;
+        // So long a chain no port makes.
+        for _ in 0..usize::from(u16::MAX) {
+            let of = segment(mbuf);
+            let end = len + of.len as usize;
+            if let Some(copy) = copy.as_mut().filter(|_| end <= room) {
+                // SAFETY: DPDK says that so many bytes are there, in this process (invariant 3), and nobody writes
+                // them until the mbuf is freed.
+                let bytes =
+                    unsafe { std::slice::from_raw_parts(of.bytes.cast::<u8>(), of.len as usize) };
+                copy[len..end].copy_from_slice(bytes);
+            } else {
+                fits = false;
+            }
+            len = end;
+            if of.next.is_null() {
+                break;
+            }
+            mbuf = of.next;
+        }
+        // SAFETY: it was received, and nobody else has it. What is of this device goes back to its mempool, from
+        // where it is received into again: its token stays.
+        unsafe { sys::unet_free(head) };
+        let copy =
+            copy.filter(|_| fits).and_then(|mut copy| copy.set_range(0..len).then_some(copy));
+        match copy {
+            Some(copy) => {
+                self.counts.add(Count::Received, 1);
+                self.counts.add(Count::ReceivedBytes, len as u64);
+                self.counts.add(Count::Copied, 1);
+                into.push(Piece::whole(copy));
+                true
+            }
+            None => {
+                self.counts.add(if len > room { Count::Truncated } else { Count::NoBuffer }, 1);
+                false
+            }
+        }
+    }
+
+    /// Receives a burst: how many there are.
+    #[inline(always)]
+    pub(crate) fn look(&mut self, mbufs: &mut [Mbuf; BURST]) -> usize {
+        // SAFETY: there is room for as many; each is out then, or another pool's, and nobody else's.
+        let count =
+            unsafe { sys::unet_receive(self.port.id(), 0, mbufs.as_mut_ptr(), BURST as u16) };
+        usize::from(count).min(BURST)
+    }
+}
+
+impl Frames for DpdkPort {
+    fn mac(&self) -> [u8; 6] {
+        self.facts.mac
+    }
+
+    fn transmit(&mut self, frames: &mut VecDeque<Piece<Fbuf>>) -> Result<(), DeviceError> {
+        if self.link.is_err() {
+            self.look_at_link();
+            self.link?;
+        }
+        if frames.is_empty() || self.idle.len() < BURST {
+            self.reap();
+        }
+        // What the port did not take before goes first.
+        let mut has_room = self.flush();
+        while has_room && let Some(first) = frames.pop_front() {
+            if !self.put(first, frames) {
+                break;
+            }
+            if self.queue.len() == BURST {
+                has_room = self.flush();
+            }
+        }
+        self.flush();
+        self.cramped = !frames.is_empty();
+        Ok(())
+    }
+
+    fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError> {
+        self.disarm();
+        if !self.queue.is_empty() {
+            self.flush();
+        }
+        let mut mbufs = [ptr::null_mut(); BURST];
+        let mut came = 0;
+        while came < BURST
+            && let Some(mbuf) = self.early.pop_front()
+        {
+            mbufs[came] = mbuf;
+            came += 1;
+        }
+        if came == 0 {
+            came = self.look(&mut mbufs);
+        }
+        if came == 0 {
+            self.reap();
+            self.restock();
+            return self.link;
+        }
+        self.nap = upkeep::SHORTEST_NAP;
+        for mbuf in &mbufs[..came] {
+            self.accept(*mbuf, into);
+        }
+        self.restock();
+        Ok(())
+    }
+}
+
+impl Drop for DpdkPort {
+    fn drop(&mut self) {
+        for mbuf in self.early.drain(..) {
+            // SAFETY: it was received, and nobody else has it.
+            unsafe { sys::unet_free(mbuf) };
+        }
+        // A packet in the queue is in nobody's hands: its mbufs go to their mempool.
+        for mbuf in self.queue.drain(..) {
+            // SAFETY: it is out, and not any more.
+            unsafe { sys::unet_free(mbuf) };
+        }
+        self.port.close(self.registered.memory());
+        let Some(Tables { receive, transmit }) = self.mbufs.take() else { return };
+        // Invariant 2.
+        let out = self.registered.memory().buffers - self.receiving.count();
+        if !receive.free(out) {
+            self.receiving.leak();
+        }
+        if !transmit.free(self.idle.len()) {
+            self.sent.iter_mut().for_each(|fbuf| std::mem::forget(fbuf.take()));
+        }
+    }
+}
+
+impl std::fmt::Debug for DpdkPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DpdkPort").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// What an mbuf says.
+#[inline(always)]
+pub(crate) fn segment(mbuf: Mbuf) -> sys::unet_segment {
+    // SAFETY: it is an mbuf that DPDK handed over, or one of a mempool of ours.
+    unsafe { sys::unet_segment(mbuf) }
+}
+
+fn step(errno: Errno) -> Error {
+    Error::Step { step: "make a timer", errno, said: Said::default() }
+}

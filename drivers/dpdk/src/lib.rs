@@ -1,0 +1,53 @@
+//! Frames through the ports of DPDK: whatever it has a driver for, from a NIC that is bound to `vfio-pci` to
+//! memory between two processes (`net_memif`).
+//!
+//! ```text
+//!   fbufs::Pool ── one sealed memory, registered with DPDK ──────────────────────────────┐
+//!     FbufMut, Fbuf          tokens: whose a buffer is                                   │
+//!   Port (device) ── an mbuf for each buffer to receive into, one for each to be sent ── mempools without bytes
+//!     rte_eth_rx_burst / rte_eth_tx_burst                                                │
+//!   the port's own driver ── a NIC's DMA, or copies, to and from the same memory ────────┘
+//! ```
+//!
+//! DPDK's mbufs point into the memory of the device's pool, so what a port receives is where the application reads
+//! it, and what is sent is read from where it was written. What a port hands over in memory of its own, as rings do,
+//! is copied once and counted ([`unet::device::Count::Copied`]).
+//!
+//! DPDK is begun once in a process, by the first port, and stays until the process ends; ports are opened and closed
+//! as often as is wished. It is not part of a program that does not ask for this crate: it is linked then, and has to
+//! be installed where the program runs. Where it was missing when this was built, opening says what to install.
+//!
+//! | file | what |
+//! |---|---|
+//! | `eal` | DPDK's beginning, and its messages |
+//! | `port` | a port: found, configured, started, closed |
+//! | `mbufs` | mempools whose bytes are elsewhere |
+//! | `device` | the way of a frame; `upkeep`, the rest of the device |
+//! | `driver` | addresses of the scheme `dpdk` |
+
+mod driver;
+mod error;
+
+pub use driver::Dpdk;
+pub use error::Error;
+
+#[cfg(dpdk)]
+mod device;
+#[cfg(dpdk)]
+mod eal;
+#[cfg(dpdk)]
+mod mbufs;
+#[cfg(dpdk)]
+mod port;
+#[cfg(dpdk)]
+mod upkeep;
+
+#[cfg(dpdk)]
+pub use device::DpdkPort;
+#[cfg(dpdk)]
+pub use eal::Memory;
+#[cfg(dpdk)]
+pub use port::Options;
+
+/// Why this crate has no devices, if so: what to install before it is built again.
+pub const MISSING: Option<&str> = dpdk_sys::MISSING;

@@ -1,0 +1,254 @@
+//! A port of DPDK: found, configured, started; stopped and taken away when it is dropped.
+//!
+//! # Invariants
+//!
+//! 1. A port's functions are called by one thread at a time: by whoever has the [`Port`], which is no other's.
+//! 2. It is stopped and closed before the mempools and the memory that it takes from are gone.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::sync::{Mutex, PoisonError};
+
+use dpdk_sys as sys;
+use fbufs::RegisteredMemory;
+use rustix::io::Errno;
+
+use crate::eal::{self, Memory, check, said};
+use crate::error::{Error, Said};
+
+/// How a port is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where DPDK has its tables; of the first port in a process.
+    pub memory: Memory,
+    /// How many buffers the device's pool has.
+    pub buffers: u32,
+    /// Bytes of each: a power of two from 2048 to 32,768.
+    pub buffer_bytes: u32,
+    /// Entries of each ring, as far as the port has as many.
+    pub ring: u16,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { memory: Memory::default(), buffers: 2048, buffer_bytes: 2048, ring: 512 }
+    }
+}
+
+/// The names of the ports that are open.
+static OPEN: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+/// What is known of a port before it is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub mac: [u8; 6],
+    pub mtu: usize,
+    /// Whether a packet may be sent in several pieces.
+    pub chains: bool,
+    /// Entries of its rings.
+    pub receive_ring: u16,
+    pub transmit_ring: u16,
+}
+
+/// A port that was found, and is closed with this.
+pub(crate) struct Port {
+    id: u16,
+    device: *mut sys::rte_device,
+    socket: i32,
+    started: bool,
+    info: sys::rte_eth_dev_info,
+    _name: Name,
+}
+
+/// A port's name, as long as the port is open.
+struct Name(String);
+
+impl Name {
+    fn take(name: &str) -> Result<Self, Error> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get_or_insert_default().insert(name.to_owned()) {
+            true => Ok(Self(name.to_owned())),
+            false => Err(Error::Busy(name.to_owned())),
+        }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get_or_insert_default().remove(&self.0);
+    }
+}
+
+fn step(step: &'static str, returned: i32) -> Result<i32, Error> {
+    check(returned).map_err(|errno| Error::Step { step, errno, said: said() })
+}
+
+impl Port {
+    /// Finds a port by DPDK's device arguments: `net_memif0,role=client`, or `0000:3b:00.0`.
+    pub fn find(arguments: &str) -> Result<Self, Error> {
+        let name = arguments.split(',').next().unwrap_or_default();
+        let no_port = |errno, said| Error::NoPort { name: name.to_owned(), errno, said };
+        let is_name = |byte: u8| byte.is_ascii_graphic();
+        if name.is_empty() || !arguments.bytes().all(is_name) {
+            return Err(no_port(Errno::INVAL, Said::default()));
+        }
+        let held = Name::take(name)?;
+        let [of_device, of_port] =
+            [arguments, name].map(|text| CString::new(text).unwrap_or_default());
+        let _ = said();
+        // SAFETY: DPDK has begun, as for all that follows; it copies the text.
+        let probed = unsafe { sys::rte_dev_probe(of_device.as_ptr()) };
+        check(probed).map_err(|errno| no_port(errno, said()))?;
+        let mut id = 0;
+        // SAFETY: the name and the number live for the call.
+        let found = unsafe { sys::rte_eth_dev_get_port_by_name(of_port.as_ptr(), &mut id) };
+        check(found).map_err(|errno| no_port(errno, said()))?;
+        Self::of(id, held)
+    }
+
+    fn of(id: u16, name: Name) -> Result<Self, Error> {
+        let mut info = sys::rte_eth_dev_info::default();
+        // SAFETY: `info` lives for the call.
+        step("ask the port what it is", unsafe { sys::rte_eth_dev_info_get(id, &mut info) })?;
+        // SAFETY: the port was found.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
+        Ok(Self { id, device: info.device, socket, started: false, info, _name: name })
+    }
+
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// The memory that it is nearest to.
+    pub fn socket(&self) -> i32 {
+        self.socket
+    }
+
+    /// Has the port's hardware reach a memory, where it has hardware.
+    pub fn map(&self, memory: &RegisteredMemory) {
+        let (address, len) = (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
+        // SAFETY: the memory outlives the port (invariant 2). A virtual one refuses: its driver copies, or reads by
+        // this process's addresses, which these are.
+        unsafe { sys::rte_dev_dma_map(self.device, address, address as u64, len) };
+    }
+
+    /// Sets up one queue a direction. Its packets come from a mempool.
+    pub fn start(&mut self, mempool: *mut sys::rte_mempool, ring: u16) -> Result<Facts, Error> {
+        let id = self.id;
+        let chains = self.info.tx_offload_capa & sys::UNET_MULTI_SEGS != 0;
+        let mut how = sys::rte_eth_conf::default();
+        if chains {
+            how.txmode.offloads |= sys::UNET_MULTI_SEGS;
+        }
+        let socket = self.socket as u32;
+        let (mut receive, mut transmit) = (ring, ring);
+        let mut mac = sys::rte_ether_addr::default();
+        let mut mtu = 0;
+        // SAFETY: invariant 1; what is pointed at lives for each call, the mempool for as long as the port is
+        // started (invariant 2). A step follows only those that succeeded.
+        unsafe {
+            step("configure the port", sys::rte_eth_dev_configure(id, 1, 1, &how))?;
+            let adjusted = sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut receive, &mut transmit);
+            step("size the port's rings", adjusted)?;
+            let none = std::ptr::null();
+            let queue = sys::rte_eth_rx_queue_setup(id, 0, receive, socket, none, mempool);
+            step("set up the receive queue", queue)?;
+            let queue = sys::rte_eth_tx_queue_setup(id, 0, transmit, socket, std::ptr::null());
+            step("set up the transmit queue", queue)?;
+            step("start the port", sys::rte_eth_dev_start(id))?;
+            self.started = true;
+            step("ask for the port's address", sys::rte_eth_macaddr_get(id, &mut mac))?;
+            step("ask for the port's MTU", sys::rte_eth_dev_get_mtu(id, &mut mtu))?;
+        }
+        let facts = Facts {
+            mac: mac.addr_bytes,
+            mtu: mtu.into(),
+            chains,
+            receive_ring: receive,
+            transmit_ring: transmit,
+        };
+        Ok(facts)
+    }
+
+    /// Whether it has a link.
+    pub fn is_up(&self) -> bool {
+        // SAFETY: invariant 1.
+        unsafe { sys::unet_is_up(self.id) != 0 }
+    }
+
+    pub fn mtu(&self) -> Option<usize> {
+        let mut mtu = 0;
+        // SAFETY: invariant 1; the number lives for the call.
+        check(unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) }).ok().map(|_| mtu.into())
+    }
+
+    pub fn statistics(&self) -> sys::rte_eth_stats {
+        let mut counts = sys::rte_eth_stats::default();
+        // SAFETY: invariant 1; the counts live for the call. Who cannot count leaves zeros.
+        unsafe { sys::rte_eth_stats_get(self.id, &mut counts) };
+        counts
+    }
+
+    /// Stops and closes it, and takes its device away: nothing of a mempool is in its hands afterwards, unless
+    /// another port has it.
+    pub fn close(&mut self, memory: &RegisteredMemory) {
+        if self.device.is_null() {
+            return;
+        }
+        let device = std::mem::replace(&mut self.device, std::ptr::null_mut());
+        let (address, len) = (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
+        // SAFETY: invariant 1; it is not used again. What cannot be undone was not done.
+        unsafe {
+            if self.started {
+                sys::rte_eth_dev_stop(self.id);
+            }
+            sys::rte_eth_dev_close(self.id);
+            sys::rte_dev_dma_unmap(device, address, address as u64, len);
+            sys::rte_dev_remove(device);
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.close(&RegisteredMemory { address: 0, buffer_bytes: 0, buffers: 0 });
+    }
+}
+
+/// Makes a memory known to DPDK; forgets it again when dropped.
+pub(crate) struct Registered(RegisteredMemory);
+
+impl Registered {
+    pub fn new(memory: RegisteredMemory) -> Result<Self, Error> {
+        let len = memory.buffers * memory.buffer_bytes;
+        let (pages, page) = (len / PAGE, PAGE);
+        // SAFETY: the memory is there as long as this is: its owner drops this first.
+        let done = unsafe {
+            let address = memory.address as *mut _;
+            sys::rte_extmem_register(address, len, std::ptr::null_mut(), pages as u32, page)
+        };
+        if done < 0 {
+            return Err(Error::Step {
+                step: "register the buffers",
+                errno: eal::errno(),
+                said: said(),
+            });
+        }
+        Ok(Self(memory))
+    }
+
+    pub fn memory(&self) -> &RegisteredMemory {
+        &self.0
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let len = self.0.buffers * self.0.buffer_bytes;
+        // SAFETY: it was registered, and no port is left that uses it.
+        unsafe { sys::rte_extmem_unregister(self.0.address as *mut _, len) };
+    }
+}
+
+const PAGE: usize = 4096;

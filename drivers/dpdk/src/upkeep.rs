@@ -1,0 +1,112 @@
+//! The rest of the device: what it is, what it counted, waiting for it, and what its link does.
+//!
+//! A port is polled: nothing tells that a packet came. Who waits is woken by a timer, after naps that double while
+//! nothing comes, and looks.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+use fbufs::Pool;
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use unet::device::{Capabilities, Count, Device, DeviceError, Mode, Statistics};
+
+use crate::device::{BURST, DpdkPort, ETHERNET, RECEIVE_HEADROOM};
+
+/// How long who waits naps at first, and at most: a packet is late by so much.
+pub(crate) const SHORTEST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(3);
+
+/// Makes the timer.
+pub(crate) fn timer() -> Result<OwnedFd, Errno> {
+    timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
+}
+
+impl DpdkPort {
+    fn set_timer(&self, nap: Duration) -> Result<(), DeviceError> {
+        let once = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: nap.subsec_nanos().into() };
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let when = Itimerspec { it_interval: never, it_value: once };
+        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &when);
+        set.map(|_| ()).map_err(DeviceError::Kernel)
+    }
+
+    /// Nobody waits any more.
+    #[inline(always)]
+    pub(crate) fn disarm(&mut self) {
+        if std::mem::take(&mut self.armed) {
+            // It can only be set.
+            let _ = self.set_timer(Duration::ZERO);
+        }
+    }
+
+    /// Asks the port for its link and its MTU.
+    pub(crate) fn look_at_link(&mut self) {
+        self.link = if self.port.is_up() { Ok(()) } else { Err(DeviceError::Down) };
+        self.facts.mtu = self.port.mtu().unwrap_or(self.facts.mtu);
+        let received = self.registered.memory().buffer_bytes - RECEIVE_HEADROOM;
+        self.longest = (self.facts.mtu + ETHERNET).min(received);
+    }
+}
+
+impl Device for DpdkPort {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            mode: Mode::UserSpace,
+            mtu: self.longest - ETHERNET,
+            headroom: 0,
+            piece_bytes: self.registered.memory().buffer_bytes - RECEIVE_HEADROOM,
+            pieces: self.pieces(),
+            burst: BURST,
+            stock: self.stock,
+        }
+    }
+
+    fn statistics(&mut self) -> Statistics {
+        let (mut counts, port) = (self.counts, self.port.statistics());
+        counts.add(Count::NoBuffer, port.rx_nombuf);
+        counts.add(Count::QueueFull, port.imissed);
+        counts.add(Count::Truncated, port.ierrors);
+        counts.add(Count::Failed, port.oerrors);
+        counts.add(Count::Sent, 0u64.wrapping_sub(port.oerrors));
+        counts
+    }
+
+    fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    fn arm(&mut self) -> Result<bool, DeviceError> {
+        self.flush();
+        self.reap();
+        self.restock();
+        if self.early.is_empty() {
+            let mut mbufs = [ptr::null_mut(); BURST];
+            let came = self.look(&mut mbufs);
+            self.early.extend(&mbufs[..came]);
+        }
+        if !self.early.is_empty() {
+            return Ok(false);
+        }
+        self.set_timer(self.nap)?;
+        self.armed = true;
+        self.nap = (2 * self.nap).min(LONGEST_NAP);
+        self.link.map(|()| true)
+    }
+
+    fn maintain(&mut self) -> Result<(), DeviceError> {
+        self.look_at_link();
+        self.flush();
+        self.link
+    }
+}
+
+impl AsFd for DpdkPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}

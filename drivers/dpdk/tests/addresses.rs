@@ -1,0 +1,132 @@
+//! Channels over ports of DPDK, by address: within a process, and between two of them.
+#![cfg(dpdk)]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use driver_dpdk::Dpdk;
+use unet::device::{Driver, Drivers, OpenError, Opening};
+use unet::{
+    Address, Channel, ConnectError, ConnectOptions, Endpoint, EndpointOptions, Event,
+    ListenOptions, NetworkOptions,
+};
+
+const SOCKET: &str = "DPDK_SOCKET";
+
+fn network() -> NetworkOptions {
+    NetworkOptions { drivers: Drivers::default().with(Dpdk), ..NetworkOptions::default() }
+}
+
+fn server(socket: &str) -> Endpoint {
+    let address =
+        format!("dpdk:net_memif0,role=server,socket={socket}@10.9.0.1:9000?ip=10.9.0.1/24");
+    let address: Address = address.parse().expect("valid");
+    let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    let options = ListenOptions { network: network(), ..ListenOptions::default() };
+    endpoint.listen(&address, options).expect("listening");
+    endpoint
+}
+
+/// A port's name is its process's: each client has one of its own.
+fn client(name: &str, socket: &str) -> Channel {
+    let address = format!("dpdk:{name},role=client,socket={socket}@10.9.0.1:9000?ip=10.9.0.2/24");
+    let options = ConnectOptions { network: network(), ..ConnectOptions::default() };
+    let address = address.parse().expect("valid");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Channel::connect(&address, options.clone()) {
+            Ok(channel) => return channel,
+            // A client's port does not start before there is a server's.
+            Err(ConnectError::Open(OpenError::Kernel { .. })) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => panic!("no channel: {error}"),
+        }
+    }
+}
+
+/// Answers so many messages with themselves.
+fn echo(mut endpoint: Endpoint, messages: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut echoed = 0;
+    while echoed < messages {
+        assert!(Instant::now() < deadline, "{echoed} of {messages} messages came");
+        match endpoint.recv_timeout(Duration::from_millis(20)) {
+            Some(Event::Incoming(incoming)) => {
+                _ = endpoint.accept(incoming, b"").expect("accepted")
+            }
+            Some(Event::Message(from, message)) => {
+                let bytes = message.to_vec().expect("it is not revoked");
+                let channel = endpoint.channel_mut(from).expect("it is open");
+                channel.send(&bytes).expect("it is open");
+                echoed += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn converse(mut channel: Channel, messages: usize) {
+    for number in 0..messages {
+        let sent = vec![number as u8; [8, 40, 1000, 1400][number % 4]];
+        channel.send(&sent).expect("it is open");
+        let answer = channel.recv_timeout(Duration::from_secs(10)).expect("it is open");
+        let answer = answer.expect("memory between two ports loses nothing");
+        assert_eq!(answer.to_vec().expect("it is not revoked"), sent, "{number}");
+    }
+}
+
+#[test]
+fn a_channel_within_a_process_finds_its_neighbour() {
+    let socket = format!("addresses-{}", std::process::id());
+    let endpoint = server(&socket);
+    std::thread::scope(|scope| {
+        scope.spawn(|| echo(endpoint, 1000));
+        converse(client("net_memif1", &socket), 1000);
+    });
+}
+
+#[test]
+#[ignore = "a part of the next one, which starts it"]
+fn echo_in_a_process_of_its_own() {
+    let socket = std::env::var(SOCKET).expect("who started it says where");
+    echo(server(&socket), 1000);
+}
+
+#[test]
+fn two_processes_have_a_port_each() {
+    let socket = format!("processes-{}", std::process::id());
+    let program = std::env::current_exe().expect("this program");
+    let mut server = Command::new(program)
+        .args(["--exact", "echo_in_a_process_of_its_own", "--ignored", "--nocapture"])
+        .env(SOCKET, &socket)
+        .spawn()
+        .expect("it starts");
+    converse(client("net_memif2", &socket), 1000);
+    assert!(server.wait().expect("it ends").success());
+}
+
+#[test]
+fn an_address_that_says_too_little_or_nonsense_is_refused() {
+    let open = |device: &str, options: &str| {
+        let pair =
+            |option: &str| option.split_once('=').map(|(key, value)| (key.into(), value.into()));
+        let options: Vec<_> = options.split('&').filter_map(pair).collect();
+        let (local, port, remote, buffers) = (None, 9000, None, 256);
+        let opening = Opening { device, local, port, remote, options: &options, buffers };
+        Dpdk.open(&opening).map(|_| ()).expect_err("it makes no sense")
+    };
+    for options in [
+        "",
+        "ip=10.0.0.1",
+        "ip=::1/64",
+        "ip=10.0.0.1/33",
+        "ip=10.0.0.1/24&gateway=10.0.1.1",
+        "ip=10.0.0.1/24&ring=many",
+        "ip=10.0.0.1/24&memory=64&huge=64",
+    ] {
+        assert!(matches!(open("net_null5", options), OpenError::BadValue(_)), "{options}");
+    }
+    assert!(matches!(open("net_null5", "color=red"), OpenError::UnknownOption(_)));
+    assert_eq!(open("net_none5", "ip=10.0.0.1/24"), OpenError::NoDevice);
+}

@@ -1,0 +1,209 @@
+//! What cannot be had is a named error, and nothing crashes later. DPDK is begun once in a process, so whatever needs
+//! another beginning runs in a process of its own: this program again.
+#![cfg(dpdk)]
+
+use std::collections::VecDeque;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use driver_dpdk::{DpdkPort, Error, Memory, Options};
+use unet::device::{Count, Device, DeviceError, Frames, Piece};
+
+const CASE: &str = "DPDK_CASE";
+
+fn open(arguments: &str) -> Result<DpdkPort, Error> {
+    DpdkPort::open(arguments, &Options { buffers: 256, ring: 64, ..Options::default() })
+}
+
+/// Runs one of [`CASES`] in a process of its own.
+fn alone(case: &str) {
+    let program = std::env::current_exe().expect("this program");
+    let mut child = Command::new(program);
+    child.args(["--exact", "a_case", "--ignored", "--nocapture"]).env(CASE, case);
+    let output = child.output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{case}: {:?} {said}", output.status);
+}
+
+type Case = (&'static str, fn());
+
+const CASES: [Case; 4] = [
+    ("huge", without_huge_pages),
+    ("begun", somebody_else_has_begun),
+    ("little", with_too_little_memory),
+    ("exit", a_process_ends_with_its_ports_open),
+];
+
+#[test]
+#[ignore = "a part of other tests, which start it"]
+fn a_case() {
+    let name = std::env::var(CASE).expect("who started it says which");
+    let case = CASES.iter().find(|(case, _)| *case == name).expect("there is such a case");
+    case.1();
+}
+
+fn without_huge_pages() {
+    // More than anybody sets aside.
+    let options = Options { memory: Memory::Huge(1 << 20), ..Options::default() };
+    assert_eq!(
+        DpdkPort::open("net_null0", &options).expect_err("there are not so many"),
+        Error::HugePages
+    );
+}
+
+fn somebody_else_has_begun() {
+    let arguments = ["other", "--no-huge", "--no-pci", "--no-shconf", "-m16", "--no-telemetry"];
+    let arguments = arguments.map(|text| std::ffi::CString::new(text).expect("no zero").into_raw());
+    // SAFETY: it is called once, and the arguments are leaked.
+    let begun = unsafe { dpdk_sys::rte_eal_init(6, arguments.to_vec().leak().as_mut_ptr()) };
+    assert!(begun >= 0);
+    assert_eq!(open("net_null0").expect_err("DPDK is another's"), Error::Begun);
+}
+
+fn with_too_little_memory() {
+    let options = Options { memory: Memory::Plain(2), ..Options::default() };
+    let large = Options { buffers: 100_000, ..options };
+    let error = DpdkPort::open("net_null0", &large).expect_err("its mbufs need more");
+    assert!(matches!(error, Error::Memory(_)), "{error}");
+    // Nothing of it is left: the same port, with less.
+    let small = Options { buffers: 256, ring: 64, ..options };
+    DpdkPort::open("net_null0", &small).expect("there is room for this one");
+}
+
+fn a_process_ends_with_its_ports_open() {
+    static DEVICE: Mutex<Option<DpdkPort>> = Mutex::new(None);
+    *DEVICE.lock().expect("no panic") = Some(open("net_null0").expect("it is there"));
+}
+
+#[test]
+fn without_huge_pages_the_error_says_so() {
+    alone("huge");
+}
+
+#[test]
+fn a_second_beginning_in_a_process_is_refused() {
+    alone("begun");
+}
+
+#[test]
+fn too_little_memory_is_an_error_and_leaves_nothing_behind() {
+    alone("little");
+}
+
+#[test]
+fn a_process_may_end_with_its_ports_open() {
+    alone("exit");
+}
+
+#[test]
+fn what_is_no_port_is_refused_by_name() {
+    for wrong in
+        ["", ",", "no_such_driver0", "net_memif7,role=prince", "0000:ff:1f.7", "net null", "a\0b"]
+    {
+        let error = open(wrong).expect_err("it is no port");
+        assert!(matches!(error, Error::NoPort { .. }), "{wrong:?}: {error}");
+    }
+    let error = open("net_memif8,role=prince").expect_err("there is no such role");
+    assert!(error.to_string().contains("net_memif8"), "{error}");
+}
+
+#[test]
+fn a_port_is_open_once_and_can_be_opened_again() {
+    let first = open("net_null1").expect("it is there");
+    assert_eq!(open("net_null1").expect_err("it is open"), Error::Busy("net_null1".into()));
+    drop(first);
+    for _ in 0..20 {
+        drop(open("net_null1").expect("it is free again"));
+    }
+}
+
+#[test]
+fn other_memory_than_the_first_ports_is_refused() {
+    let _first = open("net_null2").expect("it is there");
+    let options = Options { memory: Memory::Plain(65), ..Options::default() };
+    assert_eq!(DpdkPort::open("net_null3", &options).expect_err("it is begun"), Error::OtherMemory);
+}
+
+#[test]
+fn sizes_that_make_no_sense_are_errors() {
+    for (buffers, buffer_bytes) in [(0, 2048), (16, 0), (16, 1000), (16, 1 << 17), (u32::MAX, 4096)]
+    {
+        let options = Options { buffers, buffer_bytes, ..Options::default() };
+        let error = DpdkPort::open("net_null4", &options).expect_err("it makes no sense");
+        assert!(
+            matches!(error, Error::Memory(_) | Error::Unsupported(_)),
+            "{buffers} {buffer_bytes}: {error}"
+        );
+    }
+    for (buffers, ring) in [(1, 512), (2, 0), (16, u16::MAX)] {
+        let options = Options { buffers, ring, ..Options::default() };
+        if let Ok(mut device) = DpdkPort::open("net_null4", &options) {
+            assert_eq!(device.pool().total(), buffers as usize);
+        }
+    }
+}
+
+/// A pair that shares memory.
+fn pair(name: u32) -> (DpdkPort, DpdkPort) {
+    let socket = format!("socket=failures-{}-{name}", std::process::id());
+    let server = open(&format!("net_memif{name},role=server,{socket}")).expect("a server");
+    let client = open(&format!("net_memif{},role=client,{socket}", name + 1)).expect("a client");
+    (server, client)
+}
+
+fn await_link(device: &mut DpdkPort, wanted: Result<(), DeviceError>) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while device.maintain() != wanted {
+        assert!(Instant::now() < deadline, "the link does not become {wanted:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_peer_that_goes_takes_the_link_along_and_one_that_comes_brings_it_back() {
+    let (mut server, client) = pair(100);
+    await_link(&mut server, Ok(()));
+    drop(client);
+    await_link(&mut server, Err(DeviceError::Down));
+    let mut frames =
+        VecDeque::from([Piece::whole(server.pool().alloc(60).expect("free").freeze())]);
+    assert_eq!(server.transmit(&mut frames), Err(DeviceError::Down));
+    assert_eq!(frames.len(), 1, "nothing is taken");
+    let socket = format!("socket=failures-{}-100", std::process::id());
+    let _again = open(&format!("net_memif101,role=client,{socket}")).expect("a client");
+    await_link(&mut server, Ok(()));
+    server.transmit(&mut frames).expect("there is a link");
+    assert_eq!((frames.len(), server.statistics()[Count::Sent]), (0, 1));
+}
+
+#[test]
+fn who_has_no_buffer_left_drops_and_goes_on() {
+    let (mut server, mut client) = pair(110);
+    await_link(&mut server, Ok(()));
+    await_link(&mut client, Ok(()));
+    let mut kept = Vec::new();
+    let mut sent = 0;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // All of its buffers are the caller's in the end.
+    while client.pool().free() > 0 && Instant::now() < deadline {
+        let mut frames = VecDeque::new();
+        while frames.len() < 16
+            && let Ok(fbuf) = server.pool().alloc(60)
+        {
+            frames.push_back(Piece::whole(fbuf.freeze()));
+        }
+        server.transmit(&mut frames).expect("there is a link");
+        sent += 16 - frames.len();
+        client.receive(&mut kept).expect("there is a link");
+    }
+    assert!(kept.len() >= 64 && sent >= kept.len(), "{} of {sent}", kept.len());
+    kept.clear();
+    let mut frames =
+        VecDeque::from([Piece::whole(server.pool().alloc(60).expect("free").freeze())]);
+    while kept.is_empty() {
+        assert!(Instant::now() < deadline, "nothing is received any more");
+        server.transmit(&mut frames).expect("there is a link");
+        client.receive(&mut kept).expect("there is a link");
+    }
+}
