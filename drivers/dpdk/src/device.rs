@@ -24,7 +24,7 @@ use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 use crate::eal;
 use crate::error::{Error, Said};
 use crate::mbufs::{Mbuf, Mbufs};
-use crate::port::{Facts, Options, Port, Registered};
+use crate::port::{Facts, Options, Port, Registered, setup};
 use crate::upkeep;
 
 /// The most frames that one call receives.
@@ -88,18 +88,30 @@ impl DpdkPort {
     /// The first one begins DPDK: some 100 ms.
     pub fn open(arguments: &str, options: &Options) -> Result<Self, Error> {
         eal::begin(options.memory)?;
-        let mut port = Port::find(arguments)?;
+        let _turn = setup();
         let class = Class { buffer_bytes: options.buffer_bytes, buffers: options.buffers };
         let pool = Pool::for_device(class, false);
         let pool = pool.map_err(|error| Error::Memory(Said(error.to_string())))?;
         let memory =
             pool.memory().ok_or(Error::Unsupported("its pool has no memory of its own"))?;
         let registered = Registered::new(memory)?;
+        // From here on it is closed before what stands above is gone, wherever this ends.
+        let mut port = Port::find(arguments)?;
         port.map(&memory);
         let receive = Mbufs::new(memory.buffers, &memory, port.socket())?;
-        let facts = port.start(receive.mempool(), options.ring)?;
-        let under_way = usize::from(facts.transmit_ring) + BURST;
-        let transmit = Mbufs::new(under_way, &memory, port.socket())?;
+        let ready = port.start(receive.mempool(), options.ring).and_then(|facts| {
+            let under_way = usize::from(facts.transmit_ring) + BURST;
+            let transmit = Mbufs::new(under_way, &memory, port.socket())?;
+            Ok((facts, transmit, under_way, upkeep::timer().map_err(step)?))
+        });
+        let (facts, transmit, under_way, timer) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                port.close();
+                receive.free(memory.buffers);
+                return Err(error);
+            }
+        };
         let places = Places::new(memory.address, memory.buffer_bytes);
         let stock = usize::from(facts.receive_ring) + BURST;
         let mut device = Self {
@@ -117,7 +129,7 @@ impl DpdkPort {
             early: VecDeque::with_capacity(BURST),
             counts: Statistics::default(),
             cramped: false,
-            timer: upkeep::timer().map_err(step)?,
+            timer,
             nap: upkeep::SHORTEST_NAP,
             armed: false,
             stock: stock.min(memory.buffers / 2).max(1),
@@ -404,6 +416,7 @@ impl Frames for DpdkPort {
 
 impl Drop for DpdkPort {
     fn drop(&mut self) {
+        let _turn = setup();
         for mbuf in self.early.drain(..) {
             // SAFETY: it was received, and nobody else has it.
             unsafe { sys::unet_free(mbuf) };
@@ -413,7 +426,7 @@ impl Drop for DpdkPort {
             // SAFETY: it is out, and not any more.
             unsafe { sys::unet_free(mbuf) };
         }
-        self.port.close(self.registered.memory());
+        self.port.close();
         let Some(Tables { receive, transmit }) = self.mbufs.take() else { return };
         // Invariant 2.
         let out = self.registered.memory().buffers - self.receiving.count();

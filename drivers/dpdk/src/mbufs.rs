@@ -52,6 +52,7 @@ impl Mbufs {
         let it =
             Self { mempool, infos, all, base: memory.address, buffer_bytes: memory.buffer_bytes };
         if taken != wanted {
+            it.free(taken as usize);
             return Err(Error::Memory(eal::said()));
         }
         for number in 0..count {

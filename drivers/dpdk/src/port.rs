@@ -4,10 +4,12 @@
 //!
 //! 1. A port's functions are called by one thread at a time: by whoever has the [`Port`], which is no other's.
 //! 2. It is stopped and closed before the mempools and the memory that it takes from are gone.
+//! 3. Ports, mempools and memory are made and taken away by one thread at a time, which [`setup`] has: DPDK does not
+//!    promise that several may.
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
 use fbufs::RegisteredMemory;
@@ -38,6 +40,12 @@ impl Default for Options {
 /// The names of the ports that are open.
 static OPEN: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
+/// Whose turn it is to change what DPDK has.
+pub(crate) fn setup() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is known of a port before it is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
@@ -56,6 +64,8 @@ pub(crate) struct Port {
     device: *mut sys::rte_device,
     socket: i32,
     started: bool,
+    /// What its hardware can reach.
+    mapped: Option<RegisteredMemory>,
     info: sys::rte_eth_dev_info,
     _name: Name,
 }
@@ -113,7 +123,15 @@ impl Port {
         step("ask the port what it is", unsafe { sys::rte_eth_dev_info_get(id, &mut info) })?;
         // SAFETY: the port was found.
         let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
-        Ok(Self { id, device: info.device, socket, started: false, info, _name: name })
+        Ok(Self {
+            id,
+            device: info.device,
+            socket,
+            started: false,
+            mapped: None,
+            info,
+            _name: name,
+        })
     }
 
     pub fn id(&self) -> u16 {
@@ -126,11 +144,13 @@ impl Port {
     }
 
     /// Has the port's hardware reach a memory, where it has hardware.
-    pub fn map(&self, memory: &RegisteredMemory) {
+    pub fn map(&mut self, memory: &RegisteredMemory) {
         let (address, len) = (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
         // SAFETY: the memory outlives the port (invariant 2). A virtual one refuses: its driver copies, or reads by
         // this process's addresses, which these are.
-        unsafe { sys::rte_dev_dma_map(self.device, address, address as u64, len) };
+        if unsafe { sys::rte_dev_dma_map(self.device, address, address as u64, len) } == 0 {
+            self.mapped = Some(*memory);
+        }
     }
 
     /// Sets up one queue a direction. Its packets come from a mempool.
@@ -192,19 +212,22 @@ impl Port {
 
     /// Stops and closes it, and takes its device away: nothing of a mempool is in its hands afterwards, unless
     /// another port has it.
-    pub fn close(&mut self, memory: &RegisteredMemory) {
+    pub fn close(&mut self) {
         if self.device.is_null() {
             return;
         }
         let device = std::mem::replace(&mut self.device, std::ptr::null_mut());
-        let (address, len) = (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
-        // SAFETY: invariant 1; it is not used again. What cannot be undone was not done.
+        // SAFETY: invariants 1 and 3; it is not used again.
         unsafe {
             if self.started {
                 sys::rte_eth_dev_stop(self.id);
             }
             sys::rte_eth_dev_close(self.id);
-            sys::rte_dev_dma_unmap(device, address, address as u64, len);
+            if let Some(memory) = self.mapped.take() {
+                let (address, len) =
+                    (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
+                sys::rte_dev_dma_unmap(device, address, memory.address as u64, len);
+            }
             sys::rte_dev_remove(device);
         }
     }
@@ -212,7 +235,7 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        self.close(&RegisteredMemory { address: 0, buffer_bytes: 0, buffers: 0 });
+        self.close();
     }
 }
 
