@@ -1,4 +1,4 @@
-//! The drivers that a program links: one Cargo feature each, all by default.
+//! The drivers that a program links: one Cargo feature each, all by default but `dpdk`.
 //!
 //! ```no_run
 //! use unet::{Channel, ConnectOptions, NetworkOptions};
@@ -22,6 +22,8 @@ pub fn linked() -> Drivers {
     let drivers = drivers.with(driver_udp::Udp);
     #[cfg(feature = "af-xdp")]
     let drivers = drivers.with(driver_af_xdp::Xdp::default());
+    #[cfg(feature = "dpdk")]
+    let drivers = drivers.with(driver_dpdk::Dpdk);
     #[cfg(feature = "sim")]
     let drivers = drivers.with(driver_sim::Sim::default());
     drivers

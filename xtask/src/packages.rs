@@ -1,7 +1,7 @@
 //! The programs that the checks need: found, or installed from the distribution's packages, or named.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -30,10 +30,53 @@ const NEEDS: &[Need] = &[
     Need { program: "ethtool", why: "sets up the lab's device", apt: "ethtool", dnf: "ethtool" },
 ];
 
+/// A library that the DPDK driver is built with, and how it is seen that it is there.
+struct Library {
+    name: &'static str,
+    known_by: Sign,
+    apt: &'static str,
+    dnf: &'static str,
+}
+
+/// Says that a library is there.
+enum Sign {
+    /// `pkg-config` knows it by this name.
+    Config(&'static str),
+    /// This program comes along with it.
+    Program(&'static str),
+    /// A file whose name begins so is where libraries are.
+    File(&'static str),
+}
+
+/// What the checks do without where it cannot be had: then the DPDK driver says that it is missing, and its tests are
+/// left out.
+const WELCOME: &[Library] = &[
+    Library {
+        name: "libdpdk",
+        known_by: Sign::Config("libdpdk"),
+        apt: "libdpdk-dev",
+        dnf: "dpdk-devel",
+    },
+    Library {
+        name: "DPDK's programs",
+        known_by: Sign::Program("dpdk-testpmd"),
+        apt: "dpdk",
+        dnf: "dpdk",
+    },
+    Library {
+        name: "libclang",
+        known_by: Sign::File("libclang"),
+        apt: "libclang-dev",
+        dnf: "clang-devel",
+    },
+];
+
 /// Components of the Rust toolchain that a minimal installation lacks.
 const COMPONENTS: &[(&str, &str)] = &[("rustfmt", "cargo-fmt"), ("clippy", "cargo-clippy")];
 
 const LIMIT: Duration = Duration::from_secs(300);
+/// As long for what can be done without.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Sees to it that everything needed is there, and says what it found.
 ///
@@ -42,8 +85,12 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub fn provide() -> Result<String> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !on_path(need.program)).collect();
     if !missing.is_empty() {
-        install(&missing)?;
+        let wanted: Vec<_> =
+            missing.iter().map(|need| format!("`{}` ({})", need.program, need.why)).collect();
+        let packages = missing.iter().map(|need| (need.apt, need.dnf)).collect::<Vec<_>>();
+        install(&wanted.join(", "), &packages, LIMIT)?;
     }
+    let dpdk = welcome();
     let components: Vec<&str> = COMPONENTS
         .iter()
         .filter(|(_, program)| !on_path(program))
@@ -62,19 +109,57 @@ pub fn provide() -> Result<String> {
         .iter()
         .map(|need| need.program)
         .chain(COMPONENTS.iter().map(|(component, _)| *component));
-    Ok(format!("{} are here", programs.collect::<Vec<_>>().join(", ")))
+    Ok(format!("{} are here; {dpdk}", programs.collect::<Vec<_>>().join(", ")))
 }
 
-fn install(missing: &[&Need]) -> Result<()> {
+/// Installs what the DPDK driver needs, where that may be. What became of it.
+fn welcome() -> String {
+    let missing: Vec<&Library> = WELCOME.iter().filter(|library| !library.is_there()).collect();
+    if missing.is_empty() {
+        return "DPDK, too".to_owned();
+    }
+    let wanted: Vec<_> = missing.iter().map(|library| library.name).collect();
+    let packages: Vec<_> = missing.iter().map(|library| (library.apt, library.dnf)).collect();
+    match install(&wanted.join(", "), &packages, PATIENCE) {
+        Ok(()) => "DPDK was installed".to_owned(),
+        Err(error) => format!("DPDK's tests are left out: {error}"),
+    }
+}
+
+impl Library {
+    fn is_there(&self) -> bool {
+        match self.known_by {
+            Sign::Config(name) => {
+                let mut config = Command::new("pkg-config");
+                config.args(["--exists", name]).stdout(Stdio::null()).stderr(Stdio::null());
+                config.status().is_ok_and(|status| status.success())
+            }
+            Sign::Program(program) => on_path(program),
+            Sign::File(begin) => library_folders().iter().any(|folder| {
+                let names = folder.read_dir().into_iter().flatten().flatten();
+                names.into_iter().any(|entry| {
+                    let name = entry.file_name();
+                    name.to_str()
+                        .is_some_and(|name| name.starts_with(begin) && name.contains(".so"))
+                })
+            }),
+        }
+    }
+}
+
+/// Where distributions have LLVM's libraries.
+fn library_folders() -> Vec<PathBuf> {
+    let of_versions = Path::new("/usr/lib").read_dir().into_iter().flatten().flatten();
+    let of_versions = of_versions.map(|entry| entry.path().join("lib"));
+    let usual = ["/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    of_versions.chain(usual.map(PathBuf::from)).collect()
+}
+
+fn install(wanted: &str, packages: &[(&str, &str)], limit: Duration) -> Result<()> {
     let apt = on_path("apt-get");
     let manager = if apt { "apt-get" } else { "dnf" };
     let packages: Vec<&str> =
-        missing.iter().map(|need| if apt { need.apt } else { need.dnf }).collect();
-    let wanted = missing
-        .iter()
-        .map(|need| format!("`{}` ({})", need.program, need.why))
-        .collect::<Vec<_>>()
-        .join(", ");
+        packages.iter().map(|(deb, rpm)| if apt { *deb } else { *rpm }).collect();
     if !apt && !on_path("dnf") {
         bail!("missing: {wanted}; install them with your distribution's packages");
     }
@@ -90,14 +175,14 @@ fn install(missing: &[&Need]) -> Result<()> {
             command.args(["-n", manager]);
         }
         command.args(args).args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
-        process::run(&mut command, LIMIT)
+        process::run(&mut command, limit)
     };
-    let mut done = privileged(&["install", "-y"]);
+    let mut done = privileged(&["install", "-y", "--no-install-recommends"]);
     if done.is_err() && apt {
         // A fresh image has no package lists; fetching them first every time would be slow.
         let update = if root { vec!["apt-get"] } else { vec!["sudo", "-n", "apt-get"] };
-        process::run(Command::new(update[0]).args(&update[1..]).arg("update"), LIMIT)?;
-        done = privileged(&["install", "-y"]);
+        process::run(Command::new(update[0]).args(&update[1..]).arg("update"), limit)?;
+        done = privileged(&["install", "-y", "--no-install-recommends"]);
     }
     if let Err(error) = done {
         bail!("{wanted} could not be installed ({error}); type `{by_hand}`, then start this again");
