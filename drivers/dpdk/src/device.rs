@@ -78,8 +78,7 @@ pub(crate) struct Tables {
 unsafe impl Send for DpdkPort {}
 
 impl DpdkPort {
-    /// Opens a port by DPDK's device arguments, such as `net_memif0,role=client,socket=/run/memif`, or the address of
-    /// a NIC that is bound to `vfio-pci`.
+    /// Opens a port by DPDK's device arguments, such as `net_memif0,role=client,socket=/run/memif`.
     ///
     /// # Errors
     /// [`Error`].

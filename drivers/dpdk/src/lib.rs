@@ -1,12 +1,12 @@
-//! Frames through the ports of DPDK: whatever it has a driver for, from a NIC that is bound to `vfio-pci` to
-//! memory between two processes (`net_memif`).
+//! Frames through the virtual ports of DPDK, such as memory between two processes (`net_memif`). Network cards are not
+//! among them yet: DPDK is begun without PCI.
 //!
 //! ```text
 //!   fbufs::Pool ── one sealed memory, registered with DPDK ──────────────────────────────┐
 //!     FbufMut, Fbuf          tokens: whose a buffer is                                   │
 //!   Port (device) ── an mbuf for each buffer to receive into, one for each to be sent ── mempools without bytes
 //!     rte_eth_rx_burst / rte_eth_tx_burst                                                │
-//!   the port's own driver ── a NIC's DMA, or copies, to and from the same memory ────────┘
+//!   the port's own driver ── to and from the same memory ────────────────────────────────┘
 //! ```
 //!
 //! DPDK's mbufs point into the memory of the device's pool, so what a port receives is where the application reads

@@ -95,7 +95,7 @@ fn step(step: &'static str, returned: i32) -> Result<i32, Error> {
 }
 
 impl Port {
-    /// Finds a port by DPDK's device arguments: `net_memif0,role=client`, or `0000:3b:00.0`.
+    /// Finds a port by DPDK's device arguments: `net_memif0,role=client`.
     pub fn find(arguments: &str) -> Result<Self, Error> {
         let name = arguments.split(',').next().unwrap_or_default();
         let no_port = |errno, said| Error::NoPort { name: name.to_owned(), errno, said };
