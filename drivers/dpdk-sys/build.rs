@@ -25,9 +25,8 @@ const FUNCTIONS: &str = "unet_.*|rte_eal_init|rte_dev_probe|rte_dev_remove|rte_d
     rte_eth_dev_info_get|rte_eth_dev_configure|rte_eth_dev_adjust_nb_rx_tx_desc|\
     rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_dev_start|rte_eth_dev_stop|\
     rte_eth_dev_close|rte_eth_macaddr_get|rte_eth_stats_get|\
-    rte_eth_dev_get_mtu|rte_eth_dev_set_mtu|rte_eth_dev_socket_id|rte_eth_from_rings|\
-    rte_ring_create|rte_ring_free|rte_mempool_free";
-const VALUES: &str = "RTE_PKTMBUF_HEADROOM|RTE_LOG_ERR|RING_F_S[PC]_.*|UNET_.*";
+    rte_eth_dev_get_mtu|rte_eth_dev_socket_id|rte_mempool_free";
+const VALUES: &str = "RTE_PKTMBUF_HEADROOM|UNET_.*";
 
 fn main() {
     println!("cargo::rerun-if-changed=shim/shim.h");
@@ -63,14 +62,17 @@ fn bind() -> Result<String, String> {
         );
     }
     // Headers of DPDK assume the instructions that it was built for.
-    let flags = ["-include", "rte_config.h", "-march=corei7"];
+    let mut flags = vec!["-include", "rte_config.h"];
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        flags.push("-march=corei7");
+    }
     let includes: Vec<String> =
         library.include_paths.iter().map(|path| format!("-I{}", path.display())).collect();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where"));
     write_bindings(&out, flags.iter().map(ToString::to_string).chain(includes).collect());
     let mut shim = cc::Build::new();
     shim.file("shim/shim.c").includes(&library.include_paths).warnings(false);
-    for flag in flags {
+    for flag in &flags {
         shim.flag(flag);
     }
     shim.compile("unet_dpdk_shim");

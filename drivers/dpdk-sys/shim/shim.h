@@ -3,16 +3,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include <rte_bus_vdev.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
-#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
-#include <rte_ring.h>
 
 /* Constants that are expressions in the headers. */
 static const uint64_t UNET_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;

@@ -27,6 +27,7 @@ use crate::mbufs::{Mbuf, Mbufs};
 use crate::port::{Facts, Options, Port, Registered, setup};
 use crate::upkeep;
 
+const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 2048..=32_768;
 /// The most frames that one call receives.
 pub(crate) const BURST: usize = 64;
 /// The most pieces of a frame.
@@ -86,40 +87,51 @@ impl DpdkPort {
     /// # Cost
     /// The first one begins DPDK: some 100 ms.
     pub fn open(arguments: &str, options: &Options) -> Result<Self, Error> {
+        if !options.buffer_bytes.is_power_of_two() || !BUFFER_BYTES.contains(&options.buffer_bytes)
+        {
+            return Err(Error::Unsupported(
+                "its buffers are no power of two from 2048 to 32,768 bytes",
+            ));
+        }
         eal::begin(options.memory)?;
         let _turn = setup();
         let class = Class { buffer_bytes: options.buffer_bytes, buffers: options.buffers };
         let pool = Pool::for_device(class, false);
-        let pool = pool.map_err(|error| Error::Memory(Said(error.to_string())))?;
+        let mut pool = pool.map_err(|error| Error::Memory(Said(error.to_string())))?;
         let memory =
             pool.memory().ok_or(Error::Unsupported("its pool has no memory of its own"))?;
+        let timer = upkeep::timer().map_err(step)?;
         let registered = Registered::new(memory)?;
         // From here on it is closed before what stands above is gone, wherever this ends.
         let mut port = Port::find(arguments)?;
         port.map(&memory);
         let receive = Mbufs::new(memory.buffers, &memory, port.socket())?;
+        let places = Places::new(memory.address, memory.buffer_bytes);
+        let mut receiving = Receiving::new(places, memory.buffers);
+        let stock = (usize::from(options.ring) + BURST).min(memory.buffers / 2).max(1);
+        // A port may take its first ones while it is set up.
+        stock_up(&mut pool, &mut receiving, &receive, (stock, memory.buffer_bytes));
         let ready = port.start(receive.mempool(), options.ring).and_then(|facts| {
             let under_way = usize::from(facts.transmit_ring) + BURST;
-            let transmit = Mbufs::new(under_way, &memory, port.socket())?;
-            Ok((facts, transmit, under_way, upkeep::timer().map_err(step)?))
+            Ok((facts, Mbufs::new(under_way, &memory, port.socket())?, under_way))
         });
-        let (facts, transmit, under_way, timer) = match ready {
+        let (facts, transmit, under_way) = match ready {
             Ok(ready) => ready,
             Err(error) => {
                 port.close();
-                receive.free(memory.buffers);
+                if !receive.free(memory.buffers - receiving.count()) {
+                    receiving.leak();
+                }
                 return Err(error);
             }
         };
-        let places = Places::new(memory.address, memory.buffer_bytes);
-        let stock = usize::from(facts.receive_ring) + BURST;
         let mut device = Self {
             link: Err(DeviceError::Down),
             port,
             registered,
             facts,
             mbufs: Some(Tables { receive, transmit }),
-            receiving: Receiving::new(places, memory.buffers),
+            receiving,
             sent: (0..under_way).map(|_| None).collect(),
             pool,
             places,
@@ -131,11 +143,10 @@ impl DpdkPort {
             timer,
             nap: upkeep::SHORTEST_NAP,
             armed: false,
-            stock: stock.min(memory.buffers / 2).max(1),
+            stock,
             longest: 0,
         };
         device.look_at_link();
-        device.restock();
         Ok(device)
     }
 
@@ -151,18 +162,9 @@ impl DpdkPort {
     /// Gives the port buffers to receive into.
     #[inline]
     pub(crate) fn restock(&mut self) {
-        while self.receiving.count() < self.stock {
-            let Some(fbuf) = self.pool.alloc_to_receive(self.registered.memory().buffer_bytes)
-            else {
-                break;
-            };
-            let number = fbuf.number();
-            // A pool that the caller put in the place of ours has nothing for this device.
-            if self.receiving.hold(fbuf).is_none() {
-                break;
-            }
-            self.tables().receive.give(number);
-        }
+        let how = (self.stock, self.registered.memory().buffer_bytes);
+        let tables = self.mbufs.as_ref().expect("it is not being dropped");
+        stock_up(&mut self.pool, &mut self.receiving, &tables.receive, how);
     }
 
     /// Takes back what was sent.
@@ -205,6 +207,17 @@ impl DpdkPort {
             }
         }
         true
+    }
+
+    /// Lets go of what the port did not take before its link went down: it would be stale when that is back.
+    #[cold]
+    pub(crate) fn drop_queue(&mut self) {
+        for mbuf in self.queue.drain(..) {
+            self.counts.add(Count::Failed, 1);
+            self.counts.add(Count::Sent, 0u64.wrapping_sub(1));
+            // SAFETY: it is out, and not any more.
+            unsafe { sys::unet_free(mbuf) };
+        }
     }
 
     /// Whether a piece lies in one buffer of this device, and has bytes at all.
@@ -368,6 +381,11 @@ impl Frames for DpdkPort {
         if frames.is_empty() || self.idle.len() < BURST {
             self.reap();
         }
+        if self.idle.len() < BURST {
+            // SAFETY: the port is this device's (port, invariant 1).
+            unsafe { sys::unet_clean(self.port.id(), 0) };
+            self.reap();
+        }
         // What the port did not take before goes first.
         let mut has_room = self.flush();
         while has_room && let Some(first) = frames.pop_front() {
@@ -441,6 +459,25 @@ impl Drop for DpdkPort {
 impl std::fmt::Debug for DpdkPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DpdkPort").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// Gives buffers to receive into, until there are as many as there should be.
+#[inline]
+fn stock_up(
+    pool: &mut Pool,
+    receiving: &mut Receiving,
+    mbufs: &Mbufs,
+    (stock, buffer_bytes): (usize, usize),
+) {
+    while receiving.count() < stock {
+        let Some(fbuf) = pool.alloc_to_receive(buffer_bytes) else { break };
+        let number = fbuf.number();
+        // A pool that the caller put in the place of ours has nothing for this device.
+        if receiving.hold(fbuf).is_none() {
+            break;
+        }
+        mbufs.give(number);
     }
 }
 

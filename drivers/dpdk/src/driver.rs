@@ -71,9 +71,11 @@ mod opened {
         let ring = value(opening, "ring", "ring=ENTRIES, a power of two")?.unwrap_or(default.ring);
         let buffers = u32::try_from(opening.buffers).unwrap_or(u32::MAX);
         let options = Options { memory, ring, buffers, ..default };
+        let routes = |mac| Neighbours::new(mac, address, prefix, gateway);
+        // Before anything is opened.
+        routes([0; 6]).ok_or(OpenError::BadValue(IP))?;
         let device = DpdkPort::open(opening.device, &options)?;
-        let routes = Neighbours::new(device.mac(), address, prefix, gateway)
-            .ok_or(OpenError::BadValue(IP))?;
+        let routes = routes(device.mac()).ok_or(OpenError::BadValue(IP))?;
         let port = NonZeroU16::new(opening.port).or(NonZeroU16::new(FIRST_PORT));
         let port = port.ok_or(OpenError::AddressInUse)?;
         // What U-Net sends has a checksum of its own, end to end.

@@ -3,9 +3,9 @@
 //!
 //! # Invariants
 //!
-//! 1. `rte_eal_init` is called under the lock of [`BEGUN`], and not again once it succeeded.
-//! 2. DPDK keeps its arguments: they are leaked, once for each attempt.
-//! 3. [`take`] is called from any thread at any time; it touches what its lock guards, and does not unwind.
+//! 1. `rte_eal_init` is called once, under the lock of [`BEGUN`].
+//! 2. DPDK keeps its arguments: they are leaked.
+//! 3. [`take`] is called from any thread at any time; it touches what its lock guards.
 
 use std::ffi::{CString, c_char};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,8 +33,10 @@ impl Default for Memory {
     }
 }
 
-/// What DPDK was begun with.
-static BEGUN: Mutex<Option<Memory>> = Mutex::new(None);
+/// What DPDK was begun with, or why it was not: it cannot be tried again.
+static BEGUN: Mutex<Option<Result<Memory, Error>>> = Mutex::new(None);
+/// The most megabytes: more ends the process in DPDK's hands.
+const MOST: u32 = 65_536;
 /// What it said since it was asked last.
 static SAID: Mutex<String> = Mutex::new(String::new());
 /// More of it is not kept.
@@ -42,12 +44,19 @@ const MOST_SAID: usize = 400;
 
 /// Begins DPDK, unless it has.
 pub(crate) fn begin(memory: Memory) -> Result<(), Error> {
-    let mut begun = lock(&BEGUN);
-    match *begun {
-        Some(before) if before == memory => return Ok(()),
-        Some(_) => return Err(Error::OtherMemory),
-        None => {}
+    let (Memory::Plain(megabytes) | Memory::Huge(megabytes)) = memory;
+    if !(1..=MOST).contains(&megabytes) {
+        return Err(Error::Unsupported("its memory is not from 1 to 65,536 megabytes"));
     }
+    let mut begun = lock(&BEGUN);
+    match begun.get_or_insert_with(|| try_to_begin(memory).map(|()| memory)) {
+        Ok(before) if *before == memory => Ok(()),
+        Ok(_) => Err(Error::OtherMemory),
+        Err(error) => Err(error.clone()),
+    }
+}
+
+fn try_to_begin(memory: Memory) -> Result<(), Error> {
     listen();
     let arguments = arguments(memory);
     // It binds the thread that calls it to a core, and takes it for the first of its own.
@@ -57,10 +66,7 @@ pub(crate) fn begin(memory: Memory) -> Result<(), Error> {
         said: Said::default(),
     })?;
     match thread.join().unwrap_or(Err(Errno::NOTRECOVERABLE)) {
-        Ok(()) => {
-            *begun = Some(memory);
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(Errno::ALREADY) => Err(Error::Begun),
         Err(Errno::NOMEM | Errno::ACCESS | Errno::NOENT) if matches!(memory, Memory::Huge(_)) => {
             Err(Error::HugePages)
@@ -77,7 +83,8 @@ fn arguments(memory: Memory) -> Vec<String> {
         plain("--no-telemetry"),
         plain("--iova-mode=va"),
         plain("--log-level=error"),
-        format!("--file-prefix=unet-{}", std::process::id()),
+        // Nothing of it is shared: the folder of that name is all that is left.
+        plain("--file-prefix=unet"),
         // One thread of DPDK's, which may run wherever this process may.
         format!("--lcores=0@({})", cpus()),
     ];
@@ -124,7 +131,7 @@ pub(crate) fn check(returned: i32) -> Result<i32, Errno> {
     if returned < 0 { Err(Errno::from_raw_os_error(-returned)) } else { Ok(returned) }
 }
 
-/// What DPDK said last; the next answer begins anew.
+/// What DPDK said, the beginning of it; the next answer begins anew.
 pub(crate) fn said() -> Said {
     Said(std::mem::take(&mut *lock(&SAID)).trim().replace('\n', "; "))
 }

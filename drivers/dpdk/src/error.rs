@@ -18,7 +18,7 @@ pub enum Error {
     OtherMemory,
     /// There are no huge pages, or too few.
     #[error(
-        "there are too few huge pages: set some aside (vm.nr_hugepages), or do without (Memory::Plain)"
+        "there are too few huge pages: set some aside (vm.nr_hugepages), or do without, in a new process (Memory::Plain)"
     )]
     HugePages,
     /// DPDK could not begin.
@@ -62,7 +62,7 @@ pub enum Error {
     },
 }
 
-/// The last that DPDK said, which may be nothing.
+/// The beginning of what DPDK said, which may be nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said(pub String);
 

@@ -26,7 +26,7 @@ static NAMES: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Mbufs {
     mempool: *mut sys::rte_mempool,
     /// What each mbuf says of its bytes: by its place here, an mbuf has a number.
-    infos: &'static mut [sys::rte_mbuf_ext_shared_info],
+    infos: *mut sys::rte_mbuf_ext_shared_info,
     all: Box<[Mbuf]>,
     base: usize,
     buffer_bytes: usize,
@@ -48,7 +48,8 @@ impl Mbufs {
         let mut all = vec![ptr::null_mut(); count].into_boxed_slice();
         // SAFETY: there is room for `wanted`; what is taken is out (invariant 1).
         let taken = unsafe { sys::unet_take(mempool, all.as_mut_ptr(), wanted) };
-        let infos = vec![sys::rte_mbuf_ext_shared_info::default(); count].leak();
+        let infos = vec![sys::rte_mbuf_ext_shared_info::default(); count].into_boxed_slice();
+        let infos = Box::into_raw(infos).cast();
         let it =
             Self { mempool, infos, all, base: memory.address, buffer_bytes: memory.buffer_bytes };
         if taken != wanted {
@@ -65,7 +66,7 @@ impl Mbufs {
     #[inline(always)]
     pub fn point(&self, number: usize, buffer: usize) {
         let bytes = (self.base + buffer * self.buffer_bytes) as *mut _;
-        let info = self.infos.as_ptr().cast_mut().wrapping_add(number);
+        let info = self.infos.wrapping_add(number);
         // SAFETY: invariant 1. The info is this mbuf's alone, and lives as long as the mbuf (invariant 2).
         unsafe { sys::unet_point(self.all[number], bytes, self.buffer_bytes as u16, info) };
     }
@@ -82,7 +83,7 @@ impl Mbufs {
         if segment.mempool != self.mempool {
             return None;
         }
-        let number = (segment.info as usize).wrapping_sub(self.infos.as_ptr() as usize)
+        let number = (segment.info as usize).wrapping_sub(self.infos as usize)
             / size_of::<sys::rte_mbuf_ext_shared_info>();
         (number < self.all.len()).then_some(number)
     }
@@ -119,8 +120,9 @@ impl Mbufs {
         if is_whole {
             // SAFETY: invariant 2.
             unsafe { sys::rte_mempool_free(self.mempool) };
-            // SAFETY: it was leaked by `new`, and no mbuf that says so is left.
-            drop(unsafe { Box::from_raw(self.infos) });
+            let infos = ptr::slice_from_raw_parts_mut(self.infos, self.all.len());
+            // SAFETY: `new` made it, and no mbuf that points there is left.
+            drop(unsafe { Box::from_raw(infos) });
         }
         is_whole
     }

@@ -53,8 +53,7 @@ pub(crate) struct Facts {
     pub mtu: usize,
     /// Whether a packet may be sent in several pieces.
     pub chains: bool,
-    /// Entries of its rings.
-    pub receive_ring: u16,
+    /// Entries of its ring to send.
     pub transmit_ring: u16,
 }
 
@@ -181,13 +180,7 @@ impl Port {
             step("ask for the port's address", sys::rte_eth_macaddr_get(id, &mut mac))?;
             step("ask for the port's MTU", sys::rte_eth_dev_get_mtu(id, &mut mtu))?;
         }
-        let facts = Facts {
-            mac: mac.addr_bytes,
-            mtu: mtu.into(),
-            chains,
-            receive_ring: receive,
-            transmit_ring: transmit,
-        };
+        let facts = Facts { mac: mac.addr_bytes, mtu: mtu.into(), chains, transmit_ring: transmit };
         Ok(facts)
     }
 

@@ -47,6 +47,9 @@ impl DpdkPort {
     /// Asks the port for its link and its MTU.
     pub(crate) fn look_at_link(&mut self) {
         self.link = if self.port.is_up() { Ok(()) } else { Err(DeviceError::Down) };
+        if self.link.is_err() {
+            self.drop_queue();
+        }
         self.facts.mtu = self.port.mtu().unwrap_or(self.facts.mtu);
         let received = self.registered.memory().buffer_bytes - RECEIVE_HEADROOM;
         self.longest = (self.facts.mtu + ETHERNET).min(received);
@@ -71,8 +74,9 @@ impl Device for DpdkPort {
         counts.add(Count::NoBuffer, port.rx_nombuf);
         counts.add(Count::QueueFull, port.imissed);
         counts.add(Count::Truncated, port.ierrors);
-        counts.add(Count::Failed, port.oerrors);
-        counts.add(Count::Sent, 0u64.wrapping_sub(port.oerrors));
+        let failed = port.oerrors.min(counts[Count::Sent]);
+        counts.add(Count::Failed, failed);
+        counts.add(Count::Sent, 0u64.wrapping_sub(failed));
         counts
     }
 

@@ -45,11 +45,11 @@ fn a_case() {
 
 fn without_huge_pages() {
     // More than anybody sets aside.
-    let options = Options { memory: Memory::Huge(1 << 20), ..Options::default() };
-    assert_eq!(
-        DpdkPort::open("net_null0", &options).expect_err("there are not so many"),
-        Error::HugePages
-    );
+    let options = Options { memory: Memory::Huge(60_000), ..Options::default() };
+    let error = DpdkPort::open("net_null0", &options).expect_err("there are not so many");
+    assert_eq!(error, Error::HugePages);
+    // It cannot be begun again: the reason stays.
+    assert_eq!(open("net_null0").expect_err("as before"), Error::HugePages);
 }
 
 fn somebody_else_has_begun() {
@@ -142,6 +142,45 @@ fn sizes_that_make_no_sense_are_errors() {
             assert_eq!(device.pool().total(), buffers as usize);
         }
     }
+}
+
+#[test]
+fn memory_that_makes_no_sense_is_an_error() {
+    for memory in [Memory::Plain(0), Memory::Huge(0), Memory::Plain(u32::MAX)] {
+        let options = Options { memory, ..Options::default() };
+        let error = DpdkPort::open("net_null6", &options).expect_err("it makes no sense");
+        assert!(matches!(error, Error::Unsupported(_)), "{memory:?}: {error}");
+    }
+}
+
+#[test]
+fn what_a_port_has_in_memory_of_its_own_is_copied_once_and_counted() {
+    // What this one sends it receives: the buffers themselves.
+    let mut device = open("net_ring9").expect("it is there");
+    let all = device.pool().free();
+    let (mut sent, mut came) = (0, Vec::new());
+    for round in 0..200u8 {
+        let mut frames = VecDeque::new();
+        for len in [14, 60, 1500] {
+            let mut fbuf = device.pool().alloc(len).expect("all but a few are free");
+            fbuf.fill(round);
+            frames.push_back(Piece::whole(fbuf.freeze()));
+        }
+        sent += frames.len();
+        device.transmit(&mut frames).expect("there is a link");
+        assert!(frames.is_empty());
+        device.receive(&mut came).expect("there is a link");
+        let found: Vec<_> =
+            came.drain(..).map(|piece| (piece.bytes.len(), piece.bytes[0])).collect();
+        assert_eq!(found, [(14, round), (60, round), (1500, round)]);
+    }
+    let counts = device.statistics();
+    assert_eq!(
+        [Count::Sent, Count::Received, Count::Copied].map(|it| counts[it]),
+        [sent as u64; 3]
+    );
+    device.transmit(&mut VecDeque::new()).expect("there is a link");
+    assert_eq!(device.pool().free(), all, "every buffer is back");
 }
 
 /// A pair that shares memory.

@@ -51,6 +51,8 @@ pub struct Neighbours {
     known: HashMap<Ipv4Addr, Neighbour>,
     say: VecDeque<[u8; FRAME]>,
     changed: bool,
+    /// Since it was looked at last.
+    answers: usize,
     looked: Instant,
 }
 
@@ -72,6 +74,7 @@ impl Neighbours {
             known: HashMap::new(),
             say: VecDeque::new(),
             changed: false,
+            answers: 0,
             looked: Instant::now(),
         };
         let is_host = prefix <= 32 && !address.is_multicast() && !address.is_broadcast();
@@ -94,7 +97,9 @@ impl Neighbours {
             asked: now,
             times: 0,
         });
-        if entry.times > 0 && now.duration_since(entry.asked) < PATIENCE {
+        let asked_lately = entry.times > 0 && now.duration_since(entry.asked) < PATIENCE;
+        // Who could not be asked was not.
+        if asked_lately || self.say.len() == MOST_SAID {
             return;
         }
         (entry.asked, entry.times) = (now, entry.times.saturating_add(1));
@@ -102,9 +107,10 @@ impl Neighbours {
     }
 
     fn send(&mut self, what: [u8; 2], to: [u8; 6], (mac, address): ([u8; 6], Ipv4Addr)) {
-        if self.say.len() == MOST_SAID {
+        if self.say.len() == MOST_SAID || self.answers == MOST_SAID && what == REPLY {
             return;
         }
+        self.answers += usize::from(what == REPLY);
         let mut frame = [0; FRAME];
         let parts: [&[u8]; 9] = [
             &to,
@@ -177,14 +183,16 @@ impl Routes for Neighbours {
     fn maintain(&mut self) -> Result<bool, DeviceError> {
         let now = Instant::now();
         if now.duration_since(self.looked) >= PATIENCE {
-            self.looked = now;
+            (self.looked, self.answers) = (now, 0);
             let is_due = |it: &Neighbour| match it.mac {
                 Some(_) => now.duration_since(it.heard) >= OLD,
                 None => true,
             };
-            let due: Vec<_> = self.known.iter().filter(|(_, it)| is_due(it)).collect();
-            let due: Vec<_> = due.into_iter().map(|(address, it)| (*address, it.times)).collect();
-            for (address, times) in due {
+            let due = self.known.iter().filter(|(_, it)| is_due(it));
+            let mut due: Vec<_> = due.map(|(address, it)| (it.asked, *address, it.times)).collect();
+            // So that everybody's turn comes.
+            due.sort_unstable();
+            for (_, address, times) in due {
                 if times < TIMES {
                     self.ask(address, now);
                 } else {
@@ -333,6 +341,43 @@ mod tests {
             let _ = ours.resolve(Ipv4Addr::from_bits(OURS.to_bits() + 100_000 + number).into());
         }
         assert!(ours.known.len() <= MOST && ours.say.len() <= MOST_SAID);
+    }
+
+    #[test]
+    fn answers_are_bounded_until_it_is_looked_at_again() {
+        let (mut ours, mut theirs) = (ours(), theirs());
+        theirs.send(REQUEST, EVERYBODY, ([0; 6], OURS));
+        let question = theirs.say().expect("it was made");
+        let mut answers = 0;
+        for _ in 0..1000 {
+            ours.hear(&question);
+            answers += std::iter::from_fn(|| ours.say()).count();
+        }
+        assert_eq!(answers, MOST_SAID);
+        ours.looked -= PATIENCE;
+        let _ = ours.maintain();
+        ours.hear(&question);
+        assert!(ours.say().is_some());
+    }
+
+    #[test]
+    fn nobody_is_forgotten_who_could_not_be_asked() {
+        let mut ours = Neighbours::new(MAC, OURS, 16, None).expect("a host's");
+        let address = |number| Ipv4Addr::from_bits(OURS.to_bits() + number);
+        for number in 1..=2000 {
+            ours.learn(address(number), THEIR_MAC, true);
+        }
+        let mut asked = std::collections::HashSet::new();
+        for _ in 0..2 * 2000 / MOST_SAID {
+            ours.looked -= PATIENCE;
+            // As old as can be, and asked long ago; those asked last come last.
+            ours.known
+                .values_mut()
+                .for_each(|it| (it.heard, it.asked) = (it.heard - OLD, it.asked - PATIENCE));
+            let _ = ours.maintain();
+            asked.extend(std::iter::from_fn(|| ours.say()).map(|frame| frame[38..].to_vec()));
+        }
+        assert_eq!((asked.len(), ours.known.len()), (2000, 2000));
     }
 
     #[test]

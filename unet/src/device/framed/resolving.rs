@@ -56,9 +56,11 @@ impl<F: Frames, R: Routes> Framed<F, R> {
         while let Some(said) = self.routes.say() {
             let Ok(mut frame) = self.device.pool().alloc(said.len()) else { continue };
             frame.copy_from_slice(&said);
-            // No datagram: its bytes are no payload.
-            self.header_bytes += said.len() as u64;
-            let _ = self.device.transmit(&mut VecDeque::from([Piece::whole(frame.freeze())]));
+            let mut frames = VecDeque::from([Piece::whole(frame.freeze())]);
+            if self.device.transmit(&mut frames).is_ok() && frames.is_empty() {
+                // No datagram: its bytes are no payload.
+                self.header_bytes += said.len() as u64;
+            }
         }
     }
 
