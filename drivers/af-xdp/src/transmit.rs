@@ -11,7 +11,7 @@ use unet::device::{Count, DeviceError, Mode, Piece};
 use crate::AfXdp;
 use crate::open::ETHERNET;
 use crate::rings::{CONTINUED, Descriptor, Overrun};
-use unet::device::held::Fault;
+use unet::device::held::{Fault, First};
 
 impl AfXdp {
     /// Takes back what was sent.
@@ -78,13 +78,9 @@ impl AfXdp {
         frames: &mut VecDeque<Piece<Fbuf>>,
     ) -> bool {
         frames.push_front(first);
-        let more = frames.iter().take_while(|piece| piece.more).count();
-        // A last piece that says that there is more belongs to a frame without an end.
-        let (pieces, whole) = (frames.len().min(more + 1), more < frames.len());
-        let of_frame = frames.iter().take(pieces);
-        let len: usize = of_frame.clone().map(|piece| piece.bytes.len()).sum();
-        let carried = of_frame.clone().all(|piece| self.can_carry(&piece.bytes));
-        let wrong = if !whole || pieces > self.binding.pieces || !carried || len < ETHERNET {
+        let First { pieces, len, is_whole } = First::of(frames);
+        let carried = frames.iter().take(pieces).all(|piece| self.can_carry(&piece.bytes));
+        let wrong = if !is_whole || pieces > self.binding.pieces || !carried || len < ETHERNET {
             Some(Count::Malformed)
         } else if len > self.longest {
             Some(Count::TooLong)

@@ -18,7 +18,7 @@ use std::time::Duration;
 use dpdk_sys as sys;
 use fbufs::{Class, Fbuf, FbufMut, Pool};
 use rustix::io::Errno;
-use unet::device::held::{Places, Receiving};
+use unet::device::held::{First, Places, Receiving};
 use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::eal;
@@ -234,13 +234,9 @@ impl DpdkPort {
     /// all of it is in `frames`.
     fn put(&mut self, first: Piece<Fbuf>, frames: &mut VecDeque<Piece<Fbuf>>) -> bool {
         frames.push_front(first);
-        let more = frames.iter().take_while(|piece| piece.more).count();
-        // A last piece that says that there is more belongs to a frame without an end.
-        let (pieces, whole) = (frames.len().min(more + 1), more < frames.len());
-        let of_frame = frames.iter().take(pieces);
-        let len: usize = of_frame.clone().map(|piece| piece.bytes.len()).sum();
-        let carried = of_frame.clone().all(|piece| self.can_carry(&piece.bytes));
-        let wrong = if !whole || pieces > self.pieces() || !carried || len < ETHERNET {
+        let First { pieces, len, is_whole } = First::of(frames);
+        let carried = frames.iter().take(pieces).all(|piece| self.can_carry(&piece.bytes));
+        let wrong = if !is_whole || pieces > self.pieces() || !carried || len < ETHERNET {
             Some(Count::Malformed)
         } else if len > self.longest {
             Some(Count::TooLong)

@@ -1,7 +1,11 @@
 //! For drivers: which buffers the device has, or the device for it. Their tokens stand here by number. The device's
 //! word about a buffer is good only for one that it was given in that direction.
 
+use std::collections::VecDeque;
+
 use fbufs::{Fbuf, FbufMut};
+
+use super::Piece;
 
 /// What the device said of a buffer and is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +162,27 @@ impl Sending {
         *times = times.checked_sub(1).ok_or(Fault)?;
         self.count -= 1;
         Ok(if *times == 0 { token.take() } else { None })
+    }
+}
+
+/// The first frame of those that are to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// How many pieces it has.
+    pub pieces: usize,
+    /// Bytes of all of them.
+    pub len: usize,
+    /// Its end is there: a last piece that says that there is more belongs to a frame without an end.
+    pub is_whole: bool,
+}
+
+impl First {
+    /// Looks at the pieces in front, as far as they are one frame's.
+    pub fn of(frames: &VecDeque<Piece<Fbuf>>) -> Self {
+        let more = frames.iter().take_while(|piece| piece.more).count();
+        let pieces = frames.len().min(more + 1);
+        let len = frames.iter().take(pieces).map(|piece| piece.bytes.len()).sum();
+        Self { pieces, len, is_whole: more < frames.len() }
     }
 }
 
