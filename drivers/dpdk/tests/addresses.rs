@@ -1,7 +1,8 @@
 //! Channels over ports of DPDK, by address: within a process, and between two of them.
 #![cfg(dpdk)]
 
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use driver_dpdk::Dpdk;
@@ -30,14 +31,17 @@ fn server(socket: &str) -> Endpoint {
 /// A port's name is its process's: each client has one of its own.
 fn client(name: &str, socket: &str) -> Channel {
     let address = format!("dpdk:{name},role=client,socket={socket}@10.9.0.1:9000?ip=10.9.0.2/24");
-    let options = ConnectOptions { network: network(), ..ConnectOptions::default() };
+    let timeout = Duration::from_secs(2);
+    let options = ConnectOptions { network: network(), timeout, ..ConnectOptions::default() };
     let address = address.parse().expect("valid");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match Channel::connect(&address, options.clone()) {
             Ok(channel) => return channel,
-            // A client's port does not start before there is a server's.
-            Err(ConnectError::Open(OpenError::Kernel { .. })) if Instant::now() < deadline => {
+            // A client's port does not start before there is a server's, and stays alone where that was not ready.
+            Err(ConnectError::Open(OpenError::Kernel { .. }) | ConnectError::TimedOut)
+                if Instant::now() < deadline =>
+            {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => panic!("no channel: {error}"),
@@ -45,9 +49,9 @@ fn client(name: &str, socket: &str) -> Channel {
     }
 }
 
-/// Answers so many messages with themselves.
-fn echo(mut endpoint: Endpoint, messages: usize) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+/// Answers so many messages with themselves. The endpoint stays: what is in shared memory when a port closes is lost.
+fn echo(mut endpoint: Endpoint, messages: usize) -> Endpoint {
+    let deadline = Instant::now() + Duration::from_secs(30);
     let mut echoed = 0;
     while echoed < messages {
         assert!(Instant::now() < deadline, "{echoed} of {messages} messages came");
@@ -64,9 +68,10 @@ fn echo(mut endpoint: Endpoint, messages: usize) {
             _ => {}
         }
     }
+    endpoint
 }
 
-fn converse(mut channel: Channel, messages: usize) {
+fn converse(channel: &mut Channel, messages: usize) {
     for number in 0..messages {
         let sent = vec![number as u8; [8, 40, 1000, 1400][number % 4]];
         channel.send(&sent).expect("it is open");
@@ -80,17 +85,18 @@ fn converse(mut channel: Channel, messages: usize) {
 fn a_channel_within_a_process_finds_its_neighbour() {
     let socket = format!("addresses-{}", std::process::id());
     let endpoint = server(&socket);
-    std::thread::scope(|scope| {
-        scope.spawn(|| echo(endpoint, 1000));
-        converse(client("net_memif1", &socket), 1000);
-    });
+    let serving = std::thread::spawn(|| echo(endpoint, 1000));
+    converse(&mut client("net_memif1", &socket), 1000);
+    serving.join().expect("no panic");
 }
 
 #[test]
 #[ignore = "a part of the next one, which starts it"]
 fn echo_in_a_process_of_its_own() {
     let socket = std::env::var(SOCKET).expect("who started it says where");
-    echo(server(&socket), 1000);
+    let _endpoint = echo(server(&socket), 1000);
+    // Until it is told to go.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
 #[test]
@@ -100,9 +106,11 @@ fn two_processes_have_a_port_each() {
     let mut server = Command::new(program)
         .args(["--exact", "echo_in_a_process_of_its_own", "--ignored", "--nocapture"])
         .env(SOCKET, &socket)
+        .stdin(Stdio::piped())
         .spawn()
         .expect("it starts");
-    converse(client("net_memif2", &socket), 1000);
+    converse(&mut client("net_memif2", &socket), 1000);
+    drop(server.stdin.take());
     assert!(server.wait().expect("it ends").success());
 }
 
