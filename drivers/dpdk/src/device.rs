@@ -17,14 +17,13 @@ use std::time::Duration;
 
 use dpdk_sys as sys;
 use fbufs::{Class, Fbuf, FbufMut, Pool};
-use rustix::io::Errno;
 use unet::device::held::{First, Places, Receiving};
 use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::eal;
 use crate::error::{Error, Said};
 use crate::mbufs::{Mbuf, Mbufs};
-use crate::port::{Facts, Options, Port, Registered, setup};
+use crate::port::{Facts, Options, Port, Registered, setup, step};
 use crate::upkeep;
 
 const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 2048..=32_768;
@@ -100,7 +99,7 @@ impl DpdkPort {
         let mut pool = pool.map_err(|error| Error::Memory(Said(error.to_string())))?;
         let memory =
             pool.memory().ok_or(Error::Unsupported("its pool has no memory of its own"))?;
-        let timer = upkeep::timer().map_err(step)?;
+        let timer = upkeep::timer().map_err(|errno| step("make a timer", errno))?;
         let registered = Registered::new(memory)?;
         // From here on it is closed before what stands above is gone, wherever this ends.
         let mut port = Port::find(arguments)?;
@@ -198,9 +197,11 @@ impl DpdkPort {
         while !self.queue.is_empty() {
             let packets = self.queue.make_contiguous();
             let count = packets.len().min(BURST) as u16;
-            // SAFETY: invariant 1: each packet's mbufs were out, and are the port's now, as many as it takes.
-            let taken =
-                unsafe { sys::unet_transmit(self.port.id(), 0, packets.as_mut_ptr(), count) };
+            let taken = self.port.burst(|id| {
+                // SAFETY: invariant 1: each packet's mbufs were out, and are the port's now, as many as it takes.
+                unsafe { sys::unet_transmit(id, 0, packets.as_mut_ptr(), count) }
+            });
+            let taken = taken.unwrap_or(0);
             self.queue.drain(..usize::from(taken.min(count)));
             if taken < count {
                 return false;
@@ -357,10 +358,11 @@ impl DpdkPort {
     /// Receives a burst: how many there are.
     #[inline(always)]
     pub(crate) fn look(&mut self, mbufs: &mut [Mbuf; BURST]) -> usize {
-        // SAFETY: there is room for as many; each is out then, or another pool's, and nobody else's.
-        let count =
-            unsafe { sys::unet_receive(self.port.id(), 0, mbufs.as_mut_ptr(), BURST as u16) };
-        usize::from(count).min(BURST)
+        let count = self.port.burst(|id| {
+            // SAFETY: there is room for as many; each is out then, or another pool's, and nobody else's.
+            unsafe { sys::unet_receive(id, 0, mbufs.as_mut_ptr(), BURST as u16) }
+        });
+        usize::from(count.unwrap_or(0)).min(BURST)
     }
 }
 
@@ -378,8 +380,10 @@ impl Frames for DpdkPort {
             self.reap();
         }
         if self.idle.len() < BURST {
-            // SAFETY: the port is this device's (port, invariant 1).
-            unsafe { sys::unet_clean(self.port.id(), 0) };
+            self.port.burst(|id| {
+                // SAFETY: the port is this device's (port, invariant 1).
+                unsafe { sys::unet_clean(id, 0) }
+            });
             self.reap();
         }
         // What the port did not take before goes first.
@@ -482,8 +486,4 @@ fn stock_up(
 pub(crate) fn segment(mbuf: Mbuf) -> sys::unet_segment {
     // SAFETY: it is an mbuf that DPDK handed over, or one of a mempool of ours.
     unsafe { sys::unet_segment(mbuf) }
-}
-
-fn step(errno: Errno) -> Error {
-    Error::Step { step: "make a timer", errno, said: Said::default() }
 }

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `eal` | DPDK's beginning, and its messages |
 //! | `port` | a port: found, configured, started, closed |
+//! | `guard` | what keeps DPDK's interrupt thread from a port that is used |
 //! | `mbufs` | mempools whose bytes are elsewhere |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
 //! | `driver` | addresses of the scheme `dpdk` |
@@ -35,6 +36,8 @@ pub use error::Error;
 mod device;
 #[cfg(dpdk)]
 mod eal;
+#[cfg(dpdk)]
+mod guard;
 #[cfg(dpdk)]
 mod mbufs;
 #[cfg(dpdk)]

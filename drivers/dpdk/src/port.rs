@@ -8,7 +8,7 @@
 //!    promise that several may.
 
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::eal::{self, Memory, check, said};
 use crate::error::{Error, Said};
+use crate::guard::{Guard, Hold};
 
 /// How a port is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct Port {
     /// What its hardware can reach.
     mapped: Option<RegisteredMemory>,
     info: sys::rte_eth_dev_info,
+    /// Of a port that DPDK's interrupt thread takes down.
+    guard: Option<Guard>,
     _name: Name,
 }
 
@@ -89,8 +92,13 @@ impl Drop for Name {
     }
 }
 
-fn step(step: &'static str, returned: i32) -> Result<i32, Error> {
-    check(returned).map_err(|errno| Error::Step { step, errno, said: said() })
+/// What a step that failed is.
+pub(crate) fn step(step: &'static str, errno: Errno) -> Error {
+    Error::Step { step, errno, said: said() }
+}
+
+fn done(what: &'static str, returned: i32) -> Result<i32, Error> {
+    check(returned).map_err(|errno| step(what, errno))
 }
 
 impl Port {
@@ -106,6 +114,7 @@ impl Port {
         let [of_device, of_port] =
             [arguments, name].map(|text| CString::new(text).unwrap_or_default());
         let _ = said();
+        let _hold = Hold::take();
         // SAFETY: DPDK has begun, as for all that follows; it copies the text.
         let probed = unsafe { sys::rte_dev_probe(of_device.as_ptr()) };
         check(probed).map_err(|errno| no_port(errno, said()))?;
@@ -119,22 +128,41 @@ impl Port {
     fn of(id: u16, name: Name) -> Result<Self, Error> {
         let mut info = sys::rte_eth_dev_info::default();
         // SAFETY: `info` lives for the call.
-        step("ask the port what it is", unsafe { sys::rte_eth_dev_info_get(id, &mut info) })?;
+        done("ask the port what it is", unsafe { sys::rte_eth_dev_info_get(id, &mut info) })?;
         // SAFETY: the port was found.
         let socket = unsafe { sys::rte_eth_dev_socket_id(id) };
-        Ok(Self {
+        let mut port = Self {
             id,
             device: info.device,
             socket,
             started: false,
             mapped: None,
             info,
+            guard: None,
             _name: name,
-        })
+        };
+        if port.driver() == c"net_memif" {
+            port.guard = Some(Guard::new()?);
+        }
+        Ok(port)
     }
 
-    pub fn id(&self) -> u16 {
-        self.id
+    /// The name of its driver.
+    fn driver(&self) -> &CStr {
+        match self.info.driver_name.is_null() {
+            true => c"",
+            // SAFETY: DPDK has its drivers' names as long as it runs.
+            false => unsafe { CStr::from_ptr(self.info.driver_name) },
+        }
+    }
+
+    /// Has the port do something with frames: `None` if it is not to, for the moment.
+    #[inline(always)]
+    pub fn burst<T>(&self, burst: impl FnOnce(u16) -> T) -> Option<T> {
+        match &self.guard {
+            None => Some(burst(self.id)),
+            Some(guard) => guard.burst(|| burst(self.id)),
+        }
     }
 
     /// The memory that it is nearest to.
@@ -167,18 +195,18 @@ impl Port {
         // SAFETY: invariant 1; what is pointed at lives for each call, the mempool for as long as the port is
         // started (invariant 2). A step follows only those that succeeded.
         unsafe {
-            step("configure the port", sys::rte_eth_dev_configure(id, 1, 1, &how))?;
+            done("configure the port", sys::rte_eth_dev_configure(id, 1, 1, &how))?;
             let adjusted = sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut receive, &mut transmit);
-            step("size the port's rings", adjusted)?;
+            done("size the port's rings", adjusted)?;
             let none = std::ptr::null();
             let queue = sys::rte_eth_rx_queue_setup(id, 0, receive, socket, none, mempool);
-            step("set up the receive queue", queue)?;
+            done("set up the receive queue", queue)?;
             let queue = sys::rte_eth_tx_queue_setup(id, 0, transmit, socket, std::ptr::null());
-            step("set up the transmit queue", queue)?;
-            step("start the port", sys::rte_eth_dev_start(id))?;
+            done("set up the transmit queue", queue)?;
+            done("start the port", sys::rte_eth_dev_start(id))?;
             self.started = true;
-            step("ask for the port's address", sys::rte_eth_macaddr_get(id, &mut mac))?;
-            step("ask for the port's MTU", sys::rte_eth_dev_get_mtu(id, &mut mtu))?;
+            done("ask for the port's address", sys::rte_eth_macaddr_get(id, &mut mac))?;
+            done("ask for the port's MTU", sys::rte_eth_dev_get_mtu(id, &mut mtu))?;
         }
         let facts = Facts { mac: mac.addr_bytes, mtu: mtu.into(), chains, transmit_ring: transmit };
         Ok(facts)
@@ -187,7 +215,11 @@ impl Port {
     /// Whether it has a link.
     pub fn is_up(&self) -> bool {
         // SAFETY: invariant 1.
-        unsafe { sys::unet_is_up(self.id) != 0 }
+        let is_up = unsafe { sys::unet_is_up(self.id) != 0 };
+        if let Some(guard) = &self.guard {
+            guard.set_link(is_up);
+        }
+        is_up
     }
 
     pub fn mtu(&self) -> Option<usize> {
@@ -210,6 +242,7 @@ impl Port {
             return;
         }
         let device = std::mem::replace(&mut self.device, std::ptr::null_mut());
+        let hold = Hold::take();
         // SAFETY: invariants 1 and 3; it is not used again.
         unsafe {
             if self.started {
@@ -223,6 +256,7 @@ impl Port {
             }
             sys::rte_dev_remove(device);
         }
+        hold.settle();
     }
 }
 
