@@ -8,7 +8,7 @@
 //!    promise that several may.
 
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::eal::{self, Memory, check, said};
 use crate::error::{Error, Said};
+use crate::manner::Manner;
 
 /// How a port is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +30,19 @@ pub struct Options {
     pub buffer_bytes: u32,
     /// Entries of each ring, as far as the port has as many.
     pub ring: u16,
+    /// Copy what is received and sent even where the port could use the pool's memory.
+    pub copy: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory: Memory::default(), buffers: 2048, buffer_bytes: 2048, ring: 512 }
+        Self {
+            memory: Memory::default(),
+            buffers: 2048,
+            buffer_bytes: 2048,
+            ring: 512,
+            copy: false,
+        }
     }
 }
 
@@ -135,6 +144,17 @@ impl Port {
 
     pub fn id(&self) -> u16 {
         self.id
+    }
+
+    /// How it is treated.
+    pub fn manner(&self, copy: bool) -> Manner {
+        let name = self.info.driver_name;
+        if name.is_null() {
+            return Manner::of("", copy);
+        }
+        // SAFETY: DPDK says that the driver's name stands there, for as long as the driver is loaded.
+        let name = unsafe { CStr::from_ptr(name) };
+        Manner::of(&name.to_string_lossy(), copy)
     }
 
     /// The memory that it is nearest to.
