@@ -25,7 +25,8 @@ const FUNCTIONS: &str = "unet_.*|rte_eal_init|rte_eal_alarm_set|rte_dev_probe|rt
     rte_eth_dev_info_get|rte_eth_dev_configure|rte_eth_dev_adjust_nb_rx_tx_desc|\
     rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_dev_start|rte_eth_dev_stop|\
     rte_eth_dev_close|rte_eth_macaddr_get|rte_eth_stats_get|\
-    rte_eth_dev_get_mtu|rte_eth_dev_socket_id|rte_mempool_free";
+    rte_eth_dev_get_mtu|rte_eth_dev_socket_id|rte_mempool_free|\
+    rte_mempool_avail_count";
 const VALUES: &str = "RTE_PKTMBUF_HEADROOM|UNET_.*";
 
 fn main() {

@@ -17,13 +17,12 @@ void unet_free(struct rte_mbuf *mbuf) {
     rte_pktmbuf_free(mbuf);
 }
 
-struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket) {
-    struct rte_pktmbuf_pool_private how = {
-        .mbuf_data_room_size = room,
-        .flags = RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF,
-    };
-    struct rte_mempool *mempool =
-        rte_mempool_create_empty(name, count, sizeof(struct rte_mbuf), 0, sizeof(how), socket, 0);
+/* Of mbufs with `bytes` bytes behind each; mempool_flags are RTE_MEMPOOL_F_…, mbuf_flags RTE_PKTMBUF_POOL_F_…. */
+static struct rte_mempool *make(const char *name, unsigned int count, uint16_t bytes, uint16_t room,
+                                uint32_t mbuf_flags, unsigned int mempool_flags, int socket) {
+    struct rte_pktmbuf_pool_private how = { .mbuf_data_room_size = room, .flags = mbuf_flags };
+    struct rte_mempool *mempool = rte_mempool_create_empty(
+        name, count, sizeof(struct rte_mbuf) + bytes, 0, sizeof(how), socket, mempool_flags);
     if (mempool == NULL) {
         return NULL;
     }
@@ -39,6 +38,15 @@ struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t 
     }
     rte_mempool_obj_iter(mempool, rte_pktmbuf_init, NULL);
     return mempool;
+}
+
+struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket) {
+    return make(name, count, 0, room, RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF, 0, socket);
+}
+
+struct rte_mempool *unet_packets(const char *name, unsigned int count, uint16_t room, int socket) {
+    /* One behind the other also across pages: net_af_xdp takes it for granted that they lie so. */
+    return make(name, count, room, room, 0, RTE_MEMPOOL_F_NO_IOVA_CONTIG, socket);
 }
 
 unsigned int unet_take(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count) {
@@ -57,6 +65,16 @@ void unet_give(struct rte_mbuf *mbuf) {
     mbuf->nb_segs = 1;
     rte_mbuf_refcnt_set(mbuf, 1);
     rte_mempool_put(mbuf->pool, mbuf);
+}
+
+void *unet_make(struct rte_mempool *mempool, uint16_t len, struct rte_mbuf **made) {
+    struct rte_mbuf *mbuf = rte_pktmbuf_alloc(mempool);
+    void *bytes = mbuf == NULL ? NULL : rte_pktmbuf_append(mbuf, len);
+    if (bytes == NULL) {
+        rte_pktmbuf_free(mbuf);
+    }
+    *made = mbuf;
+    return bytes;
 }
 
 void unet_point(struct rte_mbuf *mbuf, void *bytes, uint16_t room, struct rte_mbuf_ext_shared_info *info) {

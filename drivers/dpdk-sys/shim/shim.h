@@ -30,11 +30,18 @@ void unet_free(struct rte_mbuf *mbuf);
 /* A mempool of mbufs whose bytes lie elsewhere, of `room` bytes each, to be pointed there. NULL: rte_errno says why. */
 struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket);
 
+/* A mempool of mbufs with `room` bytes behind each, one behind the other. NULL: rte_errno says why. */
+struct rte_mempool *unet_packets(const char *name, unsigned int count, uint16_t room, int socket);
+
 /* Takes at most `count` free mbufs out of a mempool. */
 unsigned int unet_take(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count);
 
 /* Frees an mbuf of one segment into its mempool. */
 void unet_give(struct rte_mbuf *mbuf);
+
+/* A packet of `len` bytes, to be written where it says, out of a mempool of packets with bytes. NULL: none is free, or
+ * none has room. */
+void *unet_make(struct rte_mempool *mempool, uint16_t len, struct rte_mbuf **made);
 
 /* Points an mbuf at a buffer of `room` bytes. */
 void unet_point(struct rte_mbuf *mbuf, void *bytes, uint16_t room, struct rte_mbuf_ext_shared_info *info);

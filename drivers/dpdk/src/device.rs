@@ -7,7 +7,8 @@
 //!    was taken out of its mempool again, into which DPDK puts what it has sent.
 //! 2. Where DPDK still has an mbuf when the port is closed (another port took it, and did not free it), its token and
 //!    the mempool are leaked: the memory stays.
-//! 3. DPDK, its drivers and their tables are in this process, and are believed in what mbuf they hand over; where its
+//! 3. Where the port has packets of its own (`packets`), no buffer is where DPDK can reach it.
+//! 4. DPDK, its drivers and their tables are in this process, and are believed in what mbuf they hand over; where its
 //!    bytes are, and whose it is, is compared all the same.
 
 use std::collections::VecDeque;
@@ -22,7 +23,9 @@ use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::eal;
 use crate::error::{Error, Said};
+use crate::manner::Manner;
 use crate::mbufs::{Mbuf, Mbufs};
+use crate::packets::Packets;
 use crate::port::{Facts, Options, Port, Registered, setup, step};
 use crate::upkeep;
 
@@ -42,8 +45,11 @@ pub struct DpdkPort {
     pub(crate) port: Port,
     pub(crate) registered: Registered,
     pub(crate) facts: Facts,
-    /// `None` only while it is dropped.
+    pub(crate) manner: Manner,
+    /// `None` where the port has packets of its own, and while it is dropped.
     pub(crate) mbufs: Option<Tables>,
+    /// The port's own packets, where it cannot use the pool's memory.
+    pub(crate) packets: Option<Packets>,
     pub(crate) receiving: Receiving,
     pub(crate) sent: Box<[Option<Fbuf>]>,
     pub(crate) pool: Pool,
@@ -103,39 +109,58 @@ impl DpdkPort {
         let registered = Registered::new(memory)?;
         // From here on it is closed before what stands above is gone, wherever this ends.
         let mut port = Port::find(arguments)?;
-        port.map(&memory);
-        let receive = Mbufs::new(memory.buffers, &memory, port.socket())?;
+        let manner = port.manner(options.copy);
+        let socket = port.socket();
+        let (packets, receive) = if manner.copies {
+            (Some(Packets::new(manner, options.ring, memory.buffer_bytes, socket)?), None)
+        } else {
+            port.map(&memory);
+            (None, Some(Mbufs::new(memory.buffers, &memory, socket)?))
+        };
         let places = Places::new(memory.address, memory.buffer_bytes);
         let mut receiving = Receiving::new(places, memory.buffers);
-        let stock = (usize::from(options.ring) + BURST).min(memory.buffers / 2).max(1);
-        // A port may take its first ones while it is set up.
-        stock_up(&mut pool, &mut receiving, &receive, (stock, memory.buffer_bytes));
-        let ready = port.start(receive.mempool(), options.ring).and_then(|facts| {
+        let mut stock = 0;
+        if let Some(receive) = &receive {
+            stock = (usize::from(options.ring) + BURST).min(memory.buffers / 2).max(1);
+            // A port may take its first ones while it is set up.
+            stock_up(&mut pool, &mut receiving, receive, (stock, memory.buffer_bytes));
+        }
+        let mempool = packets.as_ref().map(Packets::mempool);
+        let mempool = mempool.or(receive.as_ref().map(Mbufs::mempool)).unwrap_or(ptr::null_mut());
+        let ready = port.start(mempool, options.ring).and_then(|facts| {
             let under_way = usize::from(facts.transmit_ring) + BURST;
-            Ok((facts, Mbufs::new(under_way, &memory, port.socket())?, under_way))
+            match receive.is_some() {
+                true => Ok((facts, Some(Mbufs::new(under_way, &memory, socket)?), under_way)),
+                false => Ok((facts, None, 0)),
+            }
         });
         let (facts, transmit, under_way) = match ready {
             Ok(ready) => ready,
             Err(error) => {
                 port.close();
-                if !receive.free(memory.buffers - receiving.count()) {
+                packets.map(Packets::free);
+                let out = memory.buffers - receiving.count();
+                if receive.is_some_and(|receive| !receive.free(out)) {
                     receiving.leak();
                 }
                 return Err(error);
             }
         };
+        let mbufs = receive.zip(transmit).map(|(receive, transmit)| Tables { receive, transmit });
         let mut device = Self {
             link: Err(DeviceError::Down),
             port,
             registered,
             facts,
-            mbufs: Some(Tables { receive, transmit }),
+            manner,
+            mbufs,
+            packets,
             receiving,
             sent: (0..under_way).map(|_| None).collect(),
             pool,
             places,
             idle: (0..under_way as u32).collect(),
-            queue: VecDeque::with_capacity(under_way),
+            queue: VecDeque::with_capacity(under_way.max(BURST)),
             early: VecDeque::with_capacity(BURST),
             counts: Statistics::default(),
             cramped: false,
@@ -150,19 +175,19 @@ impl DpdkPort {
     }
 
     pub(crate) fn tables(&self) -> &Tables {
-        self.mbufs.as_ref().expect("it is not being dropped")
+        self.mbufs.as_ref().expect("it is not being dropped, and goes by the pool's memory")
     }
 
     /// The most pieces of a frame.
     pub(crate) fn pieces(&self) -> usize {
-        if self.facts.chains { MAX_PIECES } else { 1 }
+        if self.facts.chains || self.manner.copies { MAX_PIECES } else { 1 }
     }
 
     /// Gives the port buffers to receive into.
     #[inline]
     pub(crate) fn restock(&mut self) {
         let how = (self.stock, self.registered.memory().buffer_bytes);
-        let tables = self.mbufs.as_ref().expect("it is not being dropped");
+        let Some(tables) = &self.mbufs else { return };
         stock_up(&mut self.pool, &mut self.receiving, &tables.receive, how);
     }
 
@@ -250,14 +275,14 @@ impl DpdkPort {
             return true;
         }
         if self.idle.len() < pieces {
-            return false;
+            return self.put_copy(frames, pieces, len);
         }
         let (mut head, mut last): (Mbuf, Mbuf) = (ptr::null_mut(), ptr::null_mut());
         for piece in frames.drain(..pieces) {
             let Some(number) = self.idle.pop() else { break };
             let number = number as usize;
             let range = piece.bytes.range();
-            let tables = self.mbufs.as_ref().expect("it is not being dropped");
+            let tables = self.tables();
             tables.transmit.point(number, piece.bytes.number());
             let mbuf = tables.transmit.get(number);
             self.sent[number] = Some(piece.bytes);
@@ -281,7 +306,8 @@ impl DpdkPort {
     /// Hands a received packet on, or drops it. Whether it was handed on.
     fn accept(&mut self, mbuf: Mbuf, into: &mut Vec<Piece<FbufMut>>) -> bool {
         let first = segment(mbuf);
-        if first.next.is_null() && self.tables().receive.number(&first).is_some() {
+        let tables = self.mbufs.as_ref();
+        if first.next.is_null() && tables.is_some_and(|it| it.receive.number(&first).is_some()) {
             return match self.own(&first) {
                 Some(fbuf) => {
                     self.counts.add(Count::Received, 1);
@@ -309,8 +335,8 @@ impl DpdkPort {
         }
     }
 
-    /// A packet of several segments, or in memory that is not this device's, is copied into one buffer.
-    #[cold]
+    /// A packet of several segments, or in memory that is not the pool's, is copied into one buffer.
+    #[inline(never)]
     fn accept_chain(&mut self, head: Mbuf, into: &mut Vec<Piece<FbufMut>>) -> bool {
         let room = self.registered.memory().buffer_bytes;
         let mut copy = self.pool.alloc_to_receive(room);
@@ -321,7 +347,7 @@ impl DpdkPort {
             let of = segment(mbuf);
             let end = len + of.len as usize;
             if let Some(copy) = copy.as_mut().filter(|_| end <= room) {
-                // SAFETY: DPDK says that so many bytes are there, in this process (invariant 3), and nobody writes
+                // SAFETY: DPDK says that so many bytes are there, in this process (invariant 4), and nobody writes
                 // them until the mbuf is freed.
                 let bytes =
                     unsafe { std::slice::from_raw_parts(of.bytes.cast::<u8>(), of.len as usize) };
@@ -444,6 +470,7 @@ impl Drop for DpdkPort {
             unsafe { sys::unet_free(mbuf) };
         }
         self.port.close();
+        self.packets.take().map(Packets::free);
         let Some(Tables { receive, transmit }) = self.mbufs.take() else { return };
         // Invariant 2.
         let out = self.registered.memory().buffers - self.receiving.count();

@@ -40,7 +40,7 @@ mod opened {
 
     use crate::{DpdkPort, Memory, Options};
 
-    const KNOWN: &str = "ip, gateway, memory, huge, ring";
+    const KNOWN: &str = "ip, gateway, memory, huge, ring, copy";
     /// Where an address does not say: the dynamic ports begin here.
     const FIRST_PORT: u16 = 49_152;
     const IP: &str =
@@ -69,8 +69,13 @@ mod opened {
         }
         let default = Options::default();
         let ring = value(opening, "ring", "ring=ENTRIES, a power of two")?.unwrap_or(default.ring);
+        let copy = match opening.option("copy") {
+            None | Some("no") => false,
+            Some("yes") => true,
+            _ => return Err(OpenError::BadValue("copy=yes or no")),
+        };
         let buffers = u32::try_from(opening.buffers).unwrap_or(u32::MAX);
-        let options = Options { memory, ring, buffers, ..default };
+        let options = Options { memory, ring, buffers, copy, ..default };
         let routes = |mac| Neighbours::new(mac, address, prefix, gateway);
         // Before anything is opened.
         routes([0; 6]).ok_or(OpenError::BadValue(IP))?;

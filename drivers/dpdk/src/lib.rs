@@ -11,7 +11,8 @@
 //!
 //! DPDK's mbufs point into the memory of the device's pool, so what a port receives is where the application reads
 //! it, and what is sent is read from where it was written. What a port hands over in memory of its own, as rings do,
-//! is copied once and counted ([`unet::device::Count::Copied`]).
+//! is copied once and counted ([`unet::device::Count::Copied`]). A port that can use no memory but DPDK's
+//! (`net_af_xdp`, `net_virtio_user`) has packets there, and is sent copies as well, which are counted, too.
 //!
 //! DPDK is begun once in a process, by the first port, and stays until the process ends; ports are opened and closed
 //! as often as is wished. It is not part of a program that does not ask for this crate: it is linked then, and has to
@@ -23,6 +24,8 @@
 //! | `port` | a port: found, configured, started, closed |
 //! | `guard` | what keeps DPDK's interrupt thread from a port that is used |
 //! | `mbufs` | mempools whose bytes are elsewhere |
+//! | `packets` | mempools with bytes, and the copying way |
+//! | `manner` | which way a port goes, by its driver |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
 //! | `driver` | addresses of the scheme `dpdk` |
 
@@ -39,7 +42,11 @@ mod eal;
 #[cfg(dpdk)]
 mod guard;
 #[cfg(dpdk)]
+mod manner;
+#[cfg(dpdk)]
 mod mbufs;
+#[cfg(dpdk)]
+mod packets;
 #[cfg(dpdk)]
 mod port;
 #[cfg(dpdk)]

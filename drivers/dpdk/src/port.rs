@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::eal::{self, Memory, check, said};
 use crate::error::{Error, Said};
 use crate::guard::{Guard, Hold};
+use crate::manner::Manner;
 
 /// How a port is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +31,19 @@ pub struct Options {
     pub buffer_bytes: u32,
     /// Entries of each ring, as far as the port has as many.
     pub ring: u16,
+    /// Copy what is received and sent even where the port could use the pool's memory.
+    pub copy: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory: Memory::default(), buffers: 2048, buffer_bytes: 2048, ring: 512 }
+        Self {
+            memory: Memory::default(),
+            buffers: 2048,
+            buffer_bytes: 2048,
+            ring: 512,
+            copy: false,
+        }
     }
 }
 
@@ -141,19 +150,10 @@ impl Port {
             guard: None,
             _name: name,
         };
-        if port.driver() == c"net_memif" {
+        if port.manner(false).guarded {
             port.guard = Some(Guard::new()?);
         }
         Ok(port)
-    }
-
-    /// The name of its driver.
-    fn driver(&self) -> &CStr {
-        match self.info.driver_name.is_null() {
-            true => c"",
-            // SAFETY: DPDK has its drivers' names as long as it runs.
-            false => unsafe { CStr::from_ptr(self.info.driver_name) },
-        }
     }
 
     /// Has the port do something with frames: `None` if it is not to, for the moment.
@@ -163,6 +163,17 @@ impl Port {
             None => Some(burst(self.id)),
             Some(guard) => guard.burst(|| burst(self.id)),
         }
+    }
+
+    /// How it is treated.
+    pub fn manner(&self, copy: bool) -> Manner {
+        let name = self.info.driver_name;
+        if name.is_null() {
+            return Manner::of("", copy);
+        }
+        // SAFETY: DPDK says that the driver's name stands there, for as long as the driver is loaded.
+        let name = unsafe { CStr::from_ptr(name) };
+        Manner::of(&name.to_string_lossy(), copy)
     }
 
     /// The memory that it is nearest to.

@@ -74,7 +74,9 @@ impl Device for DpdkPort {
         counts.add(Count::NoBuffer, port.rx_nombuf);
         counts.add(Count::QueueFull, port.imissed);
         counts.add(Count::Truncated, port.ierrors);
-        let failed = port.oerrors.min(counts[Count::Sent]);
+        // What was not taken is still here, and is handed over again.
+        let errors = if self.manner.refusals_are_errors { 0 } else { port.oerrors };
+        let failed = errors.min(counts[Count::Sent]);
         counts.add(Count::Failed, failed);
         counts.add(Count::Sent, 0u64.wrapping_sub(failed));
         counts

@@ -38,7 +38,7 @@ pub enum Count {
     Fault,
     /// System calls made to tell the device.
     Kicks,
-    /// Packets among those received that the driver copied: the device had them in memory of its own.
+    /// Packets among those received and sent that the driver copied: the device has them in memory of its own.
     Copied,
 }
 
