@@ -24,6 +24,7 @@ use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::eal;
 use crate::error::{Error, Said};
+use crate::interface::Interface;
 use crate::manner::Manner;
 use crate::mbufs::{Mbuf, Mbufs};
 use crate::packets::Packets;
@@ -47,6 +48,7 @@ pub struct DpdkPort {
     pub(crate) registered: Registered,
     pub(crate) facts: Facts,
     pub(crate) manner: Manner,
+    pub(crate) interface: Option<Interface>,
     /// `None` where the port has packets of its own, and while it is dropped.
     pub(crate) mbufs: Option<Tables>,
     /// The port's own packets, where it cannot use the pool's memory.
@@ -110,6 +112,7 @@ impl DpdkPort {
         let registered = Registered::new(memory)?;
         // From here on it is closed before what stands above is gone, wherever this ends.
         let mut port = Port::find(arguments)?;
+        let interface = Interface::of(port.interface()).map_err(step)?;
         let manner = port.manner(options.copy);
         let socket = port.socket();
         let (packets, receive) = if manner.copies {
@@ -154,6 +157,7 @@ impl DpdkPort {
             registered,
             facts,
             manner,
+            interface,
             mbufs,
             packets,
             receiving,
@@ -512,5 +516,5 @@ pub(crate) fn segment(mbuf: Mbuf) -> sys::unet_segment {
 }
 
 fn step(errno: Errno) -> Error {
-    Error::Step { step: "make a timer", errno, said: Said::default() }
+    Error::Step { step: "make a timer or a socket", errno, said: Said::default() }
 }

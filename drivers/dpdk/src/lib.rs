@@ -26,6 +26,7 @@
 //! | `packets` | mempools with bytes, and the copying way |
 //! | `manner` | which way a port goes, by its driver |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
+//! | `interface` | the kernel's interface under a port, where there is one |
 //! | `driver` | addresses of the scheme `dpdk` |
 
 mod driver;
@@ -38,6 +39,8 @@ pub use error::Error;
 mod device;
 #[cfg(dpdk)]
 mod eal;
+#[cfg(dpdk)]
+mod interface;
 #[cfg(dpdk)]
 mod manner;
 #[cfg(dpdk)]
