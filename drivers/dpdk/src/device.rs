@@ -23,6 +23,7 @@ use unet::device::{Count, DeviceError, Frames, Piece, Statistics};
 
 use crate::eal;
 use crate::error::{Error, Said};
+use crate::interface::Interface;
 use crate::manner::Manner;
 use crate::mbufs::{Mbuf, Mbufs};
 use crate::packets::Packets;
@@ -46,6 +47,7 @@ pub struct DpdkPort {
     pub(crate) registered: Registered,
     pub(crate) facts: Facts,
     pub(crate) manner: Manner,
+    pub(crate) interface: Option<Interface>,
     /// `None` where the port has packets of its own, and while it is dropped.
     pub(crate) mbufs: Option<Tables>,
     /// The port's own packets, where it cannot use the pool's memory.
@@ -109,6 +111,8 @@ impl DpdkPort {
         let registered = Registered::new(memory)?;
         // From here on it is closed before what stands above is gone, wherever this ends.
         let mut port = Port::find(arguments)?;
+        let interface =
+            Interface::of(port.interface()).map_err(|errno| step("make a socket", errno))?;
         let manner = port.manner(options.copy);
         let socket = port.socket();
         let (packets, receive) = if manner.copies {
@@ -153,6 +157,7 @@ impl DpdkPort {
             registered,
             facts,
             manner,
+            interface,
             mbufs,
             packets,
             receiving,

@@ -27,6 +27,7 @@
 //! | `packets` | mempools with bytes, and the copying way |
 //! | `manner` | which way a port goes, by its driver |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
+//! | `interface` | the kernel's interface under a port, where there is one |
 //! | `driver` | addresses of the scheme `dpdk` |
 
 mod driver;
@@ -41,6 +42,8 @@ mod device;
 mod eal;
 #[cfg(dpdk)]
 mod guard;
+#[cfg(dpdk)]
+mod interface;
 #[cfg(dpdk)]
 mod manner;
 #[cfg(dpdk)]

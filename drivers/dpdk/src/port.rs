@@ -165,6 +165,11 @@ impl Port {
         }
     }
 
+    /// The number of the kernel's interface under it: zero where there is none.
+    pub fn interface(&self) -> u32 {
+        self.info.if_index
+    }
+
     /// How it is treated.
     pub fn manner(&self, copy: bool) -> Manner {
         let name = self.info.driver_name;

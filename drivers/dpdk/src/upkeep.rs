@@ -16,6 +16,7 @@ use rustix::time::{
 use unet::device::{Capabilities, Count, Device, DeviceError, Mode, Statistics};
 
 use crate::device::{BURST, DpdkPort, ETHERNET, RECEIVE_HEADROOM};
+use crate::interface::Interface;
 
 /// How long who waits naps at first, and at most: a packet is late by so much.
 pub(crate) const SHORTEST_NAP: Duration = Duration::from_micros(50);
@@ -44,13 +45,23 @@ impl DpdkPort {
         }
     }
 
-    /// Asks the port for its link and its MTU.
+    /// Asks the port for its link and its MTU, and so the kernel for the interface under it.
     pub(crate) fn look_at_link(&mut self) {
-        self.link = if self.port.is_up() { Ok(()) } else { Err(DeviceError::Down) };
+        if self.link == Err(DeviceError::Gone) {
+            return;
+        }
+        let under = self.interface.as_ref().map(Interface::look).transpose();
+        self.link = under.map(drop);
+        if self.link.is_ok() && !self.port.is_up() {
+            self.link = Err(DeviceError::Down);
+        }
         if self.link.is_err() {
             self.drop_queue();
         }
         self.facts.mtu = self.port.mtu().unwrap_or(self.facts.mtu);
+        if let Ok(Some(mtu)) = under {
+            self.facts.mtu = self.facts.mtu.min(mtu);
+        }
         let received = self.registered.memory().buffer_bytes - RECEIVE_HEADROOM;
         self.longest = (self.facts.mtu + ETHERNET).min(received);
     }

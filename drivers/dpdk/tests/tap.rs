@@ -98,6 +98,19 @@ mod judged {
     }
 
     #[test]
+    fn an_interface_that_is_deleted_is_gone_for_good() {
+        let (mut device, ..) = tap(2);
+        within("the link does not come up", || device.maintain().ok());
+        ip("link del dtap2");
+        assert_eq!(device.maintain(), Err(DeviceError::Gone));
+        assert_eq!(device.receive(&mut Vec::new()), Err(DeviceError::Gone));
+        drop(device);
+        // The next one of that name is another.
+        let (mut device, ..) = tap(2);
+        within("the link does not come up", || device.maintain().ok());
+    }
+
+    #[test]
     fn the_kernels_own_question_is_answered() {
         let (mut device, kernel, port) = tap(1);
         // Nobody listens there: the kernel asks for the neighbour all the same.
