@@ -19,14 +19,14 @@ void unet_free(struct rte_mbuf *mbuf) {
 
 /* Of mbufs with `bytes` bytes behind each; mempool_flags are RTE_MEMPOOL_F_…, mbuf_flags RTE_PKTMBUF_POOL_F_…. */
 static struct rte_mempool *make(const char *name, unsigned int count, uint16_t bytes, uint16_t room,
-                                uint32_t mbuf_flags, unsigned int mempool_flags, int socket) {
+                                uint32_t mbuf_flags, unsigned int mempool_flags, int socket, int shared) {
     struct rte_pktmbuf_pool_private how = { .mbuf_data_room_size = room, .flags = mbuf_flags };
     struct rte_mempool *mempool = rte_mempool_create_empty(
         name, count, sizeof(struct rte_mbuf) + bytes, 0, sizeof(how), socket, mempool_flags);
     if (mempool == NULL) {
         return NULL;
     }
-    int wrong = rte_mempool_set_ops_byname(mempool, "ring_mp_mc", NULL);
+    int wrong = rte_mempool_set_ops_byname(mempool, shared ? "ring_mp_mc" : "ring_sp_sc", NULL);
     if (wrong == 0) {
         rte_pktmbuf_pool_init(mempool, &how);
         wrong = rte_mempool_populate_default(mempool);
@@ -40,13 +40,13 @@ static struct rte_mempool *make(const char *name, unsigned int count, uint16_t b
     return mempool;
 }
 
-struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket) {
-    return make(name, count, 0, room, RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF, 0, socket);
+struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket, int shared) {
+    return make(name, count, 0, room, RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF, 0, socket, shared);
 }
 
 struct rte_mempool *unet_packets(const char *name, unsigned int count, uint16_t room, int socket) {
     /* One behind the other also across pages: net_af_xdp takes it for granted that they lie so. */
-    return make(name, count, room, room, 0, RTE_MEMPOOL_F_NO_IOVA_CONTIG, socket);
+    return make(name, count, room, room, 0, RTE_MEMPOOL_F_NO_IOVA_CONTIG, socket, 1);
 }
 
 unsigned int unet_take(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count) {
@@ -60,11 +60,13 @@ unsigned int unet_take(struct rte_mempool *mempool, struct rte_mbuf **mbufs, uns
     return count;
 }
 
-void unet_give(struct rte_mbuf *mbuf) {
-    mbuf->next = NULL;
-    mbuf->nb_segs = 1;
-    rte_mbuf_refcnt_set(mbuf, 1);
-    rte_mempool_put(mbuf->pool, mbuf);
+void unet_give(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count) {
+    for (unsigned int i = 0; i < count; i++) {
+        mbufs[i]->next = NULL;
+        mbufs[i]->nb_segs = 1;
+        rte_mbuf_refcnt_set(mbufs[i], 1);
+    }
+    rte_mempool_put_bulk(mempool, (void **)mbufs, count);
 }
 
 void *unet_make(struct rte_mempool *mempool, uint16_t len, struct rte_mbuf **made) {
@@ -87,7 +89,9 @@ void unet_point(struct rte_mbuf *mbuf, void *bytes, uint16_t room, struct rte_mb
     rte_mbuf_ext_refcnt_set(info, 1);
 }
 
-void unet_fill(struct rte_mbuf *mbuf, uint16_t offset, uint16_t len) {
+void unet_fill(struct rte_mbuf *mbuf, void *buffer, uint16_t offset, uint16_t len) {
+    mbuf->buf_addr = buffer;
+    rte_mbuf_iova_set(mbuf, (rte_iova_t)(uintptr_t)buffer);
     mbuf->data_off = offset;
     mbuf->data_len = len;
     mbuf->pkt_len = len;

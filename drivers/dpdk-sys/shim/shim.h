@@ -27,8 +27,9 @@ void unet_clean(uint16_t port, uint16_t queue);
 /* rte_pktmbuf_free: of all segments. */
 void unet_free(struct rte_mbuf *mbuf);
 
-/* A mempool of mbufs whose bytes lie elsewhere, of `room` bytes each, to be pointed there. NULL: rte_errno says why. */
-struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket);
+/* A mempool of mbufs whose bytes lie elsewhere, of `room` bytes each, to be pointed there. `shared` says whether
+ * several threads take and free its mbufs at a time. NULL: rte_errno says why. */
+struct rte_mempool *unet_mempool(const char *name, unsigned int count, uint16_t room, int socket, int shared);
 
 /* A mempool of mbufs with `room` bytes behind each, one behind the other. NULL: rte_errno says why. */
 struct rte_mempool *unet_packets(const char *name, unsigned int count, uint16_t room, int socket);
@@ -36,8 +37,8 @@ struct rte_mempool *unet_packets(const char *name, unsigned int count, uint16_t 
 /* Takes at most `count` free mbufs out of a mempool. */
 unsigned int unet_take(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count);
 
-/* Frees an mbuf of one segment into its mempool. */
-void unet_give(struct rte_mbuf *mbuf);
+/* Frees mbufs of one segment into their mempool, which is one. */
+void unet_give(struct rte_mempool *mempool, struct rte_mbuf **mbufs, unsigned int count);
 
 /* A packet of `len` bytes, to be written where it says, out of a mempool of packets with bytes. NULL: none is free, or
  * none has room. */
@@ -46,8 +47,9 @@ void *unet_make(struct rte_mempool *mempool, uint16_t len, struct rte_mbuf **mad
 /* Points an mbuf at a buffer of `room` bytes. */
 void unet_point(struct rte_mbuf *mbuf, void *bytes, uint16_t room, struct rte_mbuf_ext_shared_info *info);
 
-/* Makes an mbuf a packet, or a segment of one, of `len` bytes from `offset` on. */
-void unet_fill(struct rte_mbuf *mbuf, uint16_t offset, uint16_t len);
+/* Makes an mbuf a packet, or a segment of one, of `len` bytes from `offset` on in a buffer; the rest of it as
+ * unet_point left it. */
+void unet_fill(struct rte_mbuf *mbuf, void *buffer, uint16_t offset, uint16_t len);
 
 /* Appends a segment to a packet. */
 void unet_chain(struct rte_mbuf *head, struct rte_mbuf *last, struct rte_mbuf *segment);

@@ -60,7 +60,7 @@ pub struct DpdkPort {
     /// Mbufs to send, which are out: their numbers.
     pub(crate) idle: Vec<u32>,
     /// Packets that the port has not taken yet.
-    pub(crate) queue: VecDeque<Mbuf>,
+    pub(crate) queue: Vec<Mbuf>,
     /// What was received when somebody was about to wait.
     pub(crate) early: VecDeque<Mbuf>,
     pub(crate) counts: Statistics,
@@ -119,7 +119,7 @@ impl DpdkPort {
             (Some(Packets::new(manner, options.ring, memory.buffer_bytes, socket)?), None)
         } else {
             port.map(&memory);
-            (None, Some(Mbufs::new(memory.buffers, &memory, socket)?))
+            (None, Some(Mbufs::new(memory.buffers, &memory, socket, !manner.alone)?))
         };
         let places = Places::new(memory.address, memory.buffer_bytes);
         let mut receiving = Receiving::new(places, memory.buffers);
@@ -134,7 +134,11 @@ impl DpdkPort {
         let ready = port.start(mempool, options.ring).and_then(|facts| {
             let under_way = usize::from(facts.transmit_ring) + BURST;
             match receive.is_some() {
-                true => Ok((facts, Some(Mbufs::new(under_way, &memory, socket)?), under_way)),
+                true => Ok((
+                    facts,
+                    Some(Mbufs::new(under_way, &memory, socket, !manner.alone)?),
+                    under_way,
+                )),
                 false => Ok((facts, None, 0)),
             }
         });
@@ -165,7 +169,7 @@ impl DpdkPort {
             pool,
             places,
             idle: (0..under_way as u32).collect(),
-            queue: VecDeque::with_capacity(under_way.max(BURST)),
+            queue: Vec::with_capacity(under_way.max(BURST)),
             early: VecDeque::with_capacity(BURST),
             counts: Statistics::default(),
             cramped: false,
@@ -224,19 +228,22 @@ impl DpdkPort {
     /// Hands over what waits. Whether the port took all of it.
     #[inline]
     pub(crate) fn flush(&mut self) -> bool {
-        while !self.queue.is_empty() {
-            let packets = self.queue.make_contiguous();
+        let mut gone = 0;
+        while gone < self.queue.len() {
+            let packets = &mut self.queue[gone..];
             let count = packets.len().min(BURST) as u16;
             let taken = self.port.burst(|id| {
                 // SAFETY: invariant 1: each packet's mbufs were out, and are the port's now, as many as it takes.
                 unsafe { sys::unet_transmit(id, 0, packets.as_mut_ptr(), count) }
             });
-            let taken = taken.unwrap_or(0);
-            self.queue.drain(..usize::from(taken.min(count)));
+            let taken = taken.unwrap_or(0).min(count);
+            gone += usize::from(taken);
             if taken < count {
+                self.queue.drain(..gone);
                 return false;
             }
         }
+        self.queue.clear();
         true
     }
 
@@ -263,7 +270,35 @@ impl DpdkPort {
 
     /// Puts a frame into the queue, of which this is the first piece, or drops it: `false` if there is no room, and
     /// all of it is in `frames`.
+    #[inline(always)]
     fn put(&mut self, first: Piece<Fbuf>, frames: &mut VecDeque<Piece<Fbuf>>) -> bool {
+        let len = first.bytes.range().len();
+        if !first.more
+            && (ETHERNET..=self.longest).contains(&len)
+            && self.can_carry(&first.bytes)
+            && let Some(number) = self.idle.pop()
+        {
+            let mbuf = self.fill(number, first.bytes);
+            self.queue.push(mbuf);
+            self.counts.add(Count::Sent, 1);
+            self.counts.add(Count::SentBytes, len as u64);
+            return true;
+        }
+        self.put_pieces(first, frames)
+    }
+
+    /// An mbuf of this number becomes a segment, of a piece that this device can carry.
+    #[inline(always)]
+    fn fill(&mut self, number: u32, bytes: Fbuf) -> Mbuf {
+        let number = number as usize;
+        let mbuf = self.tables().transmit.fill(number, bytes.number(), bytes.range());
+        self.sent[number] = Some(bytes);
+        mbuf
+    }
+
+    /// As [`DpdkPort::put`], of a frame in several pieces, or one that may be wrong, or to be copied.
+    #[inline(never)]
+    fn put_pieces(&mut self, first: Piece<Fbuf>, frames: &mut VecDeque<Piece<Fbuf>>) -> bool {
         frames.push_front(first);
         let First { pieces, len, is_whole } = First::of(frames);
         let carried = frames.iter().take(pieces).all(|piece| self.can_carry(&piece.bytes));
@@ -285,24 +320,16 @@ impl DpdkPort {
         let (mut head, mut last): (Mbuf, Mbuf) = (ptr::null_mut(), ptr::null_mut());
         for piece in frames.drain(..pieces) {
             let Some(number) = self.idle.pop() else { break };
-            let number = number as usize;
-            let range = piece.bytes.range();
-            let tables = self.tables();
-            tables.transmit.point(number, piece.bytes.number());
-            let mbuf = tables.transmit.get(number);
-            self.sent[number] = Some(piece.bytes);
-            // SAFETY: the mbufs are out (invariant 1), and the range lies in the buffer.
-            unsafe {
-                sys::unet_fill(mbuf, range.start as u16, range.len() as u16);
-                if head.is_null() {
-                    head = mbuf;
-                } else {
-                    sys::unet_chain(head, last, mbuf);
-                }
+            let mbuf = self.fill(number, piece.bytes);
+            if head.is_null() {
+                head = mbuf;
+            } else {
+                // SAFETY: the mbufs are out (invariant 1).
+                unsafe { sys::unet_chain(head, last, mbuf) };
             }
             last = mbuf;
         }
-        self.queue.push_back(head);
+        self.queue.push(head);
         self.counts.add(Count::Sent, 1);
         self.counts.add(Count::SentBytes, len as u64);
         true
@@ -502,14 +529,22 @@ fn stock_up(
     mbufs: &Mbufs,
     (stock, buffer_bytes): (usize, usize),
 ) {
-    while receiving.count() < stock {
-        let Some(fbuf) = pool.alloc_to_receive(buffer_bytes) else { break };
-        let number = fbuf.number();
-        // A pool that the caller put in the place of ours has nothing for this device.
-        if receiving.hold(fbuf).is_none() {
-            break;
+    let mut some = [0; BURST];
+    loop {
+        let mut count = 0;
+        while count < BURST && receiving.count() < stock {
+            let Some(fbuf) = pool.alloc_to_receive(buffer_bytes) else { break };
+            some[count] = fbuf.number() as u32;
+            // A pool that the caller put in the place of ours has nothing for this device.
+            if receiving.hold(fbuf).is_none() {
+                break;
+            }
+            count += 1;
         }
-        mbufs.give(number);
+        if count == 0 {
+            return;
+        }
+        mbufs.give(&some[..count]);
     }
 }
 

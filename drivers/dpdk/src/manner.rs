@@ -12,6 +12,8 @@ pub(crate) struct Manner {
     pub forgets: bool,
     /// Among its errors in sending are packets that it did not take.
     pub refusals_are_errors: bool,
+    /// Nobody but the port's thread gives back what it was given; a mempool for one thread is faster.
+    pub alone: bool,
     /// DPDK's interrupt thread takes its memory away while a burst reads it.
     pub guarded: bool,
 }
@@ -24,6 +26,7 @@ impl Manner {
             packets: 0,
             forgets: false,
             refusals_are_errors: false,
+            alone: false,
             guarded: false,
         };
         match driver {
@@ -35,7 +38,7 @@ impl Manner {
             }
             // It shows the other process the segments of DPDK's own memory, and nothing else.
             "net_virtio_user" => Self { copies: true, ..plain },
-            "net_memif" => Self { guarded: true, ..plain },
+            "net_memif" => Self { alone: true, guarded: true, ..plain },
             "net_ring" | "net_vhost" => Self { refusals_are_errors: true, ..plain },
             _ => plain,
         }

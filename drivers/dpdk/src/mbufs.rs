@@ -7,12 +7,14 @@
 //! 2. The mempool is freed only when no mbuf of it is in DPDK's hands: else it is leaked, with what the mbufs say.
 
 use std::ffi::CString;
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dpdk_sys as sys;
 use fbufs::RegisteredMemory;
 
+use crate::device::BURST;
 use crate::eal;
 use crate::error::Error;
 
@@ -33,15 +35,22 @@ pub(crate) struct Mbufs {
 }
 
 impl Mbufs {
-    /// Makes `count` of them over a memory, number by number; all are out.
-    pub fn new(count: usize, memory: &RegisteredMemory, socket: i32) -> Result<Self, Error> {
+    /// Makes `count` of them over a memory, number by number; all are out. `shared` says whether other threads than the
+    /// port's give them back.
+    pub fn new(
+        count: usize,
+        memory: &RegisteredMemory,
+        socket: i32,
+        shared: bool,
+    ) -> Result<Self, Error> {
         let name = format!("unet-{}", NAMES.fetch_add(1, Ordering::Relaxed));
         let name = CString::new(name).unwrap_or_default();
         let room = u16::try_from(memory.buffer_bytes)
             .map_err(|_| Error::Unsupported("its buffers are larger than 65,535 bytes"))?;
         let wanted = u32::try_from(count).unwrap_or(u32::MAX);
         // SAFETY: the name lives for the call, which copies it.
-        let mempool = unsafe { sys::unet_mempool(name.as_ptr(), wanted, room, socket) };
+        let mempool =
+            unsafe { sys::unet_mempool(name.as_ptr(), wanted, room, socket, shared.into()) };
         if mempool.is_null() {
             return Err(Error::Memory(eal::said()));
         }
@@ -62,19 +71,25 @@ impl Mbufs {
         Ok(it)
     }
 
+    fn buffer(&self, buffer: usize) -> *mut std::ffi::c_void {
+        (self.base + buffer * self.buffer_bytes) as *mut _
+    }
+
     /// Points an mbuf that is out at a buffer.
-    #[inline(always)]
-    pub fn point(&self, number: usize, buffer: usize) {
-        let bytes = (self.base + buffer * self.buffer_bytes) as *mut _;
+    fn point(&self, number: usize, buffer: usize) {
+        let bytes = self.buffer(buffer);
         let info = self.infos.wrapping_add(number);
         // SAFETY: invariant 1. The info is this mbuf's alone, and lives as long as the mbuf (invariant 2).
         unsafe { sys::unet_point(self.all[number], bytes, self.buffer_bytes as u16, info) };
     }
 
-    /// The mbuf of a number.
+    /// Makes an mbuf that is out a segment: these bytes of a buffer, which lie in it.
     #[inline(always)]
-    pub fn get(&self, number: usize) -> Mbuf {
-        self.all[number]
+    pub fn fill(&self, number: usize, buffer: usize, range: Range<usize>) -> Mbuf {
+        let (mbuf, bytes) = (self.all[number], self.buffer(buffer));
+        // SAFETY: invariant 1.
+        unsafe { sys::unet_fill(mbuf, bytes, range.start as u16, range.len() as u16) };
+        mbuf
     }
 
     /// The number of a segment's mbuf, if it is one of these.
@@ -88,11 +103,17 @@ impl Mbufs {
         (number < self.all.len()).then_some(number)
     }
 
-    /// Puts an mbuf that is out into the mempool.
+    /// Puts mbufs that are out into the mempool.
     #[inline(always)]
-    pub fn give(&self, number: usize) {
-        // SAFETY: invariant 1: it is out, and not any more.
-        unsafe { sys::unet_give(self.all[number]) };
+    pub fn give(&self, numbers: &[u32]) {
+        let mut some = [ptr::null_mut(); BURST];
+        for numbers in numbers.chunks(BURST) {
+            for (mbuf, number) in some.iter_mut().zip(numbers) {
+                *mbuf = self.all[*number as usize];
+            }
+            // SAFETY: invariant 1: they are out, and not any more.
+            unsafe { sys::unet_give(self.mempool, some.as_mut_ptr(), numbers.len() as u32) };
+        }
     }
 
     /// Takes mbufs out of the mempool, as many as there are and fit.
@@ -109,7 +130,7 @@ impl Mbufs {
 
     /// Frees the mempool, of which `out` mbufs are out. Whether none was in DPDK's hands; else it stays.
     pub fn free(self, mut out: usize) -> bool {
-        let mut some = [ptr::null_mut(); 64];
+        let mut some = [ptr::null_mut(); BURST];
         loop {
             match self.take(&mut some) {
                 0 => break,

@@ -102,7 +102,7 @@ impl DpdkPort {
         let Some(packets) = &self.packets else { return false };
         let bytes = frames.iter().take(pieces).map(|piece| &piece.bytes[..]);
         let Some(mbuf) = packets.copy(len, bytes) else { return false };
-        self.queue.push_back(mbuf);
+        self.queue.push(mbuf);
         frames.drain(..pieces).for_each(|piece| self.pool.recycle(piece.bytes));
         self.counts.add(Count::Sent, 1);
         self.counts.add(Count::SentBytes, len as u64);
