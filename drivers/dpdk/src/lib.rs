@@ -24,9 +24,11 @@
 //! | `mbufs` | mempools whose bytes are elsewhere |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
 //! | `driver` | addresses of the scheme `dpdk` |
+//! | [`raw`] | the baseline: a port in the plainest way, for benchmarks |
 
 mod driver;
 mod error;
+pub mod raw;
 
 pub use driver::Dpdk;
 pub use error::Error;
