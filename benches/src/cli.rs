@@ -9,7 +9,7 @@ use unet::{Address, NetworkAddress};
 
 use crate::cpus::Asked;
 use crate::kv;
-use crate::network::address::{self, Transport};
+use crate::network::address::{self, Device, Transport};
 use crate::network::netns;
 use crate::task::{Carries, MAX_FLOWS, MAX_PAYLOAD, MAX_WINDOW, Wait};
 
@@ -183,14 +183,15 @@ pub struct Options {
     #[arg(long, global = true, value_name = "S", value_delimiter = ',')]
     pub system: Vec<String>,
     /// The way between the two processes: shm:, or a network, as in udp:127.0.0.1:9000, at whose
-    /// address the server is started.
+    /// address the server is started, or dpdk:net_memif, whose ends the benchmark makes.
     #[arg(long, global = true, value_name = "URI", default_value = "shm:")]
     #[arg(value_parser = address::transport)]
     pub transport: Transport,
-    /// The client's own device for --transport, which names the server's: as lab-a0 or lab-a0/1
-    /// [default: the one of the same name].
+    /// The client's own device for --transport, which names the server's: as lab-a0 or lab-a0/1, with
+    /// options of its own behind ? [default: the one of the same name].
     #[arg(long, global = true, value_name = "DEVICE", conflicts_with = "to")]
-    pub client_device: Option<String>,
+    #[arg(value_parser = address::device)]
+    pub client_device: Option<Device>,
     /// The address of a server that `unet-bench serve` runs.
     #[arg(long, global = true, value_name = "URI", conflicts_with = "transport")]
     #[arg(value_parser = address::network)]

@@ -26,12 +26,11 @@ const FUNCTIONS: &str = "unet_.*|rte_eal_init|rte_eal_alarm_set|rte_dev_probe|rt
     rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_dev_start|rte_eth_dev_stop|\
     rte_eth_dev_close|rte_eth_macaddr_get|rte_eth_stats_get|\
     rte_eth_dev_get_mtu|rte_eth_dev_socket_id|rte_mempool_free|\
-    rte_mempool_avail_count";
+    rte_mempool_avail_count|rte_thread_register|rte_thread_unregister";
 const VALUES: &str = "RTE_PKTMBUF_HEADROOM|UNET_.*";
 
 fn main() {
-    println!("cargo::rerun-if-changed=shim/shim.h");
-    println!("cargo::rerun-if-changed=shim/shim.c");
+    println!("cargo::rerun-if-changed=shim");
     println!("cargo::rustc-check-cfg=cfg(dpdk)");
     match bind() {
         Ok(version) => {
@@ -72,7 +71,7 @@ fn bind() -> Result<String, String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where"));
     write_bindings(&out, flags.iter().map(ToString::to_string).chain(includes).collect());
     let mut shim = cc::Build::new();
-    shim.file("shim/shim.c").includes(&library.include_paths).warnings(false);
+    shim.files(["shim/shim.c", "shim/bare.c"]).includes(&library.include_paths).warnings(false);
     for flag in &flags {
         shim.flag(flag);
     }

@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Value, json};
 
 use crate::speed::{
-    Along, CALLS, FAILED, HOST, Invocation, NETWORK, Round, Row, Set, Turn, adapter, judge,
+    Along, CALLS, DPDK, FAILED, HOST, Invocation, NETWORK, Round, Row, Set, Turn, adapter, judge,
 };
 use crate::workspace::Workspace;
 use crate::{instructions, lab, process};
@@ -26,6 +26,9 @@ pub struct Args {
     /// What calls cost; what runs between hosts needs root, what others are compared with the feature `peers`
     #[arg(long, conflicts_with_all = ["network", "instructions"])]
     calls: bool,
+    /// What runs over ports of DPDK, which has to be installed; needs no root
+    #[arg(long, conflicts_with_all = ["network", "calls", "instructions"])]
+    dpdk: bool,
     #[command(flatten)]
     how: How,
     /// Count instructions in place of time, under valgrind; with --network those of the adapter
@@ -96,7 +99,10 @@ pub fn run(args: &Args) -> Result<()> {
         _ => {}
     }
     let mut build = workspace.cargo(["build", "--release", "--bin", "unet-bench"]);
-    if args.calls {
+    if args.dpdk {
+        let words = ["build", "--release", "-p", "unet-bench", "--bins", "--features", "dpdk"];
+        process::run(&mut workspace.cargo(words), LIMIT)?;
+    } else if args.calls {
         // What lacks them says so.
         let words = ["build", "--release", "-p", "unet-bench", "--bins", "--features", "peers"];
         let mut whole = workspace.cargo(words);
@@ -112,6 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
         instructions: release.join("instructions"),
     };
     match (args.calls, args.network) {
+        _ if args.dpdk => measure(&DPDK, &programs, &args.how, None),
         (true, _) => match lab::can_bench() {
             Ok(()) => lab::bench("calls", &programs, &args.how),
             Err(why) => measure(&CALLS, &programs, &args.how, Some(&format!("{why:#}"))),
@@ -277,7 +284,7 @@ mod tests {
 
     #[test]
     fn rows_without_records_count_as_missed() {
-        for set in [HOST, NETWORK, CALLS] {
+        for set in [HOST, NETWORK, CALLS, DPDK] {
             let rows = chosen(&set, &[]).expect("there are rows");
             assert_eq!(table(&rows, &[vec![Turn::new()]], 2).len(), set.rows.len());
         }

@@ -8,6 +8,7 @@ pub use rows::{INVOCATIONS, ROWS, Row};
 
 pub mod adapter;
 pub mod calls;
+pub mod dpdk;
 mod figure;
 pub mod network;
 mod rows;
@@ -105,6 +106,16 @@ pub const NETWORK: Set = Set {
     rows: network::ROWS,
     along: Some(Along::Adapter),
     lenient: false,
+    turns: 20,
+    duration: "300ms",
+};
+
+/// What is measured over ports of DPDK.
+pub const DPDK: Set = Set {
+    invocations: dpdk::INVOCATIONS,
+    rows: dpdk::ROWS,
+    along: None,
+    lenient: true,
     turns: 20,
     duration: "300ms",
 };

@@ -41,6 +41,11 @@ pub const STEPS: &[Step] = &[
         check: tests,
     },
     Step {
+        name: "dpdk",
+        what: "unet-bench with ports of DPDK, where DPDK is installed",
+        check: dpdk,
+    },
+    Step {
         name: "lab",
         what: "the kernel and the usual tools are content with our protocols and drivers",
         check: lab::check,
@@ -140,6 +145,19 @@ fn tests(context: &Context) -> Result<Done> {
     run_process(build.args(FAILPOINTS), LIMIT)?;
     let mut tests = context.workspace.cargo(["test", "--workspace"]);
     passed(some_tests(&run_process(tests.args(FAILPOINTS), LIMIT)?)?.to_string())
+}
+
+fn dpdk(context: &Context) -> Result<Done> {
+    let of_bench = ["-p", "unet-bench", "--features", "dpdk"];
+    let mut clippy = context.workspace.cargo(["clippy", "--all-targets"]);
+    run_process(clippy.args(of_bench).args(["--", "-D", "warnings"]), LIMIT)?;
+    let mut tests = context.workspace.cargo(["test", "--test", "cli"]);
+    let said = run_process(tests.args(of_bench).args(["--", "--nocapture", "dpdk::"]), LIMIT)?;
+    let tally = some_tests(&said)?;
+    match said.stdout.lines().find_map(|line| line.split_once("left out: ")) {
+        Some((_, missing)) => passed(format!("left out: {missing}")),
+        None => passed(tally.to_string()),
+    }
 }
 
 fn bounded_fuzz(context: &Context) -> Result<Done> {

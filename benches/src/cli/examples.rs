@@ -45,8 +45,10 @@ Both ends on one host, in two network namespaces; the server is started and ende
   unet-bench rtt --transport udp:127.0.0.1:9000  over the loopback device
   unet-bench rtt --transport 'xdp:lab-b0@10.77.0.2:9000?mode=generic' --client-device lab-a0 \
       --netns lab-a,lab-b                        the address has the server's interface
+  unet-bench rtt --transport dpdk:net_memif      memory between two ports of DPDK (feature `dpdk`)
 
-With --to the address has this host's interface; the server's is with `unet-bench serve`.
+With --to the address has this host's interface; the server's is with `unet-bench serve`. So it is
+with ports of DPDK, each of which has its own ip=ADDRESS/PREFIX.
 With --to and --transport, --system chooses from the second list of `unet-bench systems`. The floor
 is then the fastest bare loop over the same kind of network in the same run.";
 

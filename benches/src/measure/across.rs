@@ -4,7 +4,7 @@ use crate::cpus::pin;
 use crate::fault::{Failure, Fault};
 use crate::limits::Yardstick;
 use crate::measure::{Lab, Outcome, Ran, one_way, round_trip, straddle, sweep, task};
-use crate::network::way::Way;
+use crate::network::{address, way::Way};
 use crate::plan::Measurement;
 use crate::process::server::Server;
 use crate::record::Record;
@@ -105,7 +105,7 @@ fn describe(
     {
         record.remarks.push("the agent shares the client's core".to_owned());
     }
-    if record.bare.is_none_or(|scheme| scheme == "xdp") {
+    if record.bare.is_none_or(|scheme| matches!(scheme, "xdp" | address::DPDK)) {
         record.transport = way.label();
     }
     record.write_note();

@@ -13,8 +13,9 @@ use unet::NetworkAddress;
 pub struct Place {
     /// Where U-Net listens or connects: the server's own address, or the server's as the client has it.
     pub address: NetworkAddress,
-    /// This end's address, as the control connection has it.
+    /// This end's address, as the control connection has it; a server's that the kernel does not know, as its
+    /// address says.
     pub local: IpAddr,
-    /// The other end's.
+    /// The other end's, likewise.
     pub remote: IpAddr,
 }

@@ -16,6 +16,8 @@ use crate::process::server::Server;
 
 /// IPv6's and UDP's headers.
 const HEADERS: usize = 40 + 8;
+/// The MTU of a network that the kernel knows nothing of.
+const ETHERNET_MTU: usize = 1500;
 /// Room for a U-Net header, so that all systems carry messages of one size.
 const OURS: usize = 64;
 
@@ -34,7 +36,7 @@ impl Way {
         if options.client_device.is_some() && options.transport == Transport::Host {
             return usage("--client-device is for --transport xdp:DEVICE@HOST:PORT.");
         }
-        let ours = options.client_device.as_deref();
+        let ours = options.client_device.as_ref();
         match (&options.to, &options.transport, &options.netns[..]) {
             (None, Transport::Host, []) => Ok(None),
             (None, Transport::Host, _) => {
@@ -45,33 +47,45 @@ impl Way {
                 Ok(Some(Self::to(address.clone(), None)?))
             }
             (Some(_), ..) => usage("With --to, --netns names the client's namespace only."),
-            (None, Transport::Network(address), []) => {
-                Self::start(address, ours, [netns::HERE; 2], cpus).map(Some)
+            (None, Transport::Network(server), spaces) => {
+                let client = ours.map_or(server.clone(), |ours| ours.to(server));
+                if server.scheme == address::DPDK && ours.is_none() {
+                    return usage(
+                        "Each end of dpdk: has an address of its own: give the client's in --client-device \
+                         PORT?ip=ADDRESS/PREFIX, or both in `serve` and --to.",
+                    );
+                }
+                Self::start(server, client, spaces, cpus).map(Some)
             }
-            (None, Transport::Network(address), [client, server]) => {
-                Self::start(address, ours, [client, server], cpus).map(Some)
+            (None, Transport::Pair(_), _) if ours.is_some() => {
+                usage("The benchmark makes both ends of dpdk:net_memif: leave --client-device.")
             }
-            (None, Transport::Network(_), _) => {
-                usage("--netns takes two namespaces, the client's and the server's.")
+            (None, Transport::Pair(ends), spaces) => {
+                let [server, client] = &**ends;
+                Self::start(server, client.clone(), spaces, cpus).map(Some)
             }
         }
     }
 
-    /// Starts the server at the address, and goes there by a device of our own if it is named.
+    /// Starts the server at its address, each end in its namespace, and goes there by the client's.
     fn start(
-        address: &NetworkAddress,
-        ours: Option<&str>,
-        [client, server]: [&str; 2],
+        server: &NetworkAddress,
+        client: NetworkAddress,
+        spaces: &[String],
         cpus: Cpus,
     ) -> Result<Self, Failure> {
-        if address.host.is_empty() {
-            let sentence = "The client must know the server's HOST: give it in --transport.";
-            return Err(Failure::Usage(sentence.to_owned()));
+        let usage = |sentence: &str| Err(Failure::Usage(sentence.to_owned()));
+        if server.host.is_empty() {
+            return usage("The client must know the server's HOST: give it in --transport.");
         }
-        let (leash, port) = Leash::start(address, server, cpus)?;
-        netns::enter(client)?;
-        let device = ours.unwrap_or(&address.device).to_owned();
-        Self::to(NetworkAddress { port, device, ..address.clone() }, Some(leash))
+        let [here, there] = match spaces {
+            [] => [netns::HERE; 2],
+            [here, there] => [here, there].map(String::as_str),
+            _ => return usage("--netns takes two namespaces, the client's and the server's."),
+        };
+        let (leash, port) = Leash::start(server, there, cpus)?;
+        netns::enter(here)?;
+        Self::to(NetworkAddress { port, ..client }, Some(leash))
     }
 
     fn to(address: NetworkAddress, leash: Option<Leash>) -> Result<Self, Failure> {
@@ -104,6 +118,9 @@ impl Way {
     /// The largest message that needs one packet only, whatever the system.
     pub fn largest_message(&self) -> Result<usize, Fault> {
         const ASKING: &str = "asking for the MTU of the way";
+        if self.address.scheme == address::DPDK {
+            return Ok(ETHERNET_MTU - HEADERS - OURS);
+        }
         let Some(server) = self.servers.first() else { return Err(Fault::PeerGone) };
         let any: SocketAddr =
             if server.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };

@@ -12,7 +12,7 @@ use unet::NetworkAddress;
 
 use crate::cpus;
 use crate::fault::{During, Failure, Fault};
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::control::Control;
 use crate::process::ending;
 use crate::process::server::{GRACE, PATIENCE, Reply, last_word};
@@ -42,7 +42,8 @@ impl Connection {
             )));
         };
         let (server, local) = prepare(&stream)?;
-        let place = Place { address: address.clone(), local: local.ip(), remote: server.ip() };
+        let remote = address::server(address, server.ip());
+        let place = Place { address: address.clone(), local: local.ip(), remote };
         let control = Control::over(OwnedFd::from(stream));
         if !control.readable_within(PATIENCE)? {
             return Err(Fault::Silent);

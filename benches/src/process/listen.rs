@@ -150,7 +150,7 @@ fn turn_away(stream: TcpStream, why: &str) {
 }
 
 fn bind(uri: &NetworkAddress) -> Result<TcpListener, Failure> {
-    let addresses = match uri.host.is_empty() && uri.scheme != "sim" {
+    let addresses = match uri.host.is_empty() && !address::beside_kernel(&uri.scheme) {
         true => Ok(vec![
             (Ipv6Addr::UNSPECIFIED, uri.port).into(),
             (Ipv4Addr::UNSPECIFIED, uri.port).into(),

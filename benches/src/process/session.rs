@@ -12,7 +12,7 @@ use unet::NetworkAddress;
 use crate::cpus;
 use crate::fault::{During, Fault};
 use crate::measure::load;
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::connection::prepare;
 use crate::process::control::Control;
 use crate::process::serve;
@@ -30,13 +30,14 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 const TIDYING: Duration = Duration::from_millis(200);
 
 /// Serves the client whose connection is the standard input.
-pub fn run(cpu: usize, address: NetworkAddress) -> Result<(), Fault> {
+pub fn run(cpu: usize, at: NetworkAddress) -> Result<(), Fault> {
     // Whoever listens answers for this process, and takes it along.
     set_parent_process_death_signal(Some(Signal::KILL)).during("staying with the listener")?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let stream = TcpStream::from(socket.during("taking the connection from standard input")?);
     let (remote, local) = prepare(&stream)?;
-    let place = Place { address, local: local.ip(), remote: remote.ip() };
+    let local = address::server(&at, local.ip());
+    let place = Place { address: at, local, remote: remote.ip() };
     let control = Control::over(OwnedFd::from(stream)).wary();
     let watched = control.try_clone()?;
     thread::spawn(move || {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod calls;
+mod dpdk;
 mod endings;
 mod fbuf;
 mod kv;

@@ -72,3 +72,5 @@ int unet_errno(void);
 
 /* Has DPDK's messages go to a function, line by line or in parts of lines. */
 int unet_log_to(void (*listener)(const char *text, size_t len));
+
+#include "bare.h"

@@ -29,7 +29,7 @@ impl Driver for Dpdk {
 }
 
 #[cfg(dpdk)]
-mod opened {
+pub(crate) mod opened {
     use std::net::{IpAddr, Ipv4Addr};
     use std::num::NonZeroU16;
     use std::str::FromStr;
@@ -54,28 +54,10 @@ mod opened {
             .and_then(|(ip, bits)| Some((ip.parse::<Ipv4Addr>().ok()?, bits.parse::<u8>().ok()?)))
             .ok_or(OpenError::BadValue(IP))?;
         let gateway = value(opening, "gateway", "gateway=ADDRESS, IPv4, in the same subnet")?;
-        let megabytes = "a number of megabytes";
-        let memory =
-            match (value(opening, "memory", megabytes)?, value(opening, "huge", megabytes)?) {
-                (None, None) => Memory::default(),
-                (Some(plain), None) => Memory::Plain(plain),
-                (None, Some(huge)) => Memory::Huge(huge),
-                (Some(_), Some(_)) => {
-                    return Err(OpenError::BadValue("memory=MB or huge=MB, not both"));
-                }
-            };
         if opening.local.is_some_and(|local| local != IpAddr::V4(address)) {
             return Err(OpenError::AddressInUse);
         }
-        let default = Options::default();
-        let ring = value(opening, "ring", "ring=ENTRIES, a power of two")?.unwrap_or(default.ring);
-        let copy = match opening.option("copy") {
-            None | Some("no") => false,
-            Some("yes") => true,
-            _ => return Err(OpenError::BadValue("copy=yes or no")),
-        };
-        let buffers = u32::try_from(opening.buffers).unwrap_or(u32::MAX);
-        let options = Options { memory, ring, buffers, copy, ..default };
+        let options = options(opening)?;
         let routes = |mac| Neighbours::new(mac, address, prefix, gateway);
         // Before anything is opened.
         routes([0; 6]).ok_or(OpenError::BadValue(IP))?;
@@ -88,6 +70,30 @@ mod opened {
         let of_frames =
             FramedOptions { local: Some(address.into()), checksum, ..FramedOptions::at(port) };
         Ok(Box::new(Framed::new(device, routes, of_frames)))
+    }
+
+    /// How its port is opened.
+    pub fn options(opening: &Opening<'_>) -> Result<Options, OpenError> {
+        opening.only_options(KNOWN)?;
+        let megabytes = "a number of megabytes";
+        let memory =
+            match (value(opening, "memory", megabytes)?, value(opening, "huge", megabytes)?) {
+                (None, None) => Memory::default(),
+                (Some(plain), None) => Memory::Plain(plain),
+                (None, Some(huge)) => Memory::Huge(huge),
+                (Some(_), Some(_)) => {
+                    return Err(OpenError::BadValue("memory=MB or huge=MB, not both"));
+                }
+            };
+        let default = Options::default();
+        let ring = value(opening, "ring", "ring=ENTRIES, a power of two")?.unwrap_or(default.ring);
+        let copy = match opening.option("copy") {
+            None | Some("no") => false,
+            Some("yes") => true,
+            _ => return Err(OpenError::BadValue("copy=yes or no")),
+        };
+        let buffers = u32::try_from(opening.buffers).unwrap_or(u32::MAX);
+        Ok(Options { memory, ring, buffers, copy, ..default })
     }
 
     fn value<T: FromStr>(

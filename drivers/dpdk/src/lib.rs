@@ -29,9 +29,11 @@
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
 //! | `interface` | the kernel's interface under a port, where there is one |
 //! | `driver` | addresses of the scheme `dpdk` |
+//! | [`raw`] | the baseline: a port in the plainest way, for benchmarks |
 
 mod driver;
 mod error;
+pub mod raw;
 
 pub use driver::Dpdk;
 pub use error::Error;

@@ -156,6 +156,11 @@ impl Port {
         Ok(port)
     }
 
+    /// For whoever needs no guard.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
     /// Has the port do something with frames: `None` if it is not to, for the moment.
     #[inline(always)]
     pub fn burst<T>(&self, burst: impl FnOnce(u16) -> T) -> Option<T> {

@@ -99,11 +99,21 @@ const fn of(run: &'static str, system: &'static str) -> Pick {
     payload(run, system, 64)
 }
 
-const fn at_most(what: &'static str, figure: Figure, unit: &'static str, limit: f64) -> Row {
+pub(super) const fn at_most(
+    what: &'static str,
+    figure: Figure,
+    unit: &'static str,
+    limit: f64,
+) -> Row {
     Row { what, figure, unit, aim: Bound::AtMost(limit), must: Bound::AtMost(limit) }
 }
 
-const fn at_least(what: &'static str, figure: Figure, unit: &'static str, limit: f64) -> Row {
+pub(super) const fn at_least(
+    what: &'static str,
+    figure: Figure,
+    unit: &'static str,
+    limit: f64,
+) -> Row {
     Row { what, figure, unit, aim: Bound::AtLeast(limit), must: Bound::AtLeast(limit) }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::measure::load::STAMP;
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::server::Server;
 use crate::systems::kernel::{End, Ends, RETRY, client_half, server_half};
 use crate::systems::network::mailboxes::{Datagrams, Stream};
@@ -114,6 +114,10 @@ impl System for Kernel {
 impl Network for Kernel {
     fn bare(&self) -> Option<&'static str> {
         Some(if self.kind.stream { "tcp" } else { "udp" })
+    }
+
+    fn crosses(&self, to: &unet::NetworkAddress) -> bool {
+        to.scheme != address::DPDK
     }
 
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {

@@ -8,7 +8,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg};
 
 use crate::fault::{During, Fault};
 use crate::measure::halves::{Arrival, Receiver, Sender};
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::server::Server;
 use crate::systems::kernel::{END, first_word, set_first_word};
 use crate::systems::network::sockets::Kind;
@@ -71,6 +71,10 @@ impl System for Bursts {
 impl Network for Bursts {
     fn bare(&self) -> Option<&'static str> {
         Some("udp")
+    }
+
+    fn crosses(&self, to: &unet::NetworkAddress) -> bool {
+        to.scheme != address::DPDK
     }
 
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {

@@ -14,10 +14,10 @@ use crate::task::Task;
 mod kernel;
 mod mailboxes;
 mod mmsg;
+mod raw;
 mod sockets;
 mod unet;
 mod uring;
-mod xdp;
 
 /// A system that crosses a network.
 pub trait Network: System {
@@ -60,7 +60,9 @@ fn networks() -> Vec<&'static dyn Network> {
     all.extend(kernel::ALL.iter().map(|system| system as &dyn Network));
     all.extend(uring::ALL.iter().map(|system| system as &dyn Network));
     all.push(&mmsg::Bursts);
-    all.push(&xdp::Raw);
+    all.push(&raw::xdp::Xdp);
+    #[cfg(feature = "dpdk")]
+    all.push(&raw::dpdk::Dpdk);
     all
 }
 

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use crate::fault::{During, Fault};
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::server::{Request, Server};
 use crate::systems::kernel::{PATIENCE, RETRY};
 use crate::systems::network::Announce;
@@ -34,6 +34,9 @@ pub struct Kind {
 impl Kind {
     /// The client's socket; the server is asked for its own.
     pub fn connect(self, task: &Task, place: &Place, server: &Server) -> Result<OwnedFd, Fault> {
+        if place.address.scheme == address::DPDK {
+            return Err(Fault::Other(format!("the kernel has no way to {}", place.address)));
+        }
         if self.stream {
             server.ask(&Request::Open(task.clone()), &[])?;
             let address = SocketAddr::new(place.remote, server.expect_port()?);

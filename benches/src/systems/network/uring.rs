@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use driver_udp::raw::Ring;
 
 use crate::fault::{During, Fault};
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::server::Server;
 use crate::systems::kernel::{Line, PATIENCE, RETRY, client_half, server_half};
 use crate::systems::network::sockets::Kind;
@@ -77,6 +77,10 @@ impl System for Uring {
 impl Network for Uring {
     fn bare(&self) -> Option<&'static str> {
         Some(if self.kind.stream { "tcp" } else { "udp" })
+    }
+
+    fn crosses(&self, to: &unet::NetworkAddress) -> bool {
+        to.scheme != address::DPDK
     }
 
     fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {

@@ -1,9 +1,8 @@
-//! Echo and one way over bare AF_XDP sockets.
+//! Echo and one way over bare ports.
 
 use std::time::{Duration, Instant};
 
-use driver_af_xdp::raw::Socket;
-
+use super::Bare;
 use crate::fault::Fault;
 use crate::measure::halves::{Arrival, Echo, EchoServer, Losses, Receiver, Sender};
 use crate::systems::kernel::{END, PATIENCE, RETRY};
@@ -17,14 +16,16 @@ const LOOKS: u32 = 1 << 14;
 
 /// Looks until something has come; false if that takes too long.
 #[inline(always)]
-fn patiently(time: Duration, mut look: impl FnMut() -> bool) -> bool {
+fn patiently<P: Bare>(time: Duration, mut look: impl FnMut() -> bool) -> bool {
     let mut begun: Option<Instant> = None;
     loop {
         for _ in 0..LOOKS {
             if look() {
                 return true;
             }
-            std::hint::spin_loop();
+            if P::PAUSES {
+                std::hint::spin_loop();
+            }
         }
         if begun.get_or_insert_with(Instant::now).elapsed() > time {
             return false;
@@ -33,8 +34,8 @@ fn patiently(time: Duration, mut look: impl FnMut() -> bool) -> bool {
 }
 
 /// The client's half.
-pub struct Client {
-    socket: Socket,
+pub struct Client<P> {
+    port: P,
     len: u32,
     sequence: u64,
     /// Numbers that wait for a kick.
@@ -42,10 +43,10 @@ pub struct Client {
     losses: Losses,
 }
 
-impl Client {
-    /// Puts a socket to use whose frames have that length.
-    pub fn new(socket: Socket, len: usize) -> Self {
-        Self { socket, len: len as u32, sequence: 0, ready: 0, losses: Losses::default() }
+impl<P: Bare> Client<P> {
+    /// Puts a port to use whose frames have that length.
+    pub fn new(port: P, len: usize) -> Self {
+        Self { port, len: len as u32, sequence: 0, ready: 0, losses: Losses::default() }
     }
 
     #[inline(always)]
@@ -54,11 +55,11 @@ impl Client {
             if attempt > 0 {
                 self.losses.lost(RETRY);
             }
-            self.socket.send_numbered(word, 1, self.len);
-            let (socket, losses) = (&mut self.socket, &mut self.losses);
-            let answered = patiently(RETRY, || {
+            self.port.send(word, 1, self.len);
+            let (port, losses) = (&mut self.port, &mut self.losses);
+            let answered = patiently::<P>(RETRY, || {
                 let mut answered = false;
-                socket.receive_numbered(|found| match found == word {
+                port.receive(|found| match found == word {
                     true => answered = true,
                     // The answer to what was asked twice: neither was lost.
                     false => losses.found(),
@@ -74,11 +75,11 @@ impl Client {
 
     /// Sends numbers up to the next one, all of them.
     fn flush(&mut self) -> Result<(), Fault> {
-        let (socket, len) = (&mut self.socket, self.len);
+        let (port, len) = (&mut self.port, self.len);
         let (mut number, mut left) = (self.sequence - u64::from(self.ready), self.ready);
         self.ready = 0;
-        let sent = patiently(PATIENCE, || {
-            let sent = socket.send_numbered(number, left, len);
+        let sent = patiently::<P>(PATIENCE, || {
+            let sent = port.send(number, left, len);
             (number, left) = (number + u64::from(sent), left - sent);
             left == 0
         });
@@ -86,7 +87,7 @@ impl Client {
     }
 }
 
-impl Echo for Client {
+impl<P: Bare> Echo for Client<P> {
     #[inline]
     fn round_trip(&mut self) -> Result<(), Fault> {
         self.sequence += 1;
@@ -106,7 +107,7 @@ impl Echo for Client {
     }
 }
 
-impl Sender for Client {
+impl<P: Bare> Sender for Client<P> {
     fn begin(&mut self) {
         (self.sequence, self.ready) = (0, 0);
     }
@@ -120,8 +121,8 @@ impl Sender for Client {
 
     fn finish(&mut self) -> Result<(), Fault> {
         self.flush()?;
-        let (socket, len) = (&mut self.socket, self.len);
-        let sent = patiently(PATIENCE, || socket.send_numbered(END, 1, len) == 1);
+        let (port, len) = (&mut self.port, self.len);
+        let sent = patiently::<P>(PATIENCE, || port.send(END, 1, len) == 1);
         if sent { Ok(()) } else { Err(Fault::Silent) }
     }
 
@@ -131,11 +132,9 @@ impl Sender for Client {
 }
 
 /// The server's half.
-pub struct Mirror {
-    socket: Socket,
+pub struct Mirror<P> {
+    port: P,
     len: u32,
-    /// What came at once.
-    words: Vec<u64>,
     /// Messages of this phase.
     answered: u64,
     expected: u64,
@@ -143,39 +142,39 @@ pub struct Mirror {
     ended: bool,
 }
 
-impl Mirror {
-    /// Puts a socket to use whose frames have that length.
-    pub fn new(socket: Socket, len: usize) -> Self {
+impl<P: Bare> Mirror<P> {
+    /// Puts a port to use whose frames have that length.
+    pub fn new(port: P, len: usize) -> Self {
         let (answered, expected, lost, ended) = (0, 0, 0, false);
-        Self { socket, len: len as u32, words: Vec::new(), answered, expected, lost, ended }
+        Self { port, len: len as u32, answered, expected, lost, ended }
     }
 }
 
-impl EchoServer for Mirror {
+impl<P: Bare> EchoServer for Mirror<P> {
     #[inline]
     fn answer(&mut self) -> Result<bool, Fault> {
-        let (socket, words) = (&mut self.socket, &mut self.words);
-        if !patiently(PATIENCE, || socket.receive_numbered(|word| words.push(word)) > 0) {
-            return Err(Fault::Silent);
-        }
+        let Self { port, len, answered, .. } = self;
         let mut ended = false;
-        for word in words.drain(..) {
-            // An end before all messages is the last phase's, which was sent more than once.
-            if word != END || self.answered > 0 {
-                ended |= word == END;
-                self.answered = if ended { 0 } else { self.answered + 1 };
-                socket.send_numbered(word, 1, self.len);
-            }
-        }
-        Ok(!ended)
+        let came = patiently::<P>(PATIENCE, || {
+            port.answer(*len, |word| {
+                // An end before all messages is the last phase's, which was sent more than once.
+                let counts = word != END || *answered > 0;
+                if counts {
+                    ended |= word == END;
+                    *answered = if ended { 0 } else { *answered + 1 };
+                }
+                counts
+            }) > 0
+        });
+        if came { Ok(!ended) } else { Err(Fault::Silent) }
     }
 }
 
-impl Receiver for Mirror {
+impl<P: Bare> Receiver for Mirror<P> {
     fn begin(&mut self) -> Result<(), Fault> {
         (self.expected, self.lost, self.ended) = (0, 0, false);
         // The last phase's end was perhaps sent more than once.
-        while self.socket.receive() > 0 {}
+        while self.port.receive(|_| {}) > 0 {}
         Ok(())
     }
 
@@ -184,10 +183,10 @@ impl Receiver for Mirror {
         if self.ended {
             return Ok(Arrival::End);
         }
-        let Self { socket, expected, lost, ended, .. } = self;
+        let Self { port, expected, lost, ended, .. } = self;
         let mut counted = 0;
-        let came = patiently(PATIENCE, || {
-            socket.receive_numbered(|word| {
+        let came = patiently::<P>(PATIENCE, || {
+            port.receive(|word| {
                 if word == END {
                     *ended = true;
                     return;

@@ -2,9 +2,6 @@
 //! names: what nothing over AF_XDP can be faster than. Frames are written once; of each message only its
 //! number is written and read.
 
-mod frame;
-mod halves;
-
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -19,16 +16,16 @@ use crate::systems::network::{Announce, Network};
 use crate::systems::{ClientHalf, ServerHalf, System};
 use crate::task::{Bench, Task, Wait};
 
-use frame::{Ends, HEADERS, MAX_PAYLOAD};
-use halves::{Client, Mirror};
+use super::frame::{Ends, MAX_PAYLOAD};
+use super::{Bare, client_half, server_half};
 
 /// How long the other end's Ethernet address is asked for.
 const RESOLVING: Duration = Duration::from_secs(2);
 
 /// Bare AF_XDP sockets.
-pub struct Raw;
+pub struct Xdp;
 
-impl System for Raw {
+impl System for Xdp {
     fn name(&self) -> &'static str {
         "xdp/raw"
     }
@@ -70,7 +67,7 @@ impl System for Raw {
     }
 }
 
-impl Network for Raw {
+impl Network for Xdp {
     fn bare(&self) -> Option<&'static str> {
         Some("xdp")
     }
@@ -84,11 +81,7 @@ impl Network for Raw {
         server.expect_port()?;
         let socket = open(task, place)?;
         server.expect_done()?;
-        let client = Client::new(socket, HEADERS + task.payload);
-        Ok(match task.bench.one_way() {
-            true => ClientHalf::OneWay(Box::new(client)),
-            false => ClientHalf::Echo(Box::new(client)),
-        })
+        Ok(client_half(socket, task))
     }
 
     fn serve(
@@ -102,21 +95,49 @@ impl Network for Raw {
         }
         let socket = open(task, place)?;
         announce(place.address.port)?;
-        let server = Mirror::new(socket, HEADERS + task.payload);
-        Ok(match task.bench.one_way() {
-            true => ServerHalf::OneWay(Box::new(server)),
-            false => ServerHalf::Echo(Box::new(server)),
-        })
+        Ok(server_half(socket, task))
+    }
+}
+
+/// A bare socket, and what came at once.
+struct Queue {
+    socket: raw::Socket,
+    words: Vec<u64>,
+}
+
+impl Bare for Queue {
+    const PAUSES: bool = true;
+
+    #[inline(always)]
+    fn send(&mut self, first: u64, count: u32, len: u32) -> u32 {
+        self.socket.send_numbered(first, count, len)
+    }
+
+    #[inline(always)]
+    fn receive(&mut self, each: impl FnMut(u64)) -> u32 {
+        self.socket.receive_numbered(each)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, len: u32, mut each: impl FnMut(u64) -> bool) -> u32 {
+        let Self { socket, words } = self;
+        let came = socket.receive_numbered(|word| words.push(word));
+        for word in words.drain(..) {
+            if each(word) {
+                socket.send_numbered(word, 1, len);
+            }
+        }
+        came
     }
 }
 
 /// Opens the queue, with frames to the other end, which is the control connection's.
-fn open(task: &Task, place: &Place) -> Result<raw::Socket, Fault> {
+fn open(task: &Task, place: &Place) -> Result<Queue, Fault> {
     let address = &place.address;
     let failed = |error: &dyn std::fmt::Display| {
         Fault::Other(format!("opening a bare socket for {address} failed: {error}"))
     };
-    if !Raw.crosses(address) {
+    if !Xdp.crosses(address) {
         return Err(failed(&"it is for xdp:DEVICE@HOST:PORT"));
     }
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (place.local, place.remote) else {
@@ -140,7 +161,7 @@ fn open(task: &Task, place: &Place) -> Result<raw::Socket, Fault> {
     let mut socket = raw::Socket::open(name, queue, &options).map_err(|error| failed(&error))?;
     let ends = Ends { from, to, source, destination, port: address.port };
     socket.prepare(&ends.frame(task.payload));
-    Ok(socket)
+    Ok(Queue { socket, words: Vec::new() })
 }
 
 /// The Ethernet address of the next hop to a host.
