@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The oldest release whose interface this is.
 const OLDEST: &str = "22.11";
-/// What is linked; its drivers are plugins, which DPDK loads itself.
+/// A driver whose functions are called; the others are plugins, which DPDK loads itself.
+const DRIVER: &str = "rte_net_ring";
+/// What else is linked.
 const LIBRARIES: [&str; 9] = [
     "rte_eal",
     "rte_kvargs",
@@ -26,7 +28,9 @@ const FUNCTIONS: &str = "unet_.*|rte_eal_init|rte_eal_alarm_set|rte_dev_probe|rt
     rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_dev_start|rte_eth_dev_stop|\
     rte_eth_dev_close|rte_eth_macaddr_get|rte_eth_stats_get|\
     rte_eth_dev_get_mtu|rte_eth_dev_socket_id|rte_mempool_free|\
-    rte_mempool_avail_count|rte_thread_register|rte_thread_unregister";
+    rte_mempool_avail_count|rte_thread_register|rte_thread_unregister|\
+    rte_ring_create|rte_ring_free|rte_eth_from_rings|\
+    rte_eth_dev_set_link_up|rte_eth_dev_set_link_down";
 const VALUES: &str = "RTE_PKTMBUF_HEADROOM|UNET_.*";
 
 fn main() {
@@ -61,6 +65,11 @@ fn bind() -> Result<String, String> {
                 .into(),
         );
     }
+    // Whoever builds DPDK himself may leave it out.
+    let folder = pkg_config::get_variable("libdpdk", "libdir").unwrap_or_default();
+    if !Path::new(&folder).join(format!("lib{DRIVER}.so")).exists() {
+        return Err(format!("{DRIVER} is not part of it: build DPDK with its driver net/ring"));
+    }
     // Headers of DPDK assume the instructions that it was built for.
     let mut flags = vec!["-include", "rte_config.h"];
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
@@ -83,6 +92,7 @@ fn bind() -> Result<String, String> {
     for name in LIBRARIES.iter().filter(|name| library.libs.iter().any(|lib| lib == *name)) {
         println!("cargo::rustc-link-lib=dylib={name}");
     }
+    println!("cargo::rustc-link-lib=dylib={DRIVER}");
     Ok(library.version)
 }
 

@@ -107,6 +107,13 @@ void unet_chain(struct rte_mbuf *head, struct rte_mbuf *last, struct rte_mbuf *s
     head->pkt_len += segment->data_len;
 }
 
+void unet_drain(struct rte_ring *ring) {
+    void *mbuf;
+    while (rte_ring_dequeue(ring, &mbuf) == 0) {
+        rte_pktmbuf_free(mbuf);
+    }
+}
+
 struct unet_segment unet_segment(const struct rte_mbuf *mbuf) {
     struct unet_segment segment = {
         .bytes = rte_pktmbuf_mtod(mbuf, void *),

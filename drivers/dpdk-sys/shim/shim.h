@@ -7,10 +7,12 @@
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_ring.h>
 
 /* Constants that are expressions in the headers. */
 static const uint64_t UNET_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
@@ -53,6 +55,9 @@ void unet_fill(struct rte_mbuf *mbuf, void *buffer, uint16_t offset, uint16_t le
 
 /* Appends a segment to a packet. */
 void unet_chain(struct rte_mbuf *head, struct rte_mbuf *last, struct rte_mbuf *segment);
+
+/* Frees all packets in a ring. */
+void unet_drain(struct rte_ring *ring);
 
 /* What an mbuf says of its segment. */
 struct unet_segment {

@@ -28,7 +28,7 @@ use crate::manner::Manner;
 use crate::mbufs::{Mbuf, Mbufs};
 use crate::packets::Packets;
 use crate::port::{Facts, Options, Port, Registered, setup, step};
-use crate::upkeep;
+use crate::{rings, upkeep};
 
 const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 2048..=32_768;
 /// The most frames that one call receives.
@@ -94,13 +94,30 @@ impl DpdkPort {
     /// # Cost
     /// The first one begins DPDK: some 100 ms.
     pub fn open(arguments: &str, options: &Options) -> Result<Self, Error> {
-        if !options.buffer_bytes.is_power_of_two() || !BUFFER_BYTES.contains(&options.buffer_bytes)
-        {
-            return Err(Error::Unsupported(
-                "its buffers are no power of two from 2048 to 32,768 bytes",
-            ));
-        }
-        eal::begin(options.memory)?;
+        begin(options)?;
+        Self::with(options, || Port::find(arguments))
+    }
+
+    /// Two ports of one process that are joined: what one sends, the other receives. Their names to DPDK are
+    /// `net_ring_NAME0` and `net_ring_NAME1`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    #[doc(hidden)]
+    pub fn pair(name: &str, options: &Options) -> Result<(Self, Self), Error> {
+        begin(options)?;
+        let [first, second] = {
+            let _turn = setup();
+            rings::pair(name, options.ring)?
+        };
+        let one = |number: u8, end| {
+            Self::with(options, || Port::of_rings(&format!("{name}{number}"), end))
+        };
+        Ok((one(0, first)?, one(1, second)?))
+    }
+
+    /// A device over a port that is found when DPDK is ready.
+    fn with(options: &Options, find: impl FnOnce() -> Result<Port, Error>) -> Result<Self, Error> {
         let _turn = setup();
         let class = Class { buffer_bytes: options.buffer_bytes, buffers: options.buffers };
         let pool = Pool::for_device(class, false);
@@ -108,17 +125,24 @@ impl DpdkPort {
         let memory =
             pool.memory().ok_or(Error::Unsupported("its pool has no memory of its own"))?;
         let timer = upkeep::timer().map_err(|errno| step("make a timer", errno))?;
-        let registered = Registered::new(memory)?;
+        let mut registered = Registered::new(memory);
         // From here on it is closed before what stands above is gone, wherever this ends.
-        let mut port = Port::find(arguments)?;
+        let mut port = find()?;
         let interface =
             Interface::of(port.interface()).map_err(|errno| step("make a socket", errno))?;
-        let manner = port.manner(options.copy);
+        let mut manner = port.manner(options.copy);
+        if manner.shows_all && Registered::all() > 0 {
+            return Err(Error::Unsupported(
+                "it would show its peer the buffers of other ports, and cannot: give it a process of its own, or have \
+                 the others copy (copy=yes)",
+            ));
+        }
+        // A card that cannot reach the pool's memory has packets where it can.
+        manner.copies = manner.copies || !port.map(&mut registered)?;
         let socket = port.socket();
         let (packets, receive) = if manner.copies {
             (Some(Packets::new(manner, options.ring, memory.buffer_bytes, socket)?), None)
         } else {
-            port.map(&memory);
             (None, Some(Mbufs::new(memory.buffers, &memory, socket, !manner.alone)?))
         };
         let places = Places::new(memory.address, memory.buffer_bytes);
@@ -546,6 +570,16 @@ fn stock_up(
         }
         mbufs.give(&some[..count]);
     }
+}
+
+/// Begins DPDK for a port, unless what is asked for makes no sense.
+fn begin(options: &Options) -> Result<(), Error> {
+    if !options.buffer_bytes.is_power_of_two() || !BUFFER_BYTES.contains(&options.buffer_bytes) {
+        return Err(Error::Unsupported(
+            "its buffers are no power of two from 2048 to 32,768 bytes",
+        ));
+    }
+    eal::begin(options.memory)
 }
 
 /// What an mbuf says.

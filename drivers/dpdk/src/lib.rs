@@ -27,6 +27,7 @@
 //! | `packets` | mempools with bytes, and the copying way |
 //! | `manner` | which way a port goes, by its driver |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
+//! | `rings` | two ports of one process that are joined |
 //! | `interface` | the kernel's interface under a port, where there is one |
 //! | `driver` | addresses of the scheme `dpdk` |
 //! | [`raw`] | the baseline: a port in the plainest way, for benchmarks |
@@ -54,6 +55,8 @@ mod mbufs;
 mod packets;
 #[cfg(dpdk)]
 mod port;
+#[cfg(dpdk)]
+mod rings;
 #[cfg(dpdk)]
 mod upkeep;
 

@@ -8,6 +8,8 @@ pub(crate) struct Manner {
     pub copies: bool,
     /// So many packets it keeps there for itself, beside those in its rings.
     pub packets: usize,
+    /// It shows its peer all memory that DPDK knows, and ends without a link where some is not of DPDK's own making.
+    pub shows_all: bool,
     /// When it is closed it forgets packets that it had, without freeing them: nobody has them then.
     pub forgets: bool,
     /// Among its errors in sending are packets that it did not take.
@@ -24,6 +26,7 @@ impl Manner {
         let plain = Self {
             copies: copy,
             packets: 0,
+            shows_all: false,
             forgets: false,
             refusals_are_errors: false,
             alone: false,
@@ -32,12 +35,14 @@ impl Manner {
         match driver {
             // The kernel is given the mempool as its memory: in one piece, with the mbufs in it. There are 2048 to
             // be received into, and up to 2048 that were sent and not taken back yet.
-            "net_af_xdp" => {
-                let (forgets, refusals_are_errors) = (true, true);
-                Self { copies: true, packets: 4096, forgets, refusals_are_errors, ..plain }
-            }
-            // It shows the other process the segments of DPDK's own memory, and nothing else.
-            "net_virtio_user" => Self { copies: true, ..plain },
+            "net_af_xdp" => Self {
+                copies: true,
+                packets: 4096,
+                forgets: true,
+                refusals_are_errors: true,
+                ..plain
+            },
+            "net_virtio_user" => Self { copies: true, shows_all: true, ..plain },
             "net_memif" => Self { alone: true, guarded: true, ..plain },
             "net_ring" | "net_vhost" => Self { refusals_are_errors: true, ..plain },
             _ => plain,

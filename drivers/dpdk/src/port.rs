@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
@@ -19,6 +20,7 @@ use crate::eal::{self, Memory, check, said};
 use crate::error::{Error, Said};
 use crate::guard::{Guard, Hold};
 use crate::manner::Manner;
+use crate::rings;
 
 /// How a port is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,9 @@ pub(crate) struct Port {
     info: sys::rte_eth_dev_info,
     /// Of a port that DPDK's interrupt thread takes down.
     guard: Option<Guard>,
-    _name: Name,
+    /// Where it is one of a pair.
+    end: Option<rings::End>,
+    name: Name,
 }
 
 /// A port's name, as long as the port is open.
@@ -99,6 +103,21 @@ impl Drop for Name {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         open.get_or_insert_default().remove(&self.0);
     }
+}
+
+/// Whether DPDK's device arguments begin with a PCI address: `0000:3b:00.0`, or without the domain.
+pub(crate) fn is_card(arguments: &str) -> bool {
+    let name = arguments.split(',').next().unwrap_or_default();
+    let is_hex = |text: &str, digits: std::ops::RangeInclusive<usize>| {
+        digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let mut parts = name.rsplit(':');
+    let (last, bus) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let domain = parts.next().unwrap_or("0000");
+    let is_function = last.split_once('.').is_some_and(|(device, function)| {
+        is_hex(device, 1..=2) && matches!(function.as_bytes(), [b'0'..=b'7'])
+    });
+    parts.next().is_none() && is_function && is_hex(bus, 1..=2) && is_hex(domain, 1..=8)
 }
 
 /// What a step that failed is.
@@ -134,6 +153,16 @@ impl Port {
         Self::of(id, held)
     }
 
+    /// Makes a port of one end of two rings.
+    pub fn of_rings(name: &str, end: rings::End) -> Result<Self, Error> {
+        let held = Name::take(&format!("net_ring_{name}"))?;
+        let name = CString::new(name).unwrap_or_default();
+        let _ = said();
+        let mut port = Self::of(end.make_port(&name)?, held)?;
+        port.end = Some(end);
+        Ok(port)
+    }
+
     fn of(id: u16, name: Name) -> Result<Self, Error> {
         let mut info = sys::rte_eth_dev_info::default();
         // SAFETY: `info` lives for the call.
@@ -148,7 +177,8 @@ impl Port {
             mapped: None,
             info,
             guard: None,
-            _name: name,
+            end: None,
+            name,
         };
         if port.manner(false).guarded {
             port.guard = Some(Guard::new()?);
@@ -168,6 +198,11 @@ impl Port {
             None => Some(burst(self.id)),
             Some(guard) => guard.burst(|| burst(self.id)),
         }
+    }
+
+    /// Whether it is hardware, by its name: a PCI address.
+    pub fn is_card(&self) -> bool {
+        is_card(&self.name.0)
     }
 
     /// The number of the kernel's interface under it: zero where there is none.
@@ -191,14 +226,21 @@ impl Port {
         self.socket
     }
 
-    /// Has the port's hardware reach a memory, where it has hardware.
-    pub fn map(&mut self, memory: &RegisteredMemory) {
+    /// Has the port's hardware reach a memory. `false` if it has hardware that cannot.
+    pub fn map(&mut self, registered: &mut Registered) -> Result<bool, Error> {
+        registered.register()?;
+        let memory = registered.memory;
         let (address, len) = (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
-        // SAFETY: the memory outlives the port (invariant 2). A virtual one refuses: its driver copies, or reads by
+        // SAFETY: the memory outlives the port (invariant 2). A virtual one may refuse: its driver copies, or reads by
         // this process's addresses, which these are.
         if unsafe { sys::rte_dev_dma_map(self.device, address, address as u64, len) } == 0 {
-            self.mapped = Some(*memory);
+            self.mapped = Some(memory);
         }
+        if self.mapped.is_none() && self.is_card() {
+            registered.forget();
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Sets up one queue a direction. Its packets come from a mempool.
@@ -277,6 +319,9 @@ impl Port {
             }
             sys::rte_dev_remove(device);
         }
+        if let Some(end) = self.end.take() {
+            end.take_back();
+        }
         hold.settle();
     }
 }
@@ -287,16 +332,32 @@ impl Drop for Port {
     }
 }
 
-/// Makes a memory known to DPDK; forgets it again when dropped.
-pub(crate) struct Registered(RegisteredMemory);
+/// How many memories DPDK knows that are not of its own making.
+static KNOWN: AtomicUsize = AtomicUsize::new(0);
+
+/// A memory that may be known to DPDK; it is forgotten again when this is dropped.
+pub(crate) struct Registered {
+    memory: RegisteredMemory,
+    is_known: bool,
+}
 
 impl Registered {
-    pub fn new(memory: RegisteredMemory) -> Result<Self, Error> {
-        let len = memory.buffers * memory.buffer_bytes;
+    /// How many are known, of all ports.
+    pub fn all() -> usize {
+        KNOWN.load(Ordering::Relaxed)
+    }
+
+    /// Not known yet.
+    pub fn new(memory: RegisteredMemory) -> Self {
+        Self { memory, is_known: false }
+    }
+
+    fn register(&mut self) -> Result<(), Error> {
+        let len = self.memory.buffers * self.memory.buffer_bytes;
         let (pages, page) = (len / PAGE, PAGE);
         // SAFETY: the memory is there as long as this is: its owner drops this first.
         let done = unsafe {
-            let address = memory.address as *mut _;
+            let address = self.memory.address as *mut _;
             sys::rte_extmem_register(address, len, std::ptr::null_mut(), pages as u32, page)
         };
         if done < 0 {
@@ -306,20 +367,53 @@ impl Registered {
                 said: said(),
             });
         }
-        Ok(Self(memory))
+        self.is_known = true;
+        KNOWN.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        if std::mem::take(&mut self.is_known) {
+            KNOWN.fetch_sub(1, Ordering::Relaxed);
+            let len = self.memory.buffers * self.memory.buffer_bytes;
+            // SAFETY: it was registered, and no port is left that uses it.
+            unsafe { sys::rte_extmem_unregister(self.memory.address as *mut _, len) };
+        }
     }
 
     pub fn memory(&self) -> &RegisteredMemory {
-        &self.0
+        &self.memory
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let len = self.0.buffers * self.0.buffer_bytes;
-        // SAFETY: it was registered, and no port is left that uses it.
-        unsafe { sys::rte_extmem_unregister(self.0.address as *mut _, len) };
+        self.forget();
     }
 }
 
 const PAGE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_known_by_its_address() {
+        for card in ["0000:3b:00.0", "3b:00.7", "10000:01:1f.3,queues=1", "0:0:0.0"] {
+            assert!(is_card(card), "{card}");
+        }
+        for other in [
+            "net_memif0",
+            "",
+            "3b",
+            "00.0",
+            "3b:00.8",
+            "0000:3b:00",
+            "a:0000:3b:00.0",
+            "net:g0:00.0",
+        ] {
+            assert!(!is_card(other), "{other}");
+        }
+    }
+}
