@@ -23,6 +23,7 @@
 //! | `port` | a port: found, configured, started, closed |
 //! | `mbufs` | mempools whose bytes are elsewhere |
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
+//! | `shared` | a port that several devices of a process share |
 //! | `driver` | addresses of the scheme `dpdk` |
 
 mod driver;
@@ -39,6 +40,8 @@ mod eal;
 mod mbufs;
 #[cfg(dpdk)]
 mod port;
+#[cfg(dpdk)]
+mod shared;
 #[cfg(dpdk)]
 mod upkeep;
 
