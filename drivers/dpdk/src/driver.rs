@@ -65,7 +65,8 @@ mod opened {
                     return Err(OpenError::BadValue("memory=MB or huge=MB, not both"));
                 }
             };
-        if opening.local.is_some_and(|local| local != IpAddr::V4(address)) {
+        let is_ours = |local: IpAddr| local.is_unspecified() || local == IpAddr::V4(address);
+        if opening.local.is_some_and(|local| !is_ours(local)) {
             return Err(OpenError::AddressInUse);
         }
         let default = Options::default();

@@ -91,6 +91,12 @@ fn udp_port(frame: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([port[0], port[1]]))
 }
 
+/// Whether a frame is an IPv4 packet to an address. Ethernet addresses do not tell: a TAP interface has the port's.
+fn is_for(address: Ipv4Addr, frame: &[u8]) -> bool {
+    let fixed = frame.first_chunk::<34>();
+    fixed.is_some_and(|fixed| fixed[12..14] == [8, 0] && fixed[30..] == address.octets())
+}
+
 impl Shared {
     fn new(plan: &Plan) -> Result<Self, OpenError> {
         let options = Options { buffers: BUFFERS, buffer_bytes: BUFFER_BYTES, ..plan.options };
@@ -254,7 +260,7 @@ impl Sharer {
             copy.copy_from_slice(&frames[0].bytes);
             self.counts.add(Count::Sent, 1);
             self.counts.add(Count::SentBytes, len as u64);
-            if copy[..6] == self.mac {
+            if is_for(shared.plan.address, &copy) {
                 shared.sort(copy, self.number);
             } else {
                 shared.out.push_back(Piece::whole(copy.freeze()));
