@@ -30,6 +30,7 @@
 
 mod capabilities;
 mod drivers;
+mod echo;
 mod framed;
 pub mod held;
 mod neighbours;

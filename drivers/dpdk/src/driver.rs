@@ -38,9 +38,10 @@ pub(crate) mod opened {
         Datagrams, Framed, FramedOptions, Frames, Neighbours, OpenError, Opening, UdpChecksum,
     };
 
+    use crate::shared::{Plan, Sharer};
     use crate::{DpdkPort, Memory, Options};
 
-    const KNOWN: &str = "ip, gateway, memory, huge, ring, copy";
+    const KNOWN: &str = "ip, gateway, memory, huge, ring, copy, shared";
     /// Where an address does not say: the dynamic ports begin here.
     const FIRST_PORT: u16 = 49_152;
     const IP: &str =
@@ -54,22 +55,42 @@ pub(crate) mod opened {
             .and_then(|(ip, bits)| Some((ip.parse::<Ipv4Addr>().ok()?, bits.parse::<u8>().ok()?)))
             .ok_or(OpenError::BadValue(IP))?;
         let gateway = value(opening, "gateway", "gateway=ADDRESS, IPv4, in the same subnet")?;
-        if opening.local.is_some_and(|local| local != IpAddr::V4(address)) {
+        let is_ours = |local: IpAddr| local.is_unspecified() || local == IpAddr::V4(address);
+        if opening.local.is_some_and(|local| !is_ours(local)) {
             return Err(OpenError::AddressInUse);
         }
         let options = options(opening)?;
         let routes = |mac| Neighbours::new(mac, address, prefix, gateway);
         // Before anything is opened.
         routes([0; 6]).ok_or(OpenError::BadValue(IP))?;
-        let device = DpdkPort::open(opening.device, &options)?;
-        let routes = routes(device.mac()).ok_or(OpenError::BadValue(IP))?;
-        let port = NonZeroU16::new(opening.port).or(NonZeroU16::new(FIRST_PORT));
-        let port = port.ok_or(OpenError::AddressInUse)?;
         // What U-Net sends has a checksum of its own, end to end.
         let checksum = UdpChecksum::Omit;
-        let of_frames =
-            FramedOptions { local: Some(address.into()), checksum, ..FramedOptions::at(port) };
-        Ok(Box::new(Framed::new(device, routes, of_frames)))
+        let at = |port: u16| {
+            let port = NonZeroU16::new(port).ok_or(OpenError::AddressInUse)?;
+            Ok::<_, OpenError>(FramedOptions {
+                local: Some(address.into()),
+                checksum,
+                ..FramedOptions::at(port)
+            })
+        };
+        match opening.option("shared") {
+            None | Some("no") => {
+                let device = DpdkPort::open(opening.device, &options)?;
+                let routes = routes(device.mac()).ok_or(OpenError::BadValue(IP))?;
+                let port = if opening.port == 0 { FIRST_PORT } else { opening.port };
+                Ok(Box::new(Framed::new(device, routes, at(port)?)))
+            }
+            Some("yes") => {
+                let arguments = opening.device.to_owned();
+                // Buffers are each sharer's own.
+                let buffers = options.buffers;
+                let options = Options { buffers: 0, ..options };
+                let plan = Plan { arguments, options, address, prefix, gateway };
+                let (device, routes, port) = Sharer::open(&plan, opening.port, buffers)?;
+                Ok(Box::new(Framed::new(device, routes, at(port)?)))
+            }
+            Some(_) => Err(OpenError::BadValue("shared=yes or shared=no")),
+        }
     }
 
     /// How its port is opened.

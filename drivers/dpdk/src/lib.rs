@@ -29,6 +29,7 @@
 //! | `device` | the way of a frame; `upkeep`, the rest of the device |
 //! | `rings` | two ports of one process that are joined |
 //! | `interface` | the kernel's interface under a port, where there is one |
+//! | `shared` | a port that several devices of a process share |
 //! | `driver` | addresses of the scheme `dpdk` |
 //! | [`raw`] | the baseline: a port in the plainest way, for benchmarks |
 
@@ -57,6 +58,8 @@ mod packets;
 mod port;
 #[cfg(dpdk)]
 mod rings;
+#[cfg(dpdk)]
+mod shared;
 #[cfg(dpdk)]
 mod upkeep;
 

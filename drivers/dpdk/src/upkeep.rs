@@ -20,20 +20,24 @@ use crate::interface::Interface;
 
 /// How long who waits naps at first, and at most: a packet is late by so much.
 pub(crate) const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(3);
+pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(3);
 
 /// Makes the timer.
 pub(crate) fn timer() -> Result<OwnedFd, Errno> {
     timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)
 }
 
+/// Sets a timer; to zero, so that it does not ring.
+pub(crate) fn set(timer: &OwnedFd, nap: Duration) -> Result<(), Errno> {
+    let once = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: nap.subsec_nanos().into() };
+    let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let when = Itimerspec { it_interval: never, it_value: once };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &when).map(|_| ())
+}
+
 impl DpdkPort {
     fn set_timer(&self, nap: Duration) -> Result<(), DeviceError> {
-        let once = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: nap.subsec_nanos().into() };
-        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let when = Itimerspec { it_interval: never, it_value: once };
-        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &when);
-        set.map(|_| ()).map_err(DeviceError::Kernel)
+        set(&self.timer, nap).map_err(DeviceError::Kernel)
     }
 
     /// Nobody waits any more.

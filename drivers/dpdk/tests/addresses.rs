@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use driver_dpdk::Dpdk;
 use unet::device::{Driver, Drivers, OpenError, Opening};
 use unet::{
-    Address, Channel, ConnectError, ConnectOptions, Endpoint, EndpointOptions, Event,
+    Address, Channel, ConnectError, ConnectOptions, Endpoint, EndpointOptions, Event, ListenError,
     ListenOptions, NetworkOptions,
 };
 
@@ -137,4 +137,85 @@ fn an_address_that_says_too_little_or_nonsense_is_refused() {
     }
     assert!(matches!(open("net_null5", "color=red"), OpenError::UnknownOption(_)));
     assert_eq!(open("net_none5", "ip=10.0.0.1/24"), OpenError::NoDevice);
+}
+
+/// An endpoint with ports and channels over one port of DPDK, and one at the other end of it.
+#[test]
+fn listeners_and_channels_of_a_process_share_a_port() {
+    let socket = format!("shared-{}", std::process::id());
+    let near = |host: &str, port: u16, how: &str| -> Address {
+        let text = format!(
+            "dpdk:net_memif8,role=server,socket={socket}@{host}:{port}?ip=10.9.0.1/24{how}"
+        );
+        text.parse().expect("valid")
+    };
+    let far = |host: &str, port: u16| -> Address {
+        let text = format!(
+            "dpdk:net_memif9,role=client,socket={socket}@{host}:{port}?ip=10.9.0.2/24&shared=yes"
+        );
+        text.parse().expect("valid")
+    };
+    let (ours, theirs) = ("10.9.0.1", "10.9.0.2");
+    let shared = "&shared=yes";
+    let mut endpoint = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    let mut listen = |address: &Address| {
+        let options = ListenOptions { network: network(), ..ListenOptions::default() };
+        endpoint.listen(address, options)
+    };
+    for port in [9000, 9001] {
+        listen(&near(ours, port, shared)).expect("it is free");
+    }
+    let open = |outcome: Result<(), ListenError>| match outcome {
+        Err(ListenError::Open(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(open(listen(&near(ours, 9001, shared))), OpenError::AddressInUse);
+    let other = open(listen(&near(ours, 9002, "&shared=yes&gateway=10.9.0.2")));
+    assert!(matches!(other, OpenError::Busy(why) if why.contains("other options")), "{other}");
+    assert!(matches!(open(listen(&near(ours, 9002, ""))), OpenError::Busy(_)));
+    let mut there = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    let options = ListenOptions { network: network(), ..ListenOptions::default() };
+    there.listen(&far(theirs, 9000), options).expect("it is free");
+    // From either end, and from an end to itself: six channels, one of them to each.
+    let timeout = Duration::from_secs(10);
+    let options = ConnectOptions { network: network(), timeout, ..ConnectOptions::default() };
+    for to in [far(ours, 9000), far(ours, 9001), far(theirs, 9000)] {
+        there.begin_connect(&to, options.clone()).expect("it is begun");
+    }
+    for to in [near(ours, 9000, shared), near(ours, 9001, shared), near(theirs, 9000, shared)] {
+        endpoint.begin_connect(&to, options.clone()).expect("it is begun");
+    }
+    let (mut connected, mut heard) = (0, Vec::new());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while heard.len() < 6 {
+        assert!(Instant::now() < deadline, "{connected} connected, {heard:?} heard");
+        for (number, end) in [&mut endpoint, &mut there].into_iter().enumerate() {
+            match end.recv_timeout(Duration::from_millis(1)) {
+                Some(Event::Incoming(incoming)) => {
+                    _ = end.accept(incoming, b"").expect("accepted");
+                }
+                Some(Event::Connected(_, outcome)) => {
+                    let channel = outcome.expect("connected");
+                    let channel = end.channel_mut(channel).expect("it is open");
+                    channel.send(&[number as u8; 1400]).expect("there is room");
+                    connected += 1;
+                }
+                Some(Event::Message(_, message)) => {
+                    heard.push((number, message.to_vec().expect("it is not revoked")));
+                }
+                other => assert!(other.is_none(), "{other:?}"),
+            }
+        }
+    }
+    heard.sort();
+    let at = |number: usize, from: u8| (number, vec![from; 1400]);
+    assert_eq!(heard, [at(0, 0), at(0, 0), at(0, 1), at(0, 1), at(1, 0), at(1, 1)]);
+    drop(there);
+    // Who is left has the port still; and when nobody has, it can be opened again.
+    drop(endpoint);
+    let mut again = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
+    let options = ListenOptions { network: network(), ..ListenOptions::default() };
+    // DPDK does not give back the name of a server's socket as long as the process is there.
+    let address = near(ours, 9000, "").to_string().replace("socket=", "socket=again-");
+    again.listen(&address.parse().expect("valid"), options).expect("the port is free again");
 }

@@ -1,5 +1,5 @@
-//! Judged by the kernel, on the far side of a TAP interface: its ARP finds the port and is found by it, and its UDP
-//! speaks to the port's datagrams.
+//! Judged by the kernel, on the far side of a TAP interface: its ARP finds the port and is found by it, its UDP
+//! speaks to the port's datagrams, and its pings are answered.
 //!
 //! Where DPDK is missing, that is all that is seen here.
 
@@ -12,9 +12,10 @@ fn without_dpdk_nothing_is_judged() {
 #[cfg(dpdk)]
 mod judged {
     use std::collections::VecDeque;
+    use std::io::Read;
     use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
     use std::num::NonZeroU16;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
     use driver_dpdk::{DpdkPort, Options};
@@ -128,5 +129,38 @@ mod judged {
         let known = String::from_utf8_lossy(&known.stdout).to_string();
         let mac = device.device().mac().map(|byte| format!("{byte:02x}")).join(":");
         assert!(known.contains(&mac), "{mac}: {known}");
+    }
+
+    /// What `ping` says of three questions with so many bytes each, while the port is looked at.
+    fn ping(device: &mut Device4, to: Ipv4Addr, bytes: &str) -> String {
+        let mut asking = Command::new("ping")
+            .args(["-n", "-c", "3", "-i", "0.2", "-W", "1", "-s", bytes, &to.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ping is there (iputils-ping)");
+        let mut received = Vec::new();
+        within("ping does not end", || {
+            let _ = device.maintain();
+            device.receive(&mut received).expect("there is a link");
+            asking.try_wait().expect("it is a child")
+        });
+        assert!(received.is_empty(), "nothing of it is a datagram");
+        let mut said = String::new();
+        let output = asking.stdout.as_mut().expect("it was piped");
+        output.read_to_string(&mut said).expect("it is text");
+        said
+    }
+
+    #[test]
+    fn the_kernels_pings_are_answered_whole_and_not_in_fragments() {
+        let (mut device, _, port) = tap(2);
+        for bytes in ["0", "1", "56", "1472"] {
+            let said = ping(&mut device, port, bytes);
+            assert!(said.contains("3 packets transmitted, 3 received, 0% packet loss"), "{said}");
+            // It says so where what comes back is not what it sent, or comes twice.
+            assert!(!said.contains("wrong") && !said.contains("DUP"), "{said}");
+        }
+        let said = ping(&mut device, port, "1473");
+        assert!(said.contains("3 packets transmitted, 0 received"), "{said}");
     }
 }

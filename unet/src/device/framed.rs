@@ -31,6 +31,7 @@ use super::{
     Capabilities, Count, Datagrams, Destination, Device, DeviceError, Frames, Kick, Outgoing,
     Piece, Received, Routes, Statistics,
 };
+pub(super) use checksum::Sum;
 pub use filter::{Filter, MAX_ADDRESSES, Verify};
 pub use parse::parse;
 use sending::Handed;

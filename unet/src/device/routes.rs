@@ -37,12 +37,12 @@ pub trait Routes: Send {
     fn maintain(&mut self) -> Result<bool, DeviceError>;
 
     /// Looks at a frame that is for nobody here, its first piece: where no kernel stands behind the device, that is
-    /// how neighbours answer, and ask.
+    /// how neighbours answer, and ask; and pings.
     fn hear(&mut self, frame: &[u8]) {
         let _ = frame;
     }
 
-    /// A frame that is to be sent, to find a neighbour or to answer one. To be asked after each of the above.
+    /// A frame that is to be sent, to find a neighbour or to answer it. To be asked after each of the above.
     fn say(&mut self) -> Option<Vec<u8>> {
         None
     }

@@ -1,5 +1,8 @@
 //! What comes in and is refused: each with its reason.
 
+use etherparse::{
+    IcmpEchoHeader, Icmpv4Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
+};
 use unet::device::{Count, Device, Neighbours};
 
 use super::wire::BUFFERS;
@@ -151,5 +154,32 @@ fn a_neighbour_is_found_where_no_kernel_stands_behind_the_device() {
     device.receive(&mut received).expect("the device is up");
     assert!(received.is_empty() && device.open(at(THEIRS4)).is_ok());
     assert!(device.device().sent.is_empty());
+    assert_eq!(device.pool().free(), BUFFERS);
+}
+
+#[test]
+fn a_ping_by_a_foreign_writer_is_answered_as_a_foreign_reader_wants_it() {
+    let ours = Neighbours::new(MAC, [192, 0, 2, 1].into(), 24, None).expect("a host's");
+    let mut device = Framed::new(Wire::default(), ours, options());
+    let mut question = Vec::new();
+    PacketBuilder::ethernet2(THEIRS, MAC)
+        .ipv4([192, 0, 2, 2], [192, 0, 2, 1], 3)
+        .icmpv4_echo_request(77, 5)
+        .write(&mut question, b"0123456789")
+        .expect("a vector has room");
+    device.device().arriving.push_back(vec![question]);
+    let mut received = Vec::new();
+    device.receive(&mut received).expect("the device is up");
+    assert!(received.is_empty());
+    let answer = device.device().sent.remove(0).concat();
+    let packet = SlicedPacket::from_ethernet(&answer).expect("it is well-formed");
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("{packet:?}") };
+    let header = ip.header().to_header();
+    assert_eq!(header.header_checksum, header.calc_header_checksum());
+    assert_eq!((header.source, header.destination), ([192, 0, 2, 1], [192, 0, 2, 2]));
+    let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport else { panic!("{packet:?}") };
+    let echo = Icmpv4Type::EchoReply(IcmpEchoHeader { id: 77, seq: 5 });
+    assert_eq!((icmp.icmp_type(), icmp.payload()), (echo.clone(), &b"0123456789"[..]));
+    assert_eq!(icmp.checksum(), echo.calc_checksum(b"0123456789"));
     assert_eq!(device.pool().free(), BUFFERS);
 }

@@ -55,7 +55,7 @@ fn nothing_is_left(agent: &Agency, step: &str) {
 #[test]
 fn of_a_client_that_dies_at_any_step_nothing_is_left_and_its_peer_is_told() {
     let agent = Agency::start(OPEN);
-    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let plain = plain();
     let mut server = listening(&plain);
     let by_agent = agent.address(&plain.to_string()).to_string();
     for step in steps(&["connect.", "send.1", "send.2", "handoff.", "receive."]) {
@@ -95,7 +95,7 @@ fn of_a_client_that_dies_at_any_step_nothing_is_left_and_its_peer_is_told() {
 fn of_a_listener_that_dies_at_any_step_nothing_is_left_and_its_clients_are_told() {
     let agent = Agency::start(OPEN);
     for step in steps(&["accept.", "receive.1", "send.1", "send.2"]) {
-        let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+        let plain = agent.own();
         let by_agent = agent.address(&plain.to_string()).to_string();
         let mut victim = role::spawn("dying::role_victim", &["listen", step, &by_agent]);
         victim.expect("listening");
@@ -119,13 +119,13 @@ fn of_a_listener_that_dies_at_any_step_nothing_is_left_and_its_clients_are_told(
     }
 }
 
-/// An agent that can be killed. Its arguments: its name.
+/// An agent that can be killed. Its arguments: its name, and its device.
 #[test]
 #[ignore = "a part that other tests run in a process of its own"]
 fn role_agent() {
     let Some(arguments) = role::arguments() else { return };
-    let mut agent =
-        Agent::start(policy(&arguments[0], OPEN), drivers::linked()).expect("the name is free");
+    let policy = policy(&arguments[0], &Over::of(&arguments[1]).rules(OPEN));
+    let mut agent = Agent::start(policy, drivers::linked()).expect("the name is free");
     role::say("ready");
     loop {
         agent.turn(Duration::from_millis(20));
@@ -134,14 +134,13 @@ fn role_agent() {
 
 #[test]
 fn the_agents_death_ends_its_channels_at_once_and_they_can_be_opened_again() {
-    let name = fresh_name();
-    let (port, lent) = (free_port(), free_port());
-    let plain: Address = format!("udp:127.0.0.1:{port}").parse().expect("valid");
-    let by_agent: Address = format!("{plain}?via={name}").parse().expect("valid");
-    let at: Address = format!("udp:127.0.0.1:{lent}?via={name}").parse().expect("valid");
+    let (name, over) = (fresh_name(), Over::new());
+    let plain = plain();
+    let by_agent = over.address(&plain.to_string(), &name);
+    let at = over.address(&format!("udp:{}:{}", over.host(), free_port()), &name);
     let mut far = listening(&plain);
     for _ in 0..2 {
-        let mut agent = role::spawn("dying::role_agent", &[&name]);
+        let mut agent = role::spawn("dying::role_agent", &[&name, &over.number()]);
         agent.expect("ready");
         let (id, mut near) = join(&mut far, &by_agent, client());
         let mut listener = listening(&at);

@@ -65,7 +65,7 @@ fn beside_a_flood_by_the_same_agent_another_process_keeps_its_times() {
     let (agent, other) = (Agency::start(OPEN), Agency::start(OPEN));
     let (quiet_at, flood_at) = (free_port(), free_port());
     let stop = AtomicBool::new(false);
-    let plain = |port: u16| format!("udp:127.0.0.1:{port}").parse::<Address>().expect("valid");
+    let plain = |port: u16| format!("udp:{HOST}:{port}").parse::<Address>().expect("valid");
     std::thread::scope(|scope| {
         let mut server = listening(&plain(quiet_at));
         let mut sink = listening(&plain(flood_at));
@@ -145,13 +145,13 @@ fn turns_go_by_processes_and_weights_and_not_by_channels() {
     let own = rustix::process::geteuid().as_raw();
     let users = if root { [65_533, 65_534] } else { [own, own] };
     let rules = format!("{}{}", rule(users[0], weights[0]), rule(users[1], weights[1]));
-    let name = fresh_name();
-    let rules = format!("[[device]]\nopen = \"udp:\"\n{rules}");
+    let (name, over) = (fresh_name(), Over::new());
+    let rules = over.rules(&format!("[[device]]\nopen = \"udp:\"\n{rules}"));
     let mut agent =
         Agent::start(policy(&name, &rules), drivers::linked()).expect("the name is free");
-    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let plain = plain();
     let mut sink = listening(&plain);
-    let address = format!("{plain}?via={name}");
+    let address = over.address(&plain.to_string(), &name).to_string();
     // The one with little weight has four channels, the other one.
     let mut backlogs = [0, 1].map(|who| {
         let (channels, tag) = (["4", "1"][who], who.to_string());
@@ -195,7 +195,7 @@ fn turns_go_by_processes_and_weights_and_not_by_channels() {
 fn a_rate_bounds_what_a_user_sends_and_nothing_is_lost_by_it() {
     let rules = OPEN.replace("channels = 64", "channels = 64\nmessages_per_second = 200");
     let agent = Agency::start(&rules);
-    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let plain = plain();
     let mut server = listening(&plain);
     let (_, mut client) = join(&mut server, &agent.address(&plain.to_string()), client());
     let begin = Instant::now();

@@ -27,14 +27,14 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let agent = Agency::start(OPEN);
-        let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+        let plain = plain();
         let server = listening(&plain);
         Self { agent, server, plain }
     }
 
     fn hostile(&mut self) -> Hostile {
         let shm: Address = format!("shm:{}", self.agent.name).parse().expect("valid");
-        let to = network(&self.plain);
+        let to = network(&self.agent.address(&self.plain.to_string()));
         let private = Request::Connect { to, private: Vec::new() }.encode().expect("it fits");
         let asking = hostile::ask_saying(&shm, support::small(), &[], &private).expect("it asks");
         let Some(Event::Incoming(incoming)) = self.server.recv_timeout(LONG) else {
@@ -186,10 +186,10 @@ fn a_client_that_never_takes_what_comes_loses_it_and_others_do_not() {
 #[test]
 fn a_listener_that_never_answers_costs_bounded_time_and_a_bounded_number() {
     let mut scene = Scene::new();
-    let silent = scene.agent.address(&format!("udp:127.0.0.1:{}", free_port()));
+    let plain = scene.agent.own();
+    let silent = scene.agent.address(&plain.to_string());
     // It never looks.
     let _endpoint = listening(&silent);
-    let plain: Address = network(&silent).to_string().parse().expect("valid");
     let mut asking = Endpoint::new(EndpointOptions::default()).expect("an endpoint");
     for _ in 0..100 {
         asking.begin_connect(&plain, direct()).expect("it is begun");

@@ -80,14 +80,14 @@ fn a_user_reaches_only_what_is_its_own_and_sees_only_its_own_channels() {
     let rule = |who: usize| {
         format!(
             "[[allow]]\nuser = {}\ndevices = [\"udp:\"]\nlisten = [{}]\n\
-             connect = [\"127.0.0.1:{}\"]\n",
+             connect = [\"OWN:{}\"]\n",
             USERS[who], ports[who], ports[who]
         )
     };
-    let root = "[[allow]]\nuser = 0\ndevices = [\"udp:\"]\nconnect = [\"127.0.0.1:*\"]\n";
+    let root = "[[allow]]\nuser = 0\ndevices = [\"udp:\"]\nconnect = [\"OWN:*\"]\n";
     let rules = format!("[[device]]\nopen = \"udp:\"\n{}{}{root}", rule(0), rule(1));
     let agent = Agency::start(&rules);
-    let at = |port: u16| agent.address(&format!("udp:127.0.0.1:{port}")).to_string();
+    let at = |port: u16| agent.address(&format!("udp:{}:{port}", agent.over.host())).to_string();
     let listeners = [0, 1].map(|who| spawn_as(USERS[who], &["listen", &at(ports[who])]));
     for listener in &listeners {
         listener.expect("listening");
@@ -123,7 +123,7 @@ fn nobody_but_the_agent_introduces_clients_to_a_listener() {
         return;
     }
     let agent = Agency::start(OPEN);
-    let at = agent.address(&format!("udp:127.0.0.1:{}", free_port())).to_string();
+    let at = agent.address(&agent.own().to_string()).to_string();
     let listener = spawn_as(USERS[0], &["listen", &at]);
     listener.expect("listening");
     // Its name stands in /proc/net/unix, for everybody to read.

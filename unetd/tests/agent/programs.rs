@@ -90,8 +90,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn named(name: &str) -> String {
-    format!("names = [{name:?}]\n{OPEN}")
+fn named(name: &str, over: &Over) -> String {
+    format!("names = [{name:?}]\n{}", over.rules(OPEN))
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_policy_is_checked_without_starting() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_unetd"));
         command.args(["--check", "--config", config.path()]).output().expect("it starts")
     };
-    let good = check(&named("whatever"));
+    let good = check(&named("whatever", &Over::new()));
     assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
     let bad = check("\n[[allow]]\nusr = 1");
     assert_eq!(bad.status.code(), Some(2));
@@ -111,8 +111,8 @@ fn a_policy_is_checked_without_starting() {
 
 #[test]
 fn a_second_agent_is_refused_and_says_why_and_the_first_ends_when_told() {
-    let name = fresh_name();
-    let config = File::new(&named(&name));
+    let (name, over) = (fresh_name(), Over::new());
+    let config = File::new(&named(&name, &over));
     let mut first = Daemon::start(&config);
     first.says("ready");
     let second = Command::new(env!("CARGO_BIN_EXE_unetd"))
@@ -123,9 +123,9 @@ fn a_second_agent_is_refused_and_says_why_and_the_first_ends_when_told() {
     let said = text(&second.stderr);
     assert!(said.contains(&name) && said.contains("another agent"), "{said}");
 
-    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let plain = plain();
     let mut server = listening(&plain);
-    let by_agent: Address = format!("{plain}?via={name}").parse().expect("valid");
+    let by_agent = over.address(&plain.to_string(), &name);
     let (_, mut near) = join(&mut server, &by_agent, client());
     first.signal(Signal::TERM);
     assert_eq!(near.recv_timeout(LONG).err(), Some(CloseReason::PeerClosed));
@@ -136,13 +136,13 @@ fn a_second_agent_is_refused_and_says_why_and_the_first_ends_when_told() {
 
 #[test]
 fn a_hang_up_signal_brings_a_new_policy_and_a_bad_one_changes_nothing() {
-    let name = fresh_name();
-    let config = File::new(&named(&name));
+    let (name, over) = (fresh_name(), Over::new());
+    let config = File::new(&named(&name, &over));
     let daemon = Daemon::start(&config);
     daemon.says("ready");
-    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let plain = plain();
     let mut server = listening(&plain);
-    let by_agent: Address = format!("{plain}?via={name}").parse().expect("valid");
+    let by_agent = over.address(&plain.to_string(), &name);
     let (id, mut near) = join(&mut server, &by_agent, client());
 
     config.write("names = [\"x\"]\nnonsense = 1");
@@ -160,7 +160,7 @@ fn a_hang_up_signal_brings_a_new_policy_and_a_bad_one_changes_nothing() {
 #[test]
 fn unetctl_shows_what_there_is_and_its_exit_code_says_how_it_went() {
     let agent = Agency::start(OPEN);
-    let plain: Address = format!("udp:127.0.0.1:{}", free_port()).parse().expect("valid");
+    let plain = plain();
     let mut server = listening(&plain);
     let (id, mut near) = join(&mut server, &agent.address(&plain.to_string()), client());
     near.send(b"one").expect("it is open");
@@ -170,7 +170,7 @@ fn unetctl_shows_what_there_is_and_its_exit_code_says_how_it_went() {
     assert_eq!(list.status.code(), Some(0), "{}", text(&list.stderr));
     let shown = text(&list.stdout);
     assert!(shown.contains(&std::process::id().to_string()), "{shown}");
-    assert!(shown.contains("channel") && shown.contains("127.0.0.1"), "{shown}");
+    assert!(shown.contains("channel") && shown.contains(HOST), "{shown}");
     let json =
         unetctl(&[&["list", "--interval", "0", "--format", "json"], &near_name[..]].concat());
     let rows: serde_json::Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
