@@ -138,3 +138,12 @@ fn an_address_that_says_too_little_or_nonsense_is_refused() {
     assert!(matches!(open("net_null5", "color=red"), OpenError::UnknownOption(_)));
     assert_eq!(open("net_none5", "ip=10.0.0.1/24"), OpenError::NoDevice);
 }
+
+#[test]
+fn a_card_is_named_by_its_pci_address() {
+    let text = "dpdk:0000:3b:00.0@10.9.0.1:9000?ip=10.9.0.2/24";
+    let address: Address = text.parse().expect("valid");
+    assert_eq!(address.to_string(), text);
+    let Address::Network(network) = &address else { panic!("{address:?}") };
+    assert_eq!(network.device, "0000:3b:00.0");
+}
