@@ -303,9 +303,9 @@ fn who_has_no_packet_left_takes_no_more_until_one_comes_back() {
 
 #[test]
 fn ports_that_go_one_after_the_other_leave_nothing_under_way() {
-    let options = Options { buffers: 256, ring: 64, ..Options::default() };
+    let options = Options { buffers: 64, ring: 1024, ..Options::default() };
     // Far more often than there would be memory for, if something stayed.
-    for _ in 0..200 {
+    for _ in 0..400 {
         let (mut first, second) = DpdkPort::pair("again", &options).expect("two ports");
         let mut frames = VecDeque::new();
         for _ in 0..32 {
