@@ -27,7 +27,7 @@ use crate::interface::Interface;
 use crate::manner::Manner;
 use crate::mbufs::{Mbuf, Mbufs};
 use crate::packets::Packets;
-use crate::port::{Facts, Options, Port, Registered, setup, step};
+use crate::port::{Facts, Options, Port, Registered, is_card, setup, step};
 use crate::{rings, upkeep};
 
 const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 2048..=32_768;
@@ -86,7 +86,8 @@ pub(crate) struct Tables {
 unsafe impl Send for DpdkPort {}
 
 impl DpdkPort {
-    /// Opens a port by DPDK's device arguments, such as `net_memif0,role=client,socket=/run/memif`.
+    /// Opens a port by DPDK's device arguments, such as `net_memif0,role=client,socket=/run/memif`, or `0000:3b:00.0`
+    /// for a network card, which must be the first port of the process.
     ///
     /// # Errors
     /// [`Error`].
@@ -94,7 +95,7 @@ impl DpdkPort {
     /// # Cost
     /// The first one begins DPDK: some 100 ms.
     pub fn open(arguments: &str, options: &Options) -> Result<Self, Error> {
-        begin(options)?;
+        begin(options, is_card(arguments))?;
         Self::with(options, || Port::find(arguments))
     }
 
@@ -105,7 +106,7 @@ impl DpdkPort {
     /// [`Error`].
     #[doc(hidden)]
     pub fn pair(name: &str, options: &Options) -> Result<(Self, Self), Error> {
-        begin(options)?;
+        begin(options, false)?;
         let [first, second] = {
             let _turn = setup();
             rings::pair(name, options.ring)?
@@ -573,13 +574,13 @@ fn stock_up(
 }
 
 /// Begins DPDK for a port, unless what is asked for makes no sense.
-fn begin(options: &Options) -> Result<(), Error> {
+fn begin(options: &Options, card: bool) -> Result<(), Error> {
     if !options.buffer_bytes.is_power_of_two() || !BUFFER_BYTES.contains(&options.buffer_bytes) {
         return Err(Error::Unsupported(
             "its buffers are no power of two from 2048 to 32,768 bytes",
         ));
     }
-    eal::begin(options.memory)
+    eal::begin(options.memory, card)
 }
 
 /// What an mbuf says.

@@ -33,8 +33,18 @@ impl Default for Memory {
     }
 }
 
+/// What DPDK was begun with.
+#[derive(Clone, Copy)]
+struct Begun {
+    memory: Memory,
+    /// Whether it looks for network cards.
+    cards: bool,
+}
+
 /// What DPDK was begun with, or why it was not: it cannot be tried again.
-static BEGUN: Mutex<Option<Result<Memory, Error>>> = Mutex::new(None);
+static BEGUN: Mutex<Option<Result<Begun, Error>>> = Mutex::new(None);
+/// An address that no card has: the last one of the last domain.
+const NO_CARD: &str = "ffff:ff:1f.7";
 /// The most megabytes: more ends the process in DPDK's hands.
 const MOST: u32 = 65_536;
 /// What it said since it was asked last.
@@ -42,23 +52,26 @@ static SAID: Mutex<String> = Mutex::new(String::new());
 /// More of it is not kept.
 const MOST_SAID: usize = 400;
 
-/// Begins DPDK, unless it has.
-pub(crate) fn begin(memory: Memory) -> Result<(), Error> {
+/// Begins DPDK, unless it has; with a look for network cards, if a card is asked for.
+pub(crate) fn begin(memory: Memory, cards: bool) -> Result<(), Error> {
     let (Memory::Plain(megabytes) | Memory::Huge(megabytes)) = memory;
     if !(1..=MOST).contains(&megabytes) {
         return Err(Error::Unsupported("its memory is not from 1 to 65,536 megabytes"));
     }
     let mut begun = lock(&BEGUN);
-    match begun.get_or_insert_with(|| try_to_begin(memory).map(|()| memory)) {
-        Ok(before) if *before == memory => Ok(()),
-        Ok(_) => Err(Error::OtherMemory),
+    let with = Begun { memory, cards };
+    match begun.get_or_insert_with(|| try_to_begin(with).map(|()| with)) {
+        Ok(before) if before.memory != memory => Err(Error::OtherMemory),
+        Ok(before) if cards && !before.cards => Err(Error::WithoutCards),
+        Ok(_) => Ok(()),
         Err(error) => Err(error.clone()),
     }
 }
 
-fn try_to_begin(memory: Memory) -> Result<(), Error> {
+fn try_to_begin(with: Begun) -> Result<(), Error> {
     listen();
-    let arguments = arguments(memory);
+    let memory = with.memory;
+    let arguments = arguments(with);
     // It binds the thread that calls it to a core, and takes it for the first of its own.
     let thread = thread::Builder::new().name("dpdk".into());
     let thread = thread.spawn(move || init(arguments)).map_err(|error| Error::Environment {
@@ -75,11 +88,10 @@ fn try_to_begin(memory: Memory) -> Result<(), Error> {
     }
 }
 
-fn arguments(memory: Memory) -> Vec<String> {
+fn arguments(Begun { memory, cards }: Begun) -> Vec<String> {
     let plain = |text: &str| text.to_owned();
     let mut all = vec![
         plain("unet"),
-        plain("--no-pci"),
         plain("--no-telemetry"),
         plain("--iova-mode=va"),
         plain("--log-level=error"),
@@ -88,6 +100,11 @@ fn arguments(memory: Memory) -> Vec<String> {
         // One thread of DPDK's, which may run wherever this process may.
         format!("--lcores=0@({})", cpus()),
     ];
+    match cards {
+        false => all.push(plain("--no-pci")),
+        // It begins with those that are allowed: with none, so that it binds what it is asked for, later, and no other.
+        true => all.extend([plain("-a"), plain(NO_CARD)]),
+    }
     match memory {
         Memory::Plain(megabytes) => {
             all.extend(["--no-huge", "--no-shconf"].map(plain));

@@ -16,6 +16,9 @@ pub enum Error {
     /// DPDK was begun with other memory, by the first port.
     #[error("DPDK was begun with other memory: ask for the same as the first port did")]
     OtherMemory,
+    /// DPDK was begun by a virtual port, and does not look for network cards since.
+    #[error("DPDK was begun without network cards: open a card before any virtual port")]
+    WithoutCards,
     /// There are no huge pages, or too few.
     #[error(
         "there are too few huge pages: set some aside (vm.nr_hugepages), or do without, in a new process (Memory::Plain)"
@@ -82,6 +85,9 @@ impl From<Error> for OpenError {
             Error::Busy(_) => Self::Busy("the DPDK port is open already in this process"),
             Error::Begun => Self::Busy("DPDK was begun by another part of this program"),
             Error::OtherMemory => Self::Busy("DPDK was begun with other memory, by the first port"),
+            Error::WithoutCards => {
+                Self::Busy("DPDK was begun without network cards, by a virtual port")
+            }
             Error::HugePages => Self::Unsupported("there are too few huge pages (vm.nr_hugepages)"),
             Error::Unsupported(why) => Self::Unsupported(why),
             Error::Memory(_) => Self::Unsupported("DPDK's memory does not do: use fewer buffers"),

@@ -1,5 +1,5 @@
-//! Frames through the virtual ports of DPDK, such as memory between two processes (`net_memif`). Network cards are not
-//! among them yet: DPDK is begun without PCI.
+//! Frames through the ports of DPDK: virtual ones, such as memory between two processes (`net_memif`), and network
+//! cards by their PCI address, of which none was there to try.
 //!
 //! ```text
 //!   fbufs::Pool ── one sealed memory, registered with DPDK ──────────────────────────────┐

@@ -219,3 +219,12 @@ fn listeners_and_channels_of_a_process_share_a_port() {
     let address = near(ours, 9000, "").to_string().replace("socket=", "socket=again-");
     again.listen(&address.parse().expect("valid"), options).expect("the port is free again");
 }
+
+#[test]
+fn a_card_is_named_by_its_pci_address() {
+    let text = "dpdk:0000:3b:00.0@10.9.0.1:9000?ip=10.9.0.2/24";
+    let address: Address = text.parse().expect("valid");
+    assert_eq!(address.to_string(), text);
+    let Address::Network(network) = &address else { panic!("{address:?}") };
+    assert_eq!(network.device, "0000:3b:00.0");
+}

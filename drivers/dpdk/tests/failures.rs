@@ -28,10 +28,11 @@ fn alone(case: &str) {
 
 type Case = (&'static str, fn());
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     ("huge", without_huge_pages),
     ("begun", somebody_else_has_begun),
     ("little", with_too_little_memory),
+    ("cards", a_card_that_is_not_there),
     ("exit", a_process_ends_with_its_ports_open),
 ];
 
@@ -76,6 +77,26 @@ fn a_process_ends_with_its_ports_open() {
     *DEVICE.lock().expect("no panic") = Some(open("net_null0").expect("it is there"));
 }
 
+fn a_card_that_is_not_there() {
+    for address in ["ffff:fe:1f.6", "ffff:fe:1f.6,some=argument", "fe:1f.6"] {
+        let error = open(address).expect_err("no machine has so many cards");
+        assert!(matches!(error, Error::NoPort { .. }), "{address}: {error}");
+    }
+    // Virtual ones are there all the same.
+    open("net_null0").expect("it is there");
+}
+
+#[test]
+fn a_card_that_is_not_there_is_no_port() {
+    alone("cards");
+}
+
+#[test]
+fn a_card_is_not_found_after_a_virtual_port_and_that_is_said() {
+    let _first = open("net_null10").expect("it is there");
+    assert_eq!(open("0000:ff:1f.6").expect_err("it is too late"), Error::WithoutCards);
+}
+
 #[test]
 fn without_huge_pages_the_error_says_so() {
     alone("huge");
@@ -99,7 +120,7 @@ fn a_process_may_end_with_its_ports_open() {
 #[test]
 fn what_is_no_port_is_refused_by_name() {
     for wrong in
-        ["", ",", "no_such_driver0", "net_memif7,role=prince", "0000:ff:1f.7", "net null", "a\0b"]
+        ["", ",", "no_such_driver0", "net_memif7,role=prince", "0000:ff:1f", "net null", "a\0b"]
     {
         let error = open(wrong).expect_err("it is no port");
         assert!(matches!(error, Error::NoPort { .. }), "{wrong:?}: {error}");
@@ -245,4 +266,63 @@ fn who_has_no_buffer_left_drops_and_goes_on() {
         server.transmit(&mut frames).expect("there is a link");
         client.receive(&mut kept).expect("there is a link");
     }
+}
+
+#[test]
+fn who_has_no_packet_left_takes_no_more_until_one_comes_back() {
+    // Packets of its own, of which each one sent is in the other's hands until it was received.
+    let options = Options { buffers: 256, ring: 64, copy: true, ..Options::default() };
+    let (mut first, mut second) = DpdkPort::pair("scarce", &options).expect("two ports");
+    let (mut frames, mut came) = (VecDeque::new(), Vec::new());
+    let (mut taken, mut received) = (0, 0);
+    for round in 0..20 {
+        // Nobody receives: the ring fills, then what waits, then there is an end to it.
+        for _ in 0..10 {
+            while let Ok(fbuf) = first.pool().alloc(60) {
+                frames.push_back(Piece::whole(fbuf.freeze()));
+            }
+            let before = frames.len();
+            first.transmit(&mut frames).expect("there is a link");
+            taken += before - frames.len();
+        }
+        assert!(!frames.is_empty(), "round {round}: there is no end to what it takes");
+        assert_eq!(first.pool().free() + frames.len(), 256, "what was taken was copied");
+        second.receive(&mut came).expect("there is a link");
+        received += came.drain(..).len();
+    }
+    while received < taken {
+        first.transmit(&mut VecDeque::new()).expect("there is a link");
+        second.receive(&mut came).expect("there is a link");
+        assert!(!came.is_empty(), "{received} of {taken} came");
+        received += came.drain(..).len();
+    }
+    let [of_first, of_second] = [first.statistics(), second.statistics()];
+    assert_eq!(of_first[Count::Sent], taken as u64);
+    assert_eq!([of_first[Count::Copied], of_second[Count::Copied]], [taken as u64; 2]);
+}
+
+#[test]
+fn ports_that_go_one_after_the_other_leave_nothing_under_way() {
+    let options = Options { buffers: 64, ring: 1024, ..Options::default() };
+    // Far more often than there would be memory for, if something stayed.
+    for _ in 0..400 {
+        let (mut first, second) = DpdkPort::pair("again", &options).expect("two ports");
+        let mut frames = VecDeque::new();
+        for _ in 0..32 {
+            let fbuf = first.pool().alloc(1000).expect("free");
+            frames.push_back(Piece::whole(fbuf.freeze()));
+        }
+        first.transmit(&mut frames).expect("there is a link");
+        drop(first);
+        drop(second);
+    }
+}
+
+#[test]
+fn a_port_that_shows_all_memory_is_refused_beside_buffers_of_others() {
+    let path = std::env::temp_dir().join(format!("unet-failures-{}", std::process::id()));
+    let path = path.display();
+    let _host = open(&format!("net_vhost9,iface={path}")).expect("a host's end");
+    let error = open(&format!("net_virtio_user9,path={path}")).expect_err("it shows all memory");
+    assert!(matches!(error, Error::Unsupported(_)), "{error}");
 }
