@@ -118,7 +118,7 @@ mod opened {
         }
 
         fn try_open(device: &str, options: &port::Options) -> Result<Self, Error> {
-            eal::begin(options.memory)?;
+            eal::begin(options.memory, port::is_card(device))?;
             let _turn = setup();
             let thread = Registered::new()?;
             let mut port = port::Port::find(device)?;

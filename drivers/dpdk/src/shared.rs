@@ -12,6 +12,8 @@
 //! look loses what is for it, and nobody else's. What is sent to the port's own address comes back in.
 
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;

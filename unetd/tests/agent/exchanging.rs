@@ -8,7 +8,7 @@ fn is_near(address: std::net::IpAddr) -> bool {
     address.is_loopback() || IS_DPDK && address.to_string().starts_with("10.66.")
 }
 
-fn exchange(listens: &Address, connects: &Address, connect: ConnectOptions) {
+pub fn exchange(listens: &Address, connects: &Address, connect: ConnectOptions) {
     let mut server = listening(listens);
     let options = ConnectOptions { private: b"who I am".to_vec(), ..connect };
     let (id, mut client) = join(&mut server, connects, options);

@@ -12,6 +12,7 @@ mod fairness;
 mod hostility;
 #[path = "../agent/isolation.rs"]
 mod isolation;
+mod memory;
 #[path = "../agent/over.rs"]
 mod over;
 #[path = "../agent/programs.rs"]
