@@ -12,15 +12,15 @@ mod mediated;
 mod tests;
 
 use unet::{
-    Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
-    NetworkAddress, NetworkOptions,
+    Address, Channel, ChannelId, ConnectError, ConnectOptions, Endpoint, EndpointOptions, Event,
+    ListenOptions, NetworkAddress, NetworkOptions,
 };
 
 use crate::fault::Fault;
 use crate::measure::load::STAMP;
 use crate::network::Place;
 use crate::process::server::{Request, Server};
-use crate::systems::network::{Announce, Network};
+use crate::systems::network::{Announce, Network, attempts};
 use crate::systems::unet::{closed, wait};
 use crate::systems::{ClientHalf, ServerHalf, System};
 use crate::task::{Bench, MAX_DATAGRAM, Task, Wait};
@@ -132,9 +132,19 @@ impl Network for Unet {
 fn open(task: &Task, address: NetworkAddress) -> Result<Channel, Fault> {
     let mut options = ConnectOptions { network: network(), ..ConnectOptions::default() };
     options.channel.wait = wait(task.wait);
+    let mut left = attempts(&address);
     let address = Address::Network(address);
-    Channel::connect(&address, options)
-        .map_err(|error| Fault::Other(format!("connecting to {address} failed: {error}")))
+    loop {
+        left -= 1;
+        match Channel::connect(&address, options.clone()) {
+            Err(ConnectError::TimedOut) if left > 0 => {}
+            connected => {
+                return connected.map_err(|error| {
+                    Fault::Other(format!("connecting to {address} failed: {error}"))
+                });
+            }
+        }
+    }
 }
 
 /// The session ends with the client's control connection, so that this does not wait for ever.
