@@ -78,6 +78,17 @@ mod over_veth {
         DpdkPort::open(&format!("net_af_xdp{number},iface={interface}"), &OPTIONS)
     }
 
+    /// As [`open`], and waits until the kernel says that there is a carrier: it does so some time after.
+    fn open_up(interface: &str) -> DpdkPort {
+        let mut device = open(interface).expect("it is there");
+        let deadline = Instant::now() + PATIENCE;
+        while device.maintain().is_err() {
+            assert!(Instant::now() < deadline, "{interface} does not come up");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        device
+    }
+
     struct OnVeth(Option<Pair>);
 
     impl Bench for OnVeth {
@@ -130,8 +141,7 @@ mod over_veth {
     fn an_interface_that_goes_is_gone_for_good_and_every_buffer_comes_back() {
         let _turn = turn();
         let pair = Pair::new();
-        let mut device = open(&pair.near).expect("it is there");
-        assert_eq!(device.maintain(), Ok(()));
+        let mut device = open_up(&pair.near);
         let all = device.pool().free();
         for _ in 0..10 {
             send(&mut device, 60);
@@ -149,7 +159,7 @@ mod over_veth {
         drop(device);
         // Another of the same process is not troubled.
         let pair = Pair::new();
-        let mut device = open(&pair.near).expect("it is there");
+        let mut device = open_up(&pair.near);
         send(&mut device, 60);
     }
 
@@ -164,8 +174,8 @@ mod over_veth {
             let step = "set up the receive queue";
             assert!(matches!(error, Error::Step { step: at, .. } if at == step), "{error}");
         }
-        let mut near = open(&pair.near).expect("it has a first");
-        let mut far = open(&pair.far).expect("it is there");
+        let mut near = open_up(&pair.near);
+        let mut far = open_up(&pair.far);
         exchange(&mut near, &mut far);
         exchange(&mut far, &mut near);
     }
@@ -192,7 +202,7 @@ mod over_veth {
     fn an_interface_with_a_smaller_mtu_carries_no_more() {
         let _turn = turn();
         let pair = Pair::new();
-        let mut device = open(&pair.near).expect("it is there");
+        let mut device = open_up(&pair.near);
         assert_eq!(device.capabilities().mtu, 1500);
         ip(&format!("link set {} mtu 1000", pair.near));
         device.maintain().expect("it is up");
