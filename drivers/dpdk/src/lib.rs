@@ -23,10 +23,12 @@
 //! | `eal` | DPDK's beginning, and its messages |
 //! | `port` | a port: found, configured, started, closed |
 //! | `guard` | what keeps DPDK's interrupt thread from a port that is used |
+//! | `registered` | the pool's memory, as DPDK knows it |
 //! | `mbufs` | mempools whose bytes are elsewhere |
 //! | `packets` | mempools with bytes, and the copying way |
 //! | `manner` | which way a port goes, by its driver |
-//! | `device` | the way of a frame; `upkeep`, the rest of the device |
+//! | `device` | what a device has, and the order of things |
+//! | `opening`, `transmit`, `receive`, `upkeep` | its parts |
 //! | `rings` | two ports of one process that are joined |
 //! | `interface` | the kernel's interface under a port, where there is one |
 //! | `shared` | a port that several devices of a process share |
@@ -53,13 +55,21 @@ mod manner;
 #[cfg(dpdk)]
 mod mbufs;
 #[cfg(dpdk)]
+mod opening;
+#[cfg(dpdk)]
 mod packets;
 #[cfg(dpdk)]
 mod port;
 #[cfg(dpdk)]
+mod receive;
+#[cfg(dpdk)]
+mod registered;
+#[cfg(dpdk)]
 mod rings;
 #[cfg(dpdk)]
 mod shared;
+#[cfg(dpdk)]
+mod transmit;
 #[cfg(dpdk)]
 mod upkeep;
 

@@ -9,17 +9,17 @@
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
 use fbufs::RegisteredMemory;
 use rustix::io::Errno;
 
-use crate::eal::{self, Memory, check, said};
+use crate::eal::{Memory, check, said};
 use crate::error::{Error, Said};
 use crate::guard::{Guard, Hold};
 use crate::manner::Manner;
+use crate::registered::Registered;
 use crate::rings;
 
 /// How a port is opened.
@@ -229,7 +229,7 @@ impl Port {
     /// Has the port's hardware reach a memory. `false` if it has hardware that cannot.
     pub fn map(&mut self, registered: &mut Registered) -> Result<bool, Error> {
         registered.register()?;
-        let memory = registered.memory;
+        let memory = *registered.memory();
         let (address, len) = (memory.address as *mut _, memory.buffers * memory.buffer_bytes);
         // SAFETY: the memory outlives the port (invariant 2). A virtual one may refuse: its driver copies, or reads by
         // this process's addresses, which these are.
@@ -331,68 +331,6 @@ impl Drop for Port {
         self.close();
     }
 }
-
-/// How many memories DPDK knows that are not of its own making.
-static KNOWN: AtomicUsize = AtomicUsize::new(0);
-
-/// A memory that may be known to DPDK; it is forgotten again when this is dropped.
-pub(crate) struct Registered {
-    memory: RegisteredMemory,
-    is_known: bool,
-}
-
-impl Registered {
-    /// How many are known, of all ports.
-    pub fn all() -> usize {
-        KNOWN.load(Ordering::Relaxed)
-    }
-
-    /// Not known yet.
-    pub fn new(memory: RegisteredMemory) -> Self {
-        Self { memory, is_known: false }
-    }
-
-    fn register(&mut self) -> Result<(), Error> {
-        let len = self.memory.buffers * self.memory.buffer_bytes;
-        let (pages, page) = (len / PAGE, PAGE);
-        // SAFETY: the memory is there as long as this is: its owner drops this first.
-        let done = unsafe {
-            let address = self.memory.address as *mut _;
-            sys::rte_extmem_register(address, len, std::ptr::null_mut(), pages as u32, page)
-        };
-        if done < 0 {
-            return Err(Error::Step {
-                step: "register the buffers",
-                errno: eal::errno(),
-                said: said(),
-            });
-        }
-        self.is_known = true;
-        KNOWN.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn forget(&mut self) {
-        if std::mem::take(&mut self.is_known) {
-            KNOWN.fetch_sub(1, Ordering::Relaxed);
-            let len = self.memory.buffers * self.memory.buffer_bytes;
-            // SAFETY: it was registered, and no port is left that uses it.
-            unsafe { sys::rte_extmem_unregister(self.memory.address as *mut _, len) };
-        }
-    }
-
-    pub fn memory(&self) -> &RegisteredMemory {
-        &self.memory
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
-const PAGE: usize = 4096;
 
 #[cfg(test)]
 mod tests {
