@@ -186,6 +186,8 @@ pub(crate) struct Sharer {
     timer: OwnedFd,
     armed: bool,
     nap: Duration,
+    /// Whether something waits for room.
+    cramped: bool,
 }
 
 impl Sharer {
@@ -236,6 +238,7 @@ impl Sharer {
             timer,
             armed: false,
             nap: upkeep::SHORTEST_NAP,
+            cramped: false,
         };
         Ok((sharer, routes, number))
     }
@@ -288,7 +291,9 @@ impl Frames for Sharer {
         port.transmit(out)?;
         while !frames.is_empty() && within.out.len() < BURST && self.put(frames, &mut within) {}
         let Shared { port, out, .. } = &mut *within;
-        port.transmit(out)
+        let sent = port.transmit(out);
+        self.cramped = !frames.is_empty() || !out.is_empty();
+        sent
     }
 
     fn receive(&mut self, into: &mut Vec<Piece<FbufMut>>) -> Result<(), DeviceError> {
@@ -359,9 +364,9 @@ impl Device for Sharer {
             return Ok(false);
         }
         sent.and(looked)?;
-        upkeep::set(&self.timer, self.nap).map_err(DeviceError::Kernel)?;
+        let nap = upkeep::nap(&mut self.nap, self.cramped);
+        upkeep::set(&self.timer, nap).map_err(DeviceError::Kernel)?;
         self.armed = true;
-        self.nap = (2 * self.nap).min(upkeep::LONGEST_NAP);
         Ok(true)
     }
 

@@ -20,7 +20,7 @@ use crate::interface::Interface;
 
 /// How long who waits naps at first, and at most: a packet is late by so much.
 pub(crate) const SHORTEST_NAP: Duration = Duration::from_micros(50);
-pub(crate) const LONGEST_NAP: Duration = Duration::from_millis(3);
+const LONGEST_NAP: Duration = Duration::from_millis(3);
 
 /// Makes the timer.
 pub(crate) fn timer() -> Result<OwnedFd, Errno> {
@@ -33,6 +33,13 @@ pub(crate) fn set(timer: &OwnedFd, nap: Duration) -> Result<(), Errno> {
     let never = Timespec { tv_sec: 0, tv_nsec: 0 };
     let when = Itimerspec { it_interval: never, it_value: once };
     timerfd_settime(timer, TimerfdTimerFlags::empty(), &when).map(|_| ())
+}
+
+/// The nap of who waits now; the next one is longer, unless something waits for room.
+pub(crate) fn nap(next: &mut Duration, cramped: bool) -> Duration {
+    let nap = if cramped { SHORTEST_NAP } else { *next };
+    *next = (2 * nap).min(LONGEST_NAP);
+    nap
 }
 
 impl DpdkPort {
@@ -113,9 +120,10 @@ impl Device for DpdkPort {
         if !self.early.is_empty() {
             return Ok(false);
         }
-        self.set_timer(self.nap)?;
+        let cramped = self.cramped || !self.queue.is_empty();
+        let nap = nap(&mut self.nap, cramped);
+        self.set_timer(nap)?;
         self.armed = true;
-        self.nap = (2 * self.nap).min(LONGEST_NAP);
         self.link.map(|()| true)
     }
 
