@@ -6,7 +6,7 @@
 use ::unet::NetworkAddress;
 
 use crate::fault::Fault;
-use crate::network::{Place, address};
+use crate::network::Place;
 use crate::process::server::Server;
 use crate::systems::{ClientHalf, ServerHalf, System, among};
 use crate::task::Task;
@@ -48,12 +48,6 @@ pub trait Network: System {
 
 /// Tells the client the port.
 pub type Announce<'a> = &'a mut dyn FnMut(u16) -> Result<(), Fault>;
-
-/// How often a client tries to connect. A port of DPDK that shares memory asks for its other end once, and is alone
-/// where that was not ready: another port is to ask then.
-pub fn attempts(address: &NetworkAddress) -> usize {
-    if address.scheme == address::DPDK { 3 } else { 1 }
-}
 
 /// Every system that crosses a network, in the order of the tables.
 pub fn all() -> Vec<&'static dyn System> {

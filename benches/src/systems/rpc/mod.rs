@@ -22,16 +22,14 @@ mod window;
 
 use std::os::fd::OwnedFd;
 
-use rpc_fastpath::endpoint::{
-    Connection, ConnectionOptions, Doubt, Limits, OpenError, Outcome, Refusal,
-};
-use unet::{Address, ConnectError, MAX_INLINE, NetworkAddress, NetworkOptions};
+use rpc_fastpath::endpoint::{Connection, ConnectionOptions, Doubt, Limits, Outcome, Refusal};
+use unet::{Address, MAX_INLINE, NetworkAddress, NetworkOptions};
 
 use crate::fault::Fault;
 use crate::measure::load::STAMP;
 use crate::network::Place;
 use crate::process::server::{Request, Server};
-use crate::systems::network::{Announce, Network, attempts};
+use crate::systems::network::{Announce, Network};
 use crate::systems::unet::wait;
 use crate::systems::{ClientHalf, Ready, ServerHalf, System};
 use crate::task::{Bench, MAX_PAYLOAD, MAX_UNDER_WAY, Task, Wait};
@@ -195,18 +193,8 @@ fn connect(address: &Address, task: &Task) -> Result<Connection, Fault> {
     let mut options = ConnectionOptions { wait: wait(task.wait), ..Default::default() };
     options.limits = limits(task, options.limits);
     options.connect.network = network();
-    let mut left = if let Address::Network(address) = address { attempts(address) } else { 1 };
-    loop {
-        left -= 1;
-        match Connection::open(address, options.clone()) {
-            Err(OpenError::Connect(ConnectError::TimedOut)) if left > 0 => {}
-            connected => {
-                return connected.map_err(|error| {
-                    Fault::Other(format!("connecting to {address} failed: {error}"))
-                });
-            }
-        }
-    }
+    Connection::open(address, options)
+        .map_err(|error| Fault::Other(format!("connecting to {address} failed: {error}")))
 }
 
 fn client_half(address: &Address, task: &Task, is_here: bool) -> Result<ClientHalf, Fault> {

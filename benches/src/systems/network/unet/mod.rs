@@ -11,16 +11,18 @@ mod mediated;
 #[cfg(test)]
 mod tests;
 
+use std::time::{Duration, Instant};
+
 use unet::{
-    Address, Channel, ChannelId, ConnectError, ConnectOptions, Endpoint, EndpointOptions, Event,
-    ListenOptions, NetworkAddress, NetworkOptions,
+    Address, Channel, ChannelId, ConnectOptions, Endpoint, EndpointOptions, Event, ListenOptions,
+    NetworkAddress, NetworkOptions,
 };
 
 use crate::fault::Fault;
 use crate::measure::load::STAMP;
-use crate::network::Place;
+use crate::network::{Place, address};
 use crate::process::server::{Request, Server};
-use crate::systems::network::{Announce, Network, attempts};
+use crate::systems::network::{Announce, Network};
 use crate::systems::unet::{closed, wait};
 use crate::systems::{ClientHalf, ServerHalf, System};
 use crate::task::{Bench, MAX_DATAGRAM, Task, Wait};
@@ -118,6 +120,15 @@ impl Network for Unet {
             .map_err(|error| failed("listening at", &error))?;
         announce(place.address.port)?;
         let client = accept(&mut endpoint)?;
+        if place.address.scheme == address::DPDK {
+            // A port sends when it is looked at, and has no room for the answer before its other end has looked, too.
+            let begun = Instant::now();
+            while begun.elapsed() < ANSWERING {
+                if let Some(Event::Closed(_, reason)) = endpoint.recv_timeout(ANSWERING / 10) {
+                    return Err(closed(reason));
+                }
+            }
+        }
         Ok(match task.bench {
             Bench::Sweep => ServerHalf::Load(Box::new(AtEndpoint::new(endpoint, client, task))),
             Bench::Rate | Bench::Bandwidth => {
@@ -128,23 +139,16 @@ impl Network for Unet {
     }
 }
 
+/// How long a port is looked at for the sake of an answer.
+const ANSWERING: Duration = Duration::from_millis(100);
+
 /// Connects to an address, whose server listens.
 fn open(task: &Task, address: NetworkAddress) -> Result<Channel, Fault> {
     let mut options = ConnectOptions { network: network(), ..ConnectOptions::default() };
     options.channel.wait = wait(task.wait);
-    let mut left = attempts(&address);
     let address = Address::Network(address);
-    loop {
-        left -= 1;
-        match Channel::connect(&address, options.clone()) {
-            Err(ConnectError::TimedOut) if left > 0 => {}
-            connected => {
-                return connected.map_err(|error| {
-                    Fault::Other(format!("connecting to {address} failed: {error}"))
-                });
-            }
-        }
-    }
+    Channel::connect(&address, options)
+        .map_err(|error| Fault::Other(format!("connecting to {address} failed: {error}")))
 }
 
 /// The session ends with the client's control connection, so that this does not wait for ever.
