@@ -10,6 +10,9 @@ fn without_dpdk_nothing_is_opened() {
 }
 
 #[cfg(dpdk)]
+mod testpmd;
+
+#[cfg(dpdk)]
 mod over_veth {
     use std::collections::VecDeque;
     use std::process::Command;
@@ -21,6 +24,8 @@ mod over_veth {
     use fbufs::Fbuf;
     use unet::conformance::{self, Bench, OverFrames, Verdict};
     use unet::device::{Count, Device, DeviceError, Frames, Piece};
+
+    use crate::testpmd::{TestPmd, all_are_counted, all_arrive, all_come_back, await_link};
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -81,11 +86,7 @@ mod over_veth {
     /// As [`open`], and waits until the kernel says that there is a carrier: it does so some time after.
     fn open_up(interface: &str) -> DpdkPort {
         let mut device = open(interface).expect("it is there");
-        let deadline = Instant::now() + PATIENCE;
-        while device.maintain().is_err() {
-            assert!(Instant::now() < deadline, "{interface} does not come up");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        await_link(&mut device);
         device
     }
 
@@ -135,6 +136,48 @@ mod over_veth {
         let mut frames = frame(device, len);
         device.transmit(&mut frames).expect("it is up");
         assert!(frames.is_empty());
+    }
+
+    /// How many packets the kernel dropped at an interface, which had no room for them.
+    fn dropped(interface: &str) -> u64 {
+        let table = std::fs::read_to_string("/proc/self/net/dev").expect("proc is mounted");
+        let of = table.lines().find_map(|line| line.trim().strip_prefix(interface));
+        let numbers = of.and_then(|rest| rest.strip_prefix(':')).expect("it has a line");
+        let dropped = numbers.split_whitespace().nth(3);
+        dropped.and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// DPDK's test program at the far end of a pair.
+    fn judged(mode: &str) -> Option<(Pair, TestPmd, DpdkPort)> {
+        let pair = Pair::new();
+        let name = format!("unet-veth-{mode}-{}", std::process::id());
+        let far = format!("net_af_xdp0,iface={}", pair.far);
+        let mut judge = TestPmd::start(&name, mode, &far)?;
+        // What it sent before was for nobody here.
+        let device = judge.anew(|| open_up(&pair.near));
+        Some((pair, judge, device))
+    }
+
+    #[test]
+    fn testpmd_sends_every_frame_back() {
+        let _turn = turn();
+        let Some((_pair, judge, mut device)) = judged("macswap") else { return };
+        all_come_back(&mut device, judge, 20_000);
+    }
+
+    #[test]
+    fn testpmd_counts_what_is_sent() {
+        let _turn = turn();
+        let Some((_pair, judge, mut device)) = judged("rxonly") else { return };
+        all_arrive(&mut device, judge, 50_000);
+    }
+
+    #[test]
+    fn what_testpmd_sent_is_received_or_counted() {
+        let _turn = turn();
+        let Some((pair, judge, mut device)) = judged("txonly") else { return };
+        let look = |bytes: &[u8]| assert_eq!(bytes.len(), 64);
+        all_are_counted(&mut device, judge, look, || dropped(&pair.near));
     }
 
     #[test]
