@@ -58,6 +58,12 @@ const WELCOME: &[Library] = &[
         dnf: "dpdk-devel",
     },
     Library {
+        name: "pkg-config",
+        known_by: Sign::Program("pkg-config"),
+        apt: "pkg-config",
+        dnf: "pkgconf-pkg-config",
+    },
+    Library {
         name: "DPDK's programs",
         known_by: Sign::Program("dpdk-testpmd"),
         apt: "dpdk",
@@ -110,6 +116,11 @@ pub fn provide() -> Result<String> {
         .map(|need| need.program)
         .chain(COMPONENTS.iter().map(|(component, _)| *component));
     Ok(format!("{} are here; {dpdk}", programs.collect::<Vec<_>>().join(", ")))
+}
+
+/// Whether the DPDK driver can be built, and judged.
+pub fn has_dpdk() -> bool {
+    WELCOME.iter().all(Library::is_there)
 }
 
 /// Installs what the DPDK driver needs, where that may be. What became of it.

@@ -7,6 +7,7 @@
 //! ```toml
 //! [package.metadata.lab.conformance]
 //! release = true        # built with optimisation
+//! dpdk = true           # left out where there is no DPDK
 //! unprivileged = true   # content with the root of a user namespace; else it wants the real one
 //! hosts = 3             # as the options of `cargo xtask lab up`
 //! tx-off = true
@@ -24,6 +25,7 @@ use serde_json::Value;
 use super::hosts::up;
 use super::private::{Entrance, furnish};
 use super::shape::Shape;
+use crate::packages;
 use crate::process::{Tally, capture, run};
 use crate::steps::Done;
 use crate::test::{FAILPOINTS, LIMIT, passed, some_tests};
@@ -53,6 +55,8 @@ struct Program {
 struct Wants {
     #[arg(long)]
     release: bool,
+    #[arg(long)]
+    dpdk: bool,
     #[arg(long)]
     unprivileged: bool,
     #[command(flatten)]
@@ -131,8 +135,11 @@ impl Tested {
                     .into(),
             ));
         }
+        let has_dpdk = packages::has_dpdk();
+        let (can, without): (Vec<&Program>, Vec<&Program>) =
+            self.programs.iter().partition(|program| has_dpdk || !program.wants.dpdk);
         let (now, other): (Vec<&Program>, Vec<&Program>) =
-            self.programs.iter().partition(|program| entrance.root || program.wants.unprivileged);
+            can.into_iter().partition(|program| entrance.root || program.wants.unprivileged);
         let mut sum = Tally::default();
         for program in &now {
             let file = self.build(program, workspace, features)?;
@@ -143,15 +150,17 @@ impl Tested {
             sum.failed += tally.failed;
             sum.ignored += tally.ignored;
         }
-        let note = format!("{sum} in {} of {} programs", now.len(), self.programs.len());
+        let mut note = format!("{sum} in {} of {} programs", now.len(), self.programs.len());
+        if !without.is_empty() {
+            note += &format!("; {} left out: there is no DPDK", names(&without));
+        }
         if other.is_empty() {
             return passed(note);
         }
-        let names: Vec<&str> = other.iter().map(|program| program.name.as_str()).collect();
         Ok(Done::Skipped(format!(
             "{} wants the rights of root outside any user namespace, which AF_XDP and BPF need: run \
              this as root (the rest: {note})",
-            names.join(", ")
+            names(&other)
         )))
     }
 
@@ -177,6 +186,11 @@ impl Tested {
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         Ok(command)
     }
+}
+
+fn names(programs: &[&Program]) -> String {
+    let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+    names.join(", ")
 }
 
 /// What all of them are built with, as cargo's `--features` takes it.
