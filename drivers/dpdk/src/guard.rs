@@ -39,6 +39,8 @@ use crate::port::step;
 /// Between two windows, while every port has its link, and while one has not.
 const CALM: Duration = Duration::from_millis(100);
 const EAGER: Duration = Duration::from_millis(1);
+/// What is to be sent waits at most so long for the end of a window.
+const PATIENCE: Duration = Duration::from_micros(200);
 /// How long a window is at least. DPDK runs alarms that are due without doing anything else in between.
 const WINDOW_MICROS: u64 = 20;
 
@@ -109,6 +111,29 @@ impl Guard {
         let done = (!OPEN.load(Ordering::Acquire)).then(burst);
         self.state.busy.store(false, Ordering::Release);
         done
+    }
+
+    /// As [`Guard::burst`], and waits for the end of a window, but not for long: who sends and then does something else
+    /// would leave what it sent behind.
+    #[inline(always)]
+    pub fn burst_soon<T>(&self, mut burst: impl FnMut() -> T) -> Option<T> {
+        match self.burst(&mut burst) {
+            None => self.wait_for_burst(burst),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn wait_for_burst<T>(&self, mut burst: impl FnMut() -> T) -> Option<T> {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            // The interrupt thread may want this core.
+            thread::yield_now();
+            if let Some(done) = self.burst(&mut burst) {
+                return Some(done);
+            }
+        }
+        None
     }
 
     /// Says whether the port has its link.

@@ -200,6 +200,15 @@ impl Port {
         }
     }
 
+    /// As [`Port::burst`], for what is to be sent: it may wait for a fifth of a millisecond.
+    #[inline(always)]
+    pub fn burst_soon<T>(&self, mut burst: impl FnMut(u16) -> T) -> Option<T> {
+        match &self.guard {
+            None => Some(burst(self.id)),
+            Some(guard) => guard.burst_soon(|| burst(self.id)),
+        }
+    }
+
     /// Whether it is hardware, by its name: a PCI address.
     pub fn is_card(&self) -> bool {
         is_card(&self.name.0)

@@ -19,7 +19,7 @@ impl DpdkPort {
         while gone < self.queue.len() {
             let packets = &mut self.queue[gone..];
             let count = packets.len().min(BURST) as u16;
-            let taken = self.port.burst(|id| {
+            let taken = self.port.burst_soon(|id| {
                 // SAFETY: device, invariant 1: each packet's mbufs were out, and are the port's now, as many as it takes.
                 unsafe { sys::unet_transmit(id, 0, packets.as_mut_ptr(), count) }
             });
