@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::{io, thread};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -31,6 +32,31 @@ pub fn enter(name: &str) -> Result<(), Failure> {
     let file = File::open(format!("/run/netns/{name}")).map_err(|error| failed(&error))?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|error| failed(&error))
+}
+
+/// The calling thread's namespace.
+#[derive(Debug)]
+pub struct Home(File);
+
+impl Home {
+    /// Keeps it, to go back to.
+    pub fn new() -> Result<Self, Failure> {
+        let file = File::open("/proc/thread-self/ns/net").map_err(|error| {
+            Failure::Run(format!("This network namespace cannot be opened: {error}."))
+        })?;
+        Ok(Self(file))
+    }
+
+    /// Does something there, in a thread of its own; the calling thread stays where it is.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
+        thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(act())
+            });
+            there.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::cli::Options;
 use crate::cpus::Cpus;
 use crate::fault::{During, Failure, Fault};
 use crate::network::address::{self, Transport};
-use crate::network::netns;
+use crate::network::netns::{self, Home};
 use crate::process::connection::Connection;
 use crate::process::leash::Leash;
 use crate::process::server::Server;
@@ -26,6 +26,8 @@ pub struct Way {
     address: NetworkAddress,
     servers: Vec<SocketAddr>,
     leash: Option<Leash>,
+    /// Where the control connection begins, of devices that the kernel knows nothing of.
+    home: Option<Home>,
 }
 
 impl Way {
@@ -84,15 +86,16 @@ impl Way {
             _ => return usage("--netns takes two namespaces, the client's and the server's."),
         };
         let (leash, port) = Leash::start(server, there, cpus)?;
+        let home = address::beside_kernel(&server.scheme).then(Home::new).transpose()?;
         netns::enter(here)?;
-        Self::to(NetworkAddress { port, ..client }, Some(leash))
+        Ok(Self { home, ..Self::to(NetworkAddress { port, ..client }, Some(leash))? })
     }
 
     fn to(address: NetworkAddress, leash: Option<Leash>) -> Result<Self, Failure> {
         let servers = address::control(&address).map_err(|error| {
             Failure::Run(format!("There is no host {}: {error}.", address.host))
         })?;
-        Ok(Self { address, servers, leash })
+        Ok(Self { address, servers, leash, home: None })
     }
 
     /// Where it leads, as the client has it.
@@ -112,7 +115,7 @@ impl Way {
 
     /// Connects to the server for one measurement.
     pub fn connect(&self) -> Result<Server, Fault> {
-        Server::across(Connection::open(&self.address, &self.servers)?)
+        Server::across(Connection::open(&self.address, &self.servers, self.home.as_ref())?)
     }
 
     /// The largest message that needs one packet only, whatever the system.

@@ -1,5 +1,6 @@
 //! The control connection to a server across a network, as the client sees it.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use unet::NetworkAddress;
 
 use crate::cpus;
 use crate::fault::{During, Failure, Fault};
+use crate::network::netns::Home;
 use crate::network::{Place, address};
 use crate::process::control::Control;
 use crate::process::ending;
@@ -28,19 +30,24 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the first of the addresses that answers, and waits until the server is free.
-    pub fn open(address: &NetworkAddress, servers: &[SocketAddr]) -> Result<Self, Fault> {
-        let mut refused = None;
-        let stream = servers.iter().find_map(|server| {
-            TcpStream::connect_timeout(server, PATIENCE).map_err(|why| refused = Some(why)).ok()
-        });
-        let Some(stream) = stream else {
-            let why = refused.map_or_else(|| "it has no address".to_owned(), |why| why.to_string());
-            return Err(Fault::Other(format!(
+    /// Connects to the first of the addresses that answers, from another namespace if there is one, and waits until the
+    /// server is free.
+    pub fn open(
+        address: &NetworkAddress,
+        servers: &[SocketAddr],
+        home: Option<&Home>,
+    ) -> Result<Self, Fault> {
+        let connect = || first_that_answers(servers);
+        let stream = match home {
+            None => connect(),
+            Some(home) => home.within(connect).and_then(|stream| stream),
+        };
+        let stream = stream.map_err(|why| {
+            Fault::Other(format!(
                 "no server answers at {address} ({why}): start one there with \
                  `unet-bench serve {address}`"
-            )));
-        };
+            ))
+        })?;
         let (server, local) = prepare(&stream)?;
         let remote = address::server(address, server.ip());
         let place = Place { address: address.clone(), local: local.ip(), remote };
@@ -84,6 +91,17 @@ impl Drop for Connection {
         self.expected.store(true, Ordering::Release);
         self.control.shut_down();
     }
+}
+
+fn first_that_answers(servers: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut refused = io::Error::other("it has no address");
+    for server in servers {
+        match TcpStream::connect_timeout(server, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(why) => refused = why,
+        }
+    }
+    Err(refused)
 }
 
 fn ended(control: &Control, server: SocketAddr) -> Failure {

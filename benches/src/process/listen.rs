@@ -34,7 +34,12 @@ pub fn run(
 ) -> Result<(), Failure> {
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     let leash = leashed.then(Control::from_stdin).transpose()?;
-    let listener = netns::enter(space).and_then(|()| bind(&uri)).inspect_err(|failure| {
+    // The kernel's way between the two ends is in neither's namespace, where it knows nothing of the device.
+    let listener = match address::beside_kernel(&uri.scheme) {
+        true => bind(&uri).and_then(|listener| netns::enter(space).map(|()| listener)),
+        false => netns::enter(space).and_then(|()| bind(&uri)),
+    };
+    let listener = listener.inspect_err(|failure| {
         if let Some(leash) = &leash {
             // Whoever holds the leash tells the user.
             let _ = leash.send(&Reply::Failed(failure.to_string()), &[]);

@@ -35,7 +35,7 @@ pub(crate) struct Packets {
 impl Packets {
     /// For a port with rings of so many entries, and packets of as many bytes as a buffer has.
     pub fn new(manner: Manner, ring: u16, buffer_bytes: usize, socket: i32) -> Result<Self, Error> {
-        let count = (manner.packets + 2 * (usize::from(ring) + BURST)) as u32;
+        let count = Self::count(manner, ring);
         let room = u16::try_from(buffer_bytes + RECEIVE_HEADROOM)
             .map_err(|_| Error::Unsupported("its buffers are larger than 65,407 bytes"))?;
         let name = format!("unet-own-{}", NAMES.fetch_add(1, Ordering::Relaxed));
@@ -52,6 +52,11 @@ impl Packets {
             return Err(Error::Memory(eal::said()));
         }
         Ok(packets)
+    }
+
+    /// How many a port needs.
+    pub fn count(manner: Manner, ring: u16) -> u32 {
+        (manner.packets + 2 * (usize::from(ring) + BURST)) as u32
     }
 
     /// The mempool, for a port to take from.

@@ -26,9 +26,11 @@ mod opened {
     use dpdk_sys as sys;
 
     use super::{HEADERS, OpenError, Opening};
+    use crate::device::RECEIVE_HEADROOM;
     use crate::driver::opened::options;
     use crate::eal;
     use crate::error::Error;
+    use crate::packets::Packets;
     use crate::port::{self, setup};
 
     const BURST: usize = sys::UNET_BARE_BURST as usize;
@@ -57,11 +59,24 @@ mod opened {
 
     impl Pool {
         fn new(count: u32, socket: i32) -> Result<Self, Error> {
+            // SAFETY: the name lives for the call, which copies it.
+            Self::of(unsafe { sys::unet_bare_pool(Self::name().as_ptr(), count, socket) })
+        }
+
+        /// For a port that takes it for granted that packets lie one behind the other; it has no cache.
+        fn packed(count: u32, socket: i32) -> Result<Self, Error> {
+            let room = ROOM as u16 + RECEIVE_HEADROOM as u16;
+            // SAFETY: as above.
+            Self::of(unsafe { sys::unet_packets(Self::name().as_ptr(), count, room, socket) })
+        }
+
+        fn name() -> CString {
             static NAMES: AtomicU64 = AtomicU64::new(0);
             let name = format!("unet-raw-{}", NAMES.fetch_add(1, Ordering::Relaxed));
-            let name = CString::new(name).unwrap_or_default();
-            // SAFETY: the name lives for the call, which copies it.
-            let pool = unsafe { sys::unet_bare_pool(name.as_ptr(), count, socket) };
+            CString::new(name).unwrap_or_default()
+        }
+
+        fn of(pool: *mut sys::rte_mempool) -> Result<Self, Error> {
             if pool.is_null() { Err(Error::Memory(eal::said())) } else { Ok(Self(pool)) }
         }
     }
@@ -122,10 +137,13 @@ mod opened {
             let _turn = setup();
             let thread = Registered::new()?;
             let mut port = port::Port::find(device)?;
-            let (receiving, sending) = (
-                Pool::new(options.buffers, port.socket())?,
-                Pool::new(options.buffers, port.socket())?,
-            );
+            let (manner, socket) = (port.manner(false), port.socket());
+            let count = options.buffers.max(Packets::count(manner, options.ring));
+            let pool = || match manner.packets {
+                0 => Pool::new(count, socket),
+                _ => Pool::packed(count, socket),
+            };
+            let (receiving, sending) = (pool()?, pool()?);
             match port.start(receiving.0, options.ring) {
                 Ok(facts) => Ok(Self { port, mac: facts.mac, receiving, sending, _thread: thread }),
                 Err(error) => {
