@@ -117,12 +117,14 @@ pub fn run(args: &Args) -> Result<()> {
         adapter: release.join("examples").join(adapter::EXAMPLE),
         instructions: release.join("instructions"),
     };
+    // A part of these is between the lab's hosts.
+    let in_part = |table, set| match lab::can_bench() {
+        Ok(()) => lab::bench(table, &programs, &args.how),
+        Err(why) => measure(set, &programs, &args.how, Some(&format!("{why:#}"))),
+    };
     match (args.calls, args.network) {
-        _ if args.dpdk => measure(&DPDK, &programs, &args.how, None),
-        (true, _) => match lab::can_bench() {
-            Ok(()) => lab::bench("calls", &programs, &args.how),
-            Err(why) => measure(&CALLS, &programs, &args.how, Some(&format!("{why:#}"))),
-        },
+        _ if args.dpdk => in_part("dpdk", &DPDK),
+        (true, _) => in_part("calls", &CALLS),
         (false, true) => {
             build_adapter(&workspace)?;
             lab::bench("networks", &programs, &args.how)
@@ -137,9 +139,13 @@ pub fn build_adapter(workspace: &Workspace) -> Result<()> {
     process::run(&mut workspace.cargo(example), LIMIT).map(drop)
 }
 
-/// Measures one of the tables inside the lab: of `networks`, or of `calls`.
+/// Measures one of the tables inside the lab: of `networks`, of `calls`, or of `dpdk`.
 pub fn between_hosts(table: &str, programs: &Programs, how: &How) -> Result<()> {
-    let set = if table == "calls" { &CALLS } else { &NETWORK };
+    let set = match table {
+        "calls" => &CALLS,
+        "dpdk" => &DPDK,
+        _ => &NETWORK,
+    };
     measure(set, programs, how, None)
 }
 

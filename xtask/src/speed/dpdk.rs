@@ -1,11 +1,33 @@
-//! The table of DPDK's ports: ours beside bare ones. Memory between two processes takes no lab and no privilege.
+//! The table of DPDK's ports: ours beside bare ones. Memory between two processes takes no lab and no privilege; DPDK's
+//! way to AF_XDP is compared with ours between the lab's hosts.
 
 use super::network::{at_least, at_most};
-use super::{Figure, Invocation, Pick, Row, payload, place};
+use super::{Bound, Figure, Invocation, Pick, Row, payload, place};
 
 /// The arguments of a run over memory between two ports.
 macro_rules! over_memory {
     ($($args:literal),+) => { &[$($args),+, "--transport", "dpdk:net_memif", "--wait", "spin"] };
+}
+
+/// The arguments of a round trip between the lab's hosts.
+macro_rules! between_hosts {
+    ($server:literal, $client:literal, $systems:literal) => {
+        &[
+            "rtt",
+            "--transport",
+            $server,
+            "--client-device",
+            $client,
+            "--netns",
+            "lab-a,lab-b",
+            "--size",
+            "64",
+            "--wait",
+            "spin",
+            "--system",
+            $systems,
+        ]
+    };
 }
 
 /// The runs of one round.
@@ -23,6 +45,21 @@ pub const INVOCATIONS: &[Invocation] = &[
     Invocation {
         name: "null memory",
         args: over_memory!("null-rpc", "--system", "rpc,unet"),
+        once: false,
+    },
+    Invocation {
+        name: "af-xdp",
+        args: between_hosts!("xdp:lab-b0@10.77.0.2:9000?mode=native", "lab-a0", "unet"),
+        once: false,
+    },
+    // DPDK asks the kernel for nothing else than its best mode, which is the native one.
+    Invocation {
+        name: "net_af_xdp",
+        args: between_hosts!(
+            "dpdk:net_af_xdp0,iface=lab-b0@10.77.0.2:9000?ip=10.77.0.2/24&memory=128",
+            "net_af_xdp1,iface=lab-a0?ip=10.77.0.1/24&memory=128",
+            "unet,dpdk/raw"
+        ),
         once: false,
     },
 ];
@@ -56,4 +93,17 @@ pub const ROWS: &[Row] = &[
         "ns each way",
         250.0,
     ),
+    at_most(
+        "AF_XDP native by our driver, 64 B",
+        Figure::Medians(of("af-xdp", "unet"), of("net_af_xdp", "unet")),
+        "× net_af_xdp",
+        1.0,
+    ),
+    Row {
+        what: "AF_XDP native by our driver, 64 B",
+        figure: Figure::Medians(of("af-xdp", "unet"), of("net_af_xdp", "dpdk/raw")),
+        unit: "× bare net_af_xdp",
+        aim: Bound::Open,
+        must: Bound::Open,
+    },
 ];
