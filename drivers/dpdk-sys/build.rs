@@ -22,7 +22,7 @@ const LIBRARIES: [&str; 9] = [
 ];
 const TYPES: &str = "rte_mbuf_ext_shared_info|rte_eth_conf|rte_eth_dev_info|rte_eth_stats|\
     rte_ether_addr|unet_segment";
-const FUNCTIONS: &str = "unet_.*|rte_eal_init|rte_eal_alarm_set|rte_dev_probe|rte_dev_remove|rte_dev_dma_map|\
+const FUNCTIONS: &str = "unet_.*|rte_eal_init|rte_dev_probe|rte_dev_remove|rte_dev_dma_map|\
     rte_dev_dma_unmap|rte_extmem_register|rte_extmem_unregister|rte_eth_dev_get_port_by_name|\
     rte_eth_dev_info_get|rte_eth_dev_configure|rte_eth_dev_adjust_nb_rx_tx_desc|\
     rte_eth_rx_queue_setup|rte_eth_tx_queue_setup|rte_eth_dev_start|rte_eth_dev_stop|\

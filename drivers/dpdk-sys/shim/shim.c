@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include <errno.h>
+
 uint16_t unet_receive(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count) {
     return rte_eth_rx_burst(port, queue, mbufs, count);
 }
@@ -128,6 +130,20 @@ struct unet_segment unet_segment(const struct rte_mbuf *mbuf) {
 int unet_is_up(uint16_t port) {
     struct rte_eth_link link = { 0 };
     return rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+int unet_watch(int fd, void (*come)(void *)) {
+    struct rte_intr_handle *handle = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+    if (handle == NULL) {
+        return -ENOMEM;
+    }
+    rte_intr_fd_set(handle, fd);
+    rte_intr_type_set(handle, RTE_INTR_HANDLE_EXT);
+    int wrong = rte_intr_callback_register(handle, come, NULL);
+    if (wrong != 0) {
+        rte_intr_instance_free(handle);
+    }
+    return wrong;
 }
 
 int unet_errno(void) {

@@ -3,12 +3,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include <rte_alarm.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
@@ -71,6 +71,9 @@ struct unet_segment unet_segment(const struct rte_mbuf *mbuf);
 
 /* Whether a port has a link, by rte_eth_link_get_nowait. */
 int unet_is_up(uint16_t port);
+
+/* Has DPDK's interrupt thread call a function whenever it sees that a descriptor is readable; for good. */
+int unet_watch(int fd, void (*come)(void *));
 
 /* rte_errno, which is each thread's own. */
 int unet_errno(void);

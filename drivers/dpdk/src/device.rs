@@ -7,7 +7,7 @@
 //!    mempool to receive into or in the port's hands; in `sent`, from before its mbuf is handed over until that mbuf
 //!    was taken out of its mempool again, into which DPDK puts what it has sent.
 //! 2. Where DPDK still has an mbuf when the port is closed (another port took it, and did not free it), its token and
-//!    the mempool are leaked: the memory stays.
+//!    the mempool are leaked: the memory stays. So it does where the port cannot be closed.
 //! 3. Where the port has packets of its own (`packets`), no buffer is where DPDK can reach it.
 //! 4. DPDK, its drivers and their tables are in this process, and are believed in what mbuf they hand over; where its
 //!    bytes are, and whose it is, is compared all the same.
@@ -205,15 +205,17 @@ impl Drop for DpdkPort {
             // SAFETY: it is out, and not any more.
             unsafe { sys::unet_free(mbuf) };
         }
-        self.port.close();
-        self.packets.take().map(Packets::free);
+        let closed = self.port.close();
+        if let Some(packets) = self.packets.take().filter(|_| closed) {
+            packets.free();
+        }
         let Some(Tables { receive, transmit }) = self.mbufs.take() else { return };
         // Invariant 2.
         let out = self.registered.memory().buffers - self.receiving.count();
-        if !receive.free(out) {
+        if !closed || !receive.free(out) {
             self.receiving.leak();
         }
-        if !transmit.free(self.idle.len()) {
+        if !closed || !transmit.free(self.idle.len()) {
             self.sent.iter_mut().for_each(|fbuf| std::mem::forget(fbuf.take()));
         }
     }

@@ -2,16 +2,17 @@
 //!
 //! When the other end of a memory interface (`net_memif`) goes, DPDK's interrupt thread unmaps what they shared: while
 //! the port's own thread reads it in a burst, and while a closing port unmaps it as well, by when something else may
-//! lie there. So as long as such a port is open, that thread stands still, in an alarm of ours, and does what it has to
-//! in *windows*. A burst that falls into one moves nothing; no such port is found or closed meanwhile.
+//! lie there. So as long as such a port is open, that thread stands still, where an event of ours has brought it, and
+//! does what it has to in *windows*. A burst that falls into one moves nothing; no such port is found or closed meanwhile.
 //!
 //! ```text
-//! interrupt thread   ─ stands ─┐ OPEN, membarrier, no port is busy ┌ its handlers ┐ the alarm: not OPEN ┌─ stands ─
+//! interrupt thread   ─ stands ─┐ OPEN, membarrier, no port is busy ┌ its handlers ┐ our event: not OPEN ┌─ stands ─
 //! port's thread      busy, not OPEN: a burst, idle       busy, OPEN: nothing, idle       busy, not OPEN: …
 //! ```
 //!
-//! A burst costs two plain stores and a load more. A window takes some 30 µs: ten a second, and a thousand as long as
-//! some such port has no link, for the two ends to find each other.
+//! The event is always there, so that thread comes back to it once in each round of its `epoll_wait`, after it has
+//! handled whatever else that brought. A burst costs two plain stores and a load more. A window takes some microseconds:
+//! ten a second, and a thousand as long as some such port has no link, for the two ends to find each other.
 //!
 //! # Invariants
 //!
@@ -23,13 +24,15 @@
 //!    for a message that does not come.
 
 use std::ffi::c_void;
-use std::ptr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{Errno, read, write};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::eal::check;
@@ -41,14 +44,15 @@ const CALM: Duration = Duration::from_millis(100);
 const EAGER: Duration = Duration::from_millis(1);
 /// What is to be sent waits at most so long for the end of a window.
 const PATIENCE: Duration = Duration::from_micros(200);
-/// How long a window is at least. DPDK runs alarms that are due without doing anything else in between.
-const WINDOW_MICROS: u64 = 20;
+/// Somebody who connects and does not read may keep that thread for ever: this is how long it is waited for.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether bursts are to move nothing.
 static OPEN: AtomicBool = AtomicBool::new(true);
 static INSIDE: Mutex<Inside> = Mutex::new(Inside {
     ports: Vec::new(),
-    alarm: false,
+    event: None,
+    called: false,
     stands: false,
     holds: 0,
     waiting: 0,
@@ -58,8 +62,10 @@ static CHANGED: Condvar = Condvar::new();
 
 struct Inside {
     ports: Vec<Arc<State>>,
-    /// Whether an alarm brings the interrupt thread to stand, or has brought it.
-    alarm: bool,
+    /// What brings the interrupt thread to [`stand`], once it was made, while it is readable.
+    event: Option<OwnedFd>,
+    /// Whether it is.
+    called: bool,
     stands: bool,
     holds: usize,
     /// How many wait for a window, and how many windows are over.
@@ -89,10 +95,7 @@ impl Guard {
             *WORKS.get_or_init(|| membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok());
         let state = Arc::new(State::default());
         let mut inside = lock();
-        if !inside.alarm {
-            set_alarm()?;
-            inside.alarm = true;
-        }
+        inside.call().map_err(|errno| step("watch DPDK's interrupts", errno))?;
         inside.ports.push(Arc::clone(&state));
         CHANGED.notify_all();
         Ok(Self { state, fenced: !works })
@@ -152,18 +155,50 @@ impl Drop for Guard {
     }
 }
 
+impl Inside {
+    /// Has the interrupt thread come and stand.
+    fn call(&mut self) -> Result<(), Errno> {
+        if self.event.is_none() {
+            self.event = Some(register()?);
+        }
+        if let (Some(event), false) = (&self.event, self.called) {
+            write(event, &1u64.to_ne_bytes())?;
+            self.called = true;
+        }
+        Ok(())
+    }
+
+    /// Lets it go and do what else it has to.
+    fn dismiss(&mut self) {
+        if let Some(event) = &self.event {
+            // It is readable, or it would not have been called.
+            let _ = read(event, &mut [0; 8]);
+        }
+        self.called = false;
+    }
+}
+
+/// Makes the event, for as long as the process is there.
+fn register() -> Result<OwnedFd, Errno> {
+    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    // SAFETY: DPDK has begun. The descriptor is never closed, but where nothing was registered; `stand` takes no argument.
+    check(unsafe { sys::unet_watch(event.as_raw_fd(), Some(stand)) })?;
+    Ok(event)
+}
+
 /// As long as this is there, the interrupt thread stands, if there is any port that asks for it.
 pub(crate) struct Hold(());
 
 impl Hold {
-    /// Waits until it stands.
-    pub fn take() -> Self {
+    /// Waits until it stands. `None` if it does not: it waits for somebody else.
+    pub fn take() -> Option<Self> {
         let mut inside = lock();
         inside.holds += 1;
-        while inside.alarm && !inside.stands {
-            inside = CHANGED.wait(inside).unwrap_or_else(PoisonError::into_inner);
-        }
-        Self(())
+        let hold = Self(());
+        inside = wait(inside, |inside| inside.called && !inside.stands);
+        let stands = !inside.called || inside.stands;
+        drop(inside);
+        stands.then_some(hold)
     }
 
     /// Ends it, and waits until a window is over (invariant 3).
@@ -173,11 +208,18 @@ impl Hold {
         let before = inside.windows;
         inside.waiting += 1;
         CHANGED.notify_all();
-        while inside.alarm && inside.windows == before {
-            inside = CHANGED.wait(inside).unwrap_or_else(PoisonError::into_inner);
-        }
+        inside = wait(inside, |inside| inside.called && inside.windows == before);
         inside.waiting -= 1;
     }
+}
+
+/// Waits as long as this is so, and not for ever.
+fn wait<'a>(
+    inside: MutexGuard<'a, Inside>,
+    mut so: impl FnMut(&Inside) -> bool,
+) -> MutexGuard<'a, Inside> {
+    let waited = CHANGED.wait_timeout_while(inside, LIMIT, |inside| so(inside));
+    waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
 impl Drop for Hold {
@@ -191,16 +233,13 @@ fn lock() -> MutexGuard<'static, Inside> {
     INSIDE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn set_alarm() -> Result<(), Error> {
-    // SAFETY: DPDK has begun; the function is there as long as the program, and takes no argument.
-    let set = unsafe { sys::rte_eal_alarm_set(WINDOW_MICROS, Some(stand), ptr::null_mut()) };
-    check(set).map(|_| ()).map_err(|errno| step("set an alarm", errno))
-}
-
 /// Where the interrupt thread stands, until there is a window.
 unsafe extern "C" fn stand(_: *mut c_void) {
     let since = Instant::now();
     let mut inside = lock();
+    if !inside.called {
+        return;
+    }
     OPEN.store(false, Ordering::Release);
     inside.stands = true;
     inside.windows += 1;
@@ -229,10 +268,8 @@ unsafe extern "C" fn stand(_: *mut c_void) {
             thread::yield_now();
         }
     }
-    inside.alarm = !inside.ports.is_empty();
-    // Without an alarm it would never stand again, and ports would never move anything.
-    while inside.alarm && set_alarm().is_err() {
-        thread::sleep(EAGER);
+    if inside.ports.is_empty() {
+        inside.dismiss();
     }
     inside.stands = false;
     // Who waits for it to stand, while there is no port any more.

@@ -23,6 +23,7 @@
 //! | `eal` | DPDK's beginning, and its messages |
 //! | `port` | a port: found, configured, started, closed |
 //! | `guard` | what keeps DPDK's interrupt thread from a port that is used |
+//! | `listener` | the socket that a memory interface's server leaves behind |
 //! | `registered` | the pool's memory, as DPDK knows it |
 //! | `mbufs` | mempools whose bytes are elsewhere |
 //! | `packets` | mempools with bytes, and the copying way |
@@ -50,6 +51,8 @@ mod eal;
 mod guard;
 #[cfg(dpdk)]
 mod interface;
+#[cfg(dpdk)]
+mod listener;
 #[cfg(dpdk)]
 mod manner;
 #[cfg(dpdk)]

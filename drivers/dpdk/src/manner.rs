@@ -44,7 +44,7 @@ impl Manner {
             },
             "net_virtio_user" => Self { copies: true, shows_all: true, ..plain },
             "net_memif" => Self { alone: true, guarded: true, ..plain },
-            "net_ring" | "net_vhost" => Self { refusals_are_errors: true, ..plain },
+            "net_ring" | "net_vhost" | "net_tap" => Self { refusals_are_errors: true, ..plain },
             _ => plain,
         }
     }

@@ -105,10 +105,12 @@ impl DpdkPort {
         let (facts, transmit, under_way) = match ready {
             Ok(ready) => ready,
             Err(error) => {
-                port.close();
-                packets.map(Packets::free);
+                let closed = port.close();
+                if closed {
+                    packets.map(Packets::free);
+                }
                 let out = memory.buffers - receiving.count();
-                if receive.is_some_and(|receive| !receive.free(out)) {
+                if receive.is_some_and(|receive| !closed || !receive.free(out)) {
                     receiving.leak();
                 }
                 return Err(error);

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::eal::{Memory, check, said};
 use crate::error::{Error, Said};
 use crate::guard::{Guard, Hold};
+use crate::listener::Listener;
 use crate::manner::Manner;
 use crate::registered::Registered;
 use crate::rings;
@@ -48,6 +49,9 @@ impl Default for Options {
         }
     }
 }
+
+/// What DPDK's interrupt thread does not do in time.
+const STUCK: Errno = Errno::TIMEDOUT;
 
 /// The names of the ports that are open.
 static OPEN: Mutex<Option<HashSet<String>>> = Mutex::new(None);
@@ -80,6 +84,8 @@ pub(crate) struct Port {
     info: sys::rte_eth_dev_info,
     /// Of a port that DPDK's interrupt thread takes down.
     guard: Option<Guard>,
+    /// Where it listens, so that DPDK does not for ever.
+    listener: Option<Listener>,
     /// Where it is one of a pair.
     end: Option<rings::End>,
     name: Name,
@@ -142,7 +148,7 @@ impl Port {
         let [of_device, of_port] =
             [arguments, name].map(|text| CString::new(text).unwrap_or_default());
         let _ = said();
-        let _hold = Hold::take();
+        let hold = Hold::take().ok_or_else(|| step("wait for its interrupt thread", STUCK))?;
         // SAFETY: DPDK has begun, as for all that follows; it copies the text.
         let probed = unsafe { sys::rte_dev_probe(of_device.as_ptr()) };
         check(probed).map_err(|errno| no_port(errno, said()))?;
@@ -150,7 +156,13 @@ impl Port {
         // SAFETY: the name and the number live for the call.
         let found = unsafe { sys::rte_eth_dev_get_port_by_name(of_port.as_ptr(), &mut id) };
         check(found).map_err(|errno| no_port(errno, said()))?;
-        Self::of(id, held)
+        drop(hold);
+        let mut port = Self::of(id, held)?;
+        if port.manner(false).guarded {
+            port.listener = Listener::of(arguments);
+            port.listener.iter().for_each(Listener::enter);
+        }
+        Ok(port)
     }
 
     /// Makes a port of one end of two rings.
@@ -177,6 +189,7 @@ impl Port {
             mapped: None,
             info,
             guard: None,
+            listener: None,
             end: None,
             name,
         };
@@ -184,11 +197,6 @@ impl Port {
             port.guard = Some(Guard::new()?);
         }
         Ok(port)
-    }
-
-    /// For whoever needs no guard.
-    pub fn id(&self) -> u16 {
-        self.id
     }
 
     /// Has the port do something with frames: `None` if it is not to, for the moment.
@@ -308,13 +316,22 @@ impl Port {
     }
 
     /// Stops and closes it, and takes its device away: nothing of a mempool is in its hands afterwards, unless
-    /// another port has it.
-    pub fn close(&mut self) {
+    /// another port has it. `false` if it cannot be closed, since DPDK's interrupt thread does not come back: then it
+    /// stays, with its name and with all that it may use.
+    #[must_use]
+    pub fn close(&mut self) -> bool {
         if self.device.is_null() {
-            return;
+            return true;
         }
         let device = std::mem::replace(&mut self.device, std::ptr::null_mut());
-        let hold = Hold::take();
+        let Some(hold) = Hold::take() else {
+            tracing::error!(
+                port = self.name.0,
+                "a port cannot be closed: DPDK's interrupt thread hangs"
+            );
+            std::mem::forget(std::mem::replace(&mut self.name, Name(String::new())));
+            return false;
+        };
         // SAFETY: invariants 1 and 3; it is not used again.
         unsafe {
             if self.started {
@@ -328,16 +345,20 @@ impl Port {
             }
             sys::rte_dev_remove(device);
         }
+        if let Some(listener) = self.listener.take() {
+            listener.leave();
+        }
         if let Some(end) = self.end.take() {
             end.take_back();
         }
         hold.settle();
+        true
     }
 }
 
 impl Drop for Port {
     fn drop(&mut self) {
-        self.close();
+        let _ = self.close();
     }
 }
 

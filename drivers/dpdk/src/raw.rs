@@ -6,6 +6,8 @@
 //!
 //! 1. The port and its pools are used by the thread that opened them, and no other. The pools outlive the port.
 //! 2. Whoever is on the other end sends frames like ours. What is read of others lies in their buffers all the same.
+//! 3. DPDK's interrupt thread takes nothing away during a burst: each is guarded as the driver's are (`guard`), which is
+//!    two stores and a load.
 
 use unet::device::{OpenError, Opening};
 
@@ -148,7 +150,9 @@ mod opened {
                 Ok(facts) => Ok(Self { port, mac: facts.mac, receiving, sending, _thread: thread }),
                 Err(error) => {
                     // Before its pools are freed.
-                    port.close();
+                    if !port.close() {
+                        std::mem::forget((receiving, sending));
+                    }
                     Err(error)
                 }
             }
@@ -175,11 +179,14 @@ mod opened {
         /// as often as there is room, and 64 times at most: how often.
         #[inline]
         pub fn send_numbered(&mut self, first: u64, count: u32, len: u32) -> u32 {
-            let (id, pool) = (self.port.id(), self.sending.0);
+            let pool = self.sending.0;
             let count = count.min(BURST as u32) as u16;
             let len = len.clamp(HEADERS as u32 + 8, ROOM as u32) as u16;
-            // SAFETY: invariant 1.
-            unsafe { sys::unet_bare_send(id, pool, first, count, len, PLACE).into() }
+            let sent = self.port.burst(|id| {
+                // SAFETY: invariants 1 and 3.
+                unsafe { sys::unet_bare_send(id, pool, first, count, len, PLACE) }
+            });
+            sent.unwrap_or(0).into()
         }
 
         /// Receives, with the number behind the headers of each frame: how many frames.
@@ -209,11 +216,11 @@ mod opened {
             }
             let mut sent = 0;
             if kept > 0 {
-                // SAFETY: they were received; those that the port takes are not ours any more.
-                let taken = unsafe {
-                    sys::unet_transmit(self.port.id(), 0, mbufs.as_mut_ptr(), kept as u16)
-                };
-                sent = usize::from(taken).min(kept);
+                let taken = self.port.burst(|id| {
+                    // SAFETY: they were received; those that the port takes are not ours any more. Invariant 3.
+                    unsafe { sys::unet_transmit(id, 0, mbufs.as_mut_ptr(), kept as u16) }
+                });
+                sent = usize::from(taken.unwrap_or(0)).min(kept);
             }
             if sent < came {
                 // SAFETY: as above: the port did not take these.
@@ -230,21 +237,25 @@ mod opened {
             mbufs: &mut [*mut sys::rte_mbuf; BURST],
             numbers: &mut [u64; BURST],
         ) -> usize {
-            let (id, count) = (self.port.id(), BURST as u16);
-            // SAFETY: there is room for as many; invariant 2.
-            let came = unsafe {
-                sys::unet_bare_receive(id, mbufs.as_mut_ptr(), numbers.as_mut_ptr(), count, PLACE)
-            };
-            usize::from(came).min(BURST)
+            let (bytes, numbers) = (mbufs.as_mut_ptr(), numbers.as_mut_ptr());
+            let came = self.port.burst(|id| {
+                // SAFETY: there is room for as many; invariants 2 and 3.
+                unsafe { sys::unet_bare_receive(id, bytes, numbers, BURST as u16, PLACE) }
+            });
+            usize::from(came.unwrap_or(0)).min(BURST)
         }
     }
 
     impl Drop for Port {
         fn drop(&mut self) {
             let _turn = setup();
-            self.port.close();
-            self.receiving.free();
-            self.sending.free();
+            if self.port.close() {
+                self.receiving.free();
+                self.sending.free();
+            } else {
+                self.receiving.0 = ptr::null_mut();
+                self.sending.0 = ptr::null_mut();
+            }
         }
     }
 }

@@ -364,9 +364,11 @@ impl Device for Sharer {
             return Ok(false);
         }
         sent.and(looked)?;
-        let nap = upkeep::nap(&mut self.nap, self.cramped);
-        upkeep::set(&self.timer, nap).map_err(DeviceError::Kernel)?;
-        self.armed = true;
+        if !self.armed {
+            let nap = upkeep::nap(&mut self.nap, self.cramped);
+            upkeep::set(&self.timer, nap).map_err(DeviceError::Kernel)?;
+            self.armed = true;
+        }
         Ok(true)
     }
 

@@ -8,7 +8,7 @@ use fbufs::Fbuf;
 use unet::device::held::First;
 use unet::device::{Count, Piece};
 
-use crate::device::{BURST, DpdkPort, ETHERNET};
+use crate::device::{BURST, DpdkPort, ETHERNET, MAX_PIECES, segment};
 use crate::mbufs::Mbuf;
 
 impl DpdkPort {
@@ -38,8 +38,19 @@ impl DpdkPort {
     #[cold]
     pub(crate) fn drop_queue(&mut self) {
         for mbuf in self.queue.drain(..) {
+            let mut len = 0;
+            let mut next = mbuf;
+            for _ in 0..MAX_PIECES {
+                let of = segment(next);
+                len += u64::from(of.len);
+                next = of.next;
+                if next.is_null() {
+                    break;
+                }
+            }
             self.counts.add(Count::Failed, 1);
             self.counts.add(Count::Sent, 0u64.wrapping_sub(1));
+            self.counts.add(Count::SentBytes, 0u64.wrapping_sub(len));
             // SAFETY: it is out, and not any more.
             unsafe { sys::unet_free(mbuf) };
         }

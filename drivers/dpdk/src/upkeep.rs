@@ -120,10 +120,13 @@ impl Device for DpdkPort {
         if !self.early.is_empty() {
             return Ok(false);
         }
-        let cramped = self.cramped || !self.queue.is_empty();
-        let nap = nap(&mut self.nap, cramped);
-        self.set_timer(nap)?;
-        self.armed = true;
+        // Who arms again before it rings does not put it off.
+        if !self.armed {
+            let cramped = self.cramped || !self.queue.is_empty();
+            let nap = nap(&mut self.nap, cramped);
+            self.set_timer(nap)?;
+            self.armed = true;
+        }
         self.link.map(|()| true)
     }
 

@@ -183,3 +183,21 @@ fn a_ping_by_a_foreign_writer_is_answered_as_a_foreign_reader_wants_it() {
     assert_eq!(icmp.checksum(), echo.calc_checksum(b"0123456789"));
     assert_eq!(device.pool().free(), BUFFERS);
 }
+
+#[test]
+fn a_ping_that_is_longer_than_what_goes_back_is_not_answered() {
+    let ours = Neighbours::new(MAC, [192, 0, 2, 1].into(), 24, None).expect("a host's");
+    let mut device = Framed::new(Wire::default(), ours, options());
+    let mut answered = |len: usize| {
+        let mut question = Vec::new();
+        PacketBuilder::ethernet2(THEIRS, MAC)
+            .ipv4([192, 0, 2, 2], [192, 0, 2, 1], 3)
+            .icmpv4_echo_request(77, 5)
+            .write(&mut question, &vec![7; len])
+            .expect("a vector has room");
+        device.device().arriving.push_back(vec![question]);
+        device.receive(&mut Vec::new()).expect("the device is up");
+        std::mem::take(&mut device.device().sent).len()
+    };
+    assert_eq!((answered(1472), answered(1473), answered(1900), answered(1)), (1, 0, 0, 1));
+}
