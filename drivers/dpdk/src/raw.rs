@@ -182,7 +182,7 @@ mod opened {
             let pool = self.sending.0;
             let count = count.min(BURST as u32) as u16;
             let len = len.clamp(HEADERS as u32 + 8, ROOM as u32) as u16;
-            let sent = self.port.burst(|id| {
+            let sent = self.port.burst_soon(|id| {
                 // SAFETY: invariants 1 and 3.
                 unsafe { sys::unet_bare_send(id, pool, first, count, len, PLACE) }
             });
@@ -216,7 +216,7 @@ mod opened {
             }
             let mut sent = 0;
             if kept > 0 {
-                let taken = self.port.burst(|id| {
+                let taken = self.port.burst_soon(|id| {
                     // SAFETY: they were received; those that the port takes are not ours any more. Invariant 3.
                     unsafe { sys::unet_transmit(id, 0, mbufs.as_mut_ptr(), kept as u16) }
                 });
