@@ -48,6 +48,10 @@ impl Manner {
             _ => plain,
         }
     }
+    /// Whether a port of these arguments may still be the kernel's for a moment after it was closed.
+    pub fn leaves_late(arguments: &str) -> bool {
+        arguments.starts_with("net_af_xdp")
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 use fbufs::{Class, Pool};
 use unet::device::held::{Places, Receiving};
@@ -12,13 +14,18 @@ use crate::device::{BURST, DpdkPort, Tables, stock_up};
 use crate::eal;
 use crate::error::{Error, Said};
 use crate::interface::Interface;
+use crate::manner::Manner;
 use crate::mbufs::Mbufs;
 use crate::packets::Packets;
-use crate::port::{Options, Port, is_card, setup, step};
+use crate::port::{Options, Port, RECEIVE_QUEUE, is_card, setup, step};
 use crate::registered::Registered;
 use crate::{rings, upkeep};
 
 const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 2048..=32_768;
+
+/// How often, and how long afterwards, a port is tried again whose former owner has closed it, and the kernel not yet.
+const RETRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl DpdkPort {
     /// Opens a port by DPDK's device arguments, such as `net_memif0,role=client,socket=/run/memif`, or `0000:3b:00.0`
@@ -31,7 +38,18 @@ impl DpdkPort {
     /// The first one begins DPDK: some 100 ms.
     pub fn open(arguments: &str, options: &Options) -> Result<Self, Error> {
         begin(options, is_card(arguments))?;
-        Self::with(options, || Port::find(arguments))
+        let mut tries = 0;
+        loop {
+            match Self::with(options, || Port::find(arguments)) {
+                Err(Error::Step { step: RECEIVE_QUEUE, .. })
+                    if Manner::leaves_late(arguments) && tries < RETRIES =>
+                {
+                    tries += 1;
+                    thread::sleep(PAUSE);
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Two ports of one process that are joined: what one sends, the other receives. Their names to DPDK are

@@ -50,6 +50,9 @@ impl Default for Options {
     }
 }
 
+/// A step, by its name.
+pub(crate) const RECEIVE_QUEUE: &str = "set up the receive queue";
+
 /// What DPDK's interrupt thread does not do in time.
 const STUCK: Errno = Errno::TIMEDOUT;
 
@@ -280,7 +283,7 @@ impl Port {
             done("size the port's rings", adjusted)?;
             let none = std::ptr::null();
             let queue = sys::rte_eth_rx_queue_setup(id, 0, receive, socket, none, mempool);
-            done("set up the receive queue", queue)?;
+            done(RECEIVE_QUEUE, queue)?;
             let queue = sys::rte_eth_tx_queue_setup(id, 0, transmit, socket, std::ptr::null());
             done("set up the transmit queue", queue)?;
             done("start the port", sys::rte_eth_dev_start(id))?;
