@@ -168,7 +168,7 @@ mod linked {
             (&["--transport", whole], "--client-device"),
             (&["--transport", "dpdk:net_memif", "--client-device", "net_memif1"], "both ends"),
             (&["--transport", "dpdk:net_memif", "--system", "udp/spin"], "no way"),
-            (&["--transport", "udp:127.0.0.1:0", "--system", "dpdk/raw"], "dpdk:PORT"),
+            (&["--transport", "udp:127.0.0.1:0", "--system", "dpdk/raw"], "it is for dpdk:"),
             // Nobody listens there.
             (
                 &["--transport", &alone, "--client-device", &nobody, "--system", "dpdk/raw"],

@@ -60,9 +60,9 @@ fn networks() -> Vec<&'static dyn Network> {
     all.extend(kernel::ALL.iter().map(|system| system as &dyn Network));
     all.extend(uring::ALL.iter().map(|system| system as &dyn Network));
     all.push(&mmsg::Bursts);
-    all.push(&raw::xdp::Xdp);
+    all.push(&raw::Raw(raw::xdp::Xdp));
     #[cfg(feature = "dpdk")]
-    all.push(&raw::dpdk::Dpdk);
+    all.push(&raw::Raw(raw::dpdk::Dpdk));
     all
 }
 

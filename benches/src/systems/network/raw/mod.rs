@@ -7,11 +7,130 @@ mod frame;
 mod halves;
 pub mod xdp;
 
-use crate::systems::{ClientHalf, ServerHalf};
-use crate::task::Task;
+use crate::fault::Fault;
+use crate::network::Place;
+use crate::process::server::{Request, Server};
+use crate::systems::network::{Announce, Network};
+use crate::systems::{ClientHalf, ServerHalf, System};
+use crate::task::{Bench, Task, Wait};
 
-use frame::HEADERS;
+use frame::{HEADERS, MAX_PAYLOAD};
 use halves::{Client, Mirror};
+
+/// A kind of network, and how a bare loop goes over it.
+pub trait Kind: Sync {
+    /// What the system is called.
+    const NAME: &'static str;
+    /// The scheme of the addresses that it is for.
+    const SCHEME: &'static str;
+    const ABOUT: &'static str;
+    #[allow(private_bounds, reason = "nobody else has one")]
+    type Port: Bare + 'static;
+
+    /// Opens a port at the address, with frames to the other end.
+    fn open(task: &Task, place: &Place) -> Result<Self::Port, Fault>;
+
+    /// Waits until the other end, which has opened its port, can be reached.
+    fn meet(port: &mut Self::Port) -> Result<(), Fault> {
+        let _ = port;
+        Ok(())
+    }
+}
+
+/// The bare loop over a kind of network.
+pub struct Raw<K>(pub K);
+
+impl<K: Kind> System for Raw<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn transport(&self) -> &'static str {
+        "by address"
+    }
+
+    fn about(&self) -> &'static str {
+        K::ABOUT
+    }
+
+    fn payload(&self, _: Bench, asked: usize) -> usize {
+        asked.max(size_of::<u64>())
+    }
+
+    fn refuses(&self, _: Bench, payload: usize, _: Wait) -> Option<String> {
+        (payload > MAX_PAYLOAD).then(|| format!("carries at most {MAX_PAYLOAD} bytes in a frame"))
+    }
+
+    fn remark(&self, _: Bench, _: usize) -> Option<String> {
+        Some(format!("{}: frames are written once; of a message only its number is", K::NAME))
+    }
+
+    fn answers(&self, bench: Bench) -> bool {
+        matches!(bench, Bench::Rtt | Bench::Rate)
+    }
+
+    fn waits(&self) -> Option<&'static [Wait]> {
+        Some(&[Wait::Spin])
+    }
+
+    fn largest(&self) -> usize {
+        MAX_PAYLOAD
+    }
+
+    fn network(&self) -> Option<&dyn Network> {
+        Some(self)
+    }
+}
+
+impl<K: Kind> Network for Raw<K> {
+    fn bare(&self) -> Option<&'static str> {
+        Some(K::SCHEME)
+    }
+
+    fn crosses(&self, address: &unet::NetworkAddress) -> bool {
+        address.scheme == K::SCHEME
+    }
+
+    fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {
+        server.ask(&Request::Open(task.clone()), &[])?;
+        server.expect_port()?;
+        let mut port = self.open(task, place)?;
+        K::meet(&mut port)?;
+        server.expect_done()?;
+        Ok(client_half(port, task))
+    }
+
+    fn serve(
+        &self,
+        task: &Task,
+        place: &Place,
+        announce: Announce<'_>,
+    ) -> Result<ServerHalf, Fault> {
+        if !self.answers(task.bench) || task.payload > MAX_PAYLOAD {
+            let name = K::NAME;
+            return Err(Fault::Other(format!("{name} has round trips and a rate, of one frame")));
+        }
+        let mut port = self.open(task, place)?;
+        announce(place.address.port)?;
+        K::meet(&mut port)?;
+        Ok(server_half(port, task))
+    }
+}
+
+impl<K: Kind> Raw<K> {
+    fn open(&self, task: &Task, place: &Place) -> Result<K::Port, Fault> {
+        if self.crosses(&place.address) {
+            K::open(task, place)
+        } else {
+            Err(failed::<K>(place, &format!("it is for {}:DEVICE@HOST:PORT", K::SCHEME)))
+        }
+    }
+}
+
+/// Why no port was opened.
+fn failed<K: Kind>(place: &Place, why: &dyn std::fmt::Display) -> Fault {
+    Fault::Other(format!("opening {} at {} failed: {why}", K::NAME, place.address))
+}
 
 /// A port whose frames are written, but for a number in each.
 trait Bare {

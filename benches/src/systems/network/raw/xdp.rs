@@ -9,15 +9,11 @@ use driver_af_xdp::options::{Queues, interface_and_queues};
 use driver_af_xdp::{Interface, KernelRoutes, Options, raw};
 use unet::device::{DeviceError, Opening, Routes};
 
+use super::frame::Ends;
+use super::{Bare, Kind, failed};
 use crate::fault::Fault;
 use crate::network::Place;
-use crate::process::server::{Request, Server};
-use crate::systems::network::{Announce, Network};
-use crate::systems::{ClientHalf, ServerHalf, System};
-use crate::task::{Bench, Task, Wait};
-
-use super::frame::{Ends, MAX_PAYLOAD};
-use super::{Bare, client_half, server_half};
+use crate::task::Task;
 
 /// How long the other end's Ethernet address is asked for.
 const RESOLVING: Duration = Duration::from_secs(2);
@@ -25,82 +21,45 @@ const RESOLVING: Duration = Duration::from_secs(2);
 /// Bare AF_XDP sockets.
 pub struct Xdp;
 
-impl System for Xdp {
-    fn name(&self) -> &'static str {
-        "xdp/raw"
-    }
+impl Kind for Xdp {
+    const NAME: &'static str = "xdp/raw";
+    const SCHEME: &'static str = "xdp";
+    const ABOUT: &'static str = "bare AF_XDP sockets on the address's queue, in its mode";
+    type Port = Queue;
 
-    fn transport(&self) -> &'static str {
-        "by address"
-    }
-
-    fn about(&self) -> &'static str {
-        "bare AF_XDP sockets on the address's queue, in its mode"
-    }
-
-    fn payload(&self, _: Bench, asked: usize) -> usize {
-        asked.max(size_of::<u64>())
-    }
-
-    fn refuses(&self, _: Bench, payload: usize, _: Wait) -> Option<String> {
-        (payload > MAX_PAYLOAD).then(|| format!("carries at most {MAX_PAYLOAD} bytes in a frame"))
-    }
-
-    fn remark(&self, _: Bench, _: usize) -> Option<String> {
-        Some("xdp/raw: frames are written once; of a message only its number is".to_owned())
-    }
-
-    fn answers(&self, bench: Bench) -> bool {
-        matches!(bench, Bench::Rtt | Bench::Rate)
-    }
-
-    fn waits(&self) -> Option<&'static [Wait]> {
-        Some(&[Wait::Spin])
-    }
-
-    fn largest(&self) -> usize {
-        MAX_PAYLOAD
-    }
-
-    fn network(&self) -> Option<&dyn Network> {
-        Some(self)
-    }
-}
-
-impl Network for Xdp {
-    fn bare(&self) -> Option<&'static str> {
-        Some("xdp")
-    }
-
-    fn crosses(&self, address: &unet::NetworkAddress) -> bool {
-        address.scheme == "xdp"
-    }
-
-    fn connect(&self, task: &Task, place: &Place, server: &Server) -> Result<ClientHalf, Fault> {
-        server.ask(&Request::Open(task.clone()), &[])?;
-        server.expect_port()?;
-        let socket = open(task, place)?;
-        server.expect_done()?;
-        Ok(client_half(socket, task))
-    }
-
-    fn serve(
-        &self,
-        task: &Task,
-        place: &Place,
-        announce: Announce<'_>,
-    ) -> Result<ServerHalf, Fault> {
-        if !matches!(task.bench, Bench::Rtt | Bench::Rate) || task.payload > MAX_PAYLOAD {
-            return Err(Fault::Other("xdp/raw has round trips and a rate, of one frame".into()));
-        }
-        let socket = open(task, place)?;
-        announce(place.address.port)?;
-        Ok(server_half(socket, task))
+    /// Opens the queue, with frames to the other end, which is the control connection's.
+    fn open(task: &Task, place: &Place) -> Result<Queue, Fault> {
+        let address = &place.address;
+        let failed = |error: &dyn std::fmt::Display| failed::<Xdp>(place, error);
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (place.local, place.remote) else {
+            return Err(failed(&"it is for IPv4"));
+        };
+        let opening = Opening {
+            device: &address.device,
+            local: Some(place.local),
+            port: address.port,
+            remote: None,
+            options: &address.options,
+            buffers: 2048,
+        };
+        let options = Options::of(&opening).map_err(|error| failed(&error))?;
+        let (name, queues) =
+            interface_and_queues(&address.device).map_err(|error| failed(&error))?;
+        let Queues::One(queue) = queues else {
+            return Err(Fault::Other("the bare loop has one queue: name it".to_owned()));
+        };
+        let from = Interface::find(name).map_err(|error| failed(&error))?.mac;
+        let to = neighbour(name, place.remote).map_err(|error| failed(&error))?;
+        let mut socket =
+            raw::Socket::open(name, queue, &options).map_err(|error| failed(&error))?;
+        let ends = Ends { from, to, source, destination, port: address.port };
+        socket.prepare(&ends.frame(task.payload));
+        Ok(Queue { socket, words: Vec::new() })
     }
 }
 
 /// A bare socket, and what came at once.
-struct Queue {
+pub struct Queue {
     socket: raw::Socket,
     words: Vec<u64>,
 }
@@ -129,39 +88,6 @@ impl Bare for Queue {
         }
         came
     }
-}
-
-/// Opens the queue, with frames to the other end, which is the control connection's.
-fn open(task: &Task, place: &Place) -> Result<Queue, Fault> {
-    let address = &place.address;
-    let failed = |error: &dyn std::fmt::Display| {
-        Fault::Other(format!("opening a bare socket for {address} failed: {error}"))
-    };
-    if !Xdp.crosses(address) {
-        return Err(failed(&"it is for xdp:DEVICE@HOST:PORT"));
-    }
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (place.local, place.remote) else {
-        return Err(failed(&"it is for IPv4"));
-    };
-    let opening = Opening {
-        device: &address.device,
-        local: Some(place.local),
-        port: address.port,
-        remote: None,
-        options: &address.options,
-        buffers: 2048,
-    };
-    let options = Options::of(&opening).map_err(|error| failed(&error))?;
-    let (name, queues) = interface_and_queues(&address.device).map_err(|error| failed(&error))?;
-    let Queues::One(queue) = queues else {
-        return Err(Fault::Other("the bare loop has one queue: name it".to_owned()));
-    };
-    let from = Interface::find(name).map_err(|error| failed(&error))?.mac;
-    let to = neighbour(name, place.remote).map_err(|error| failed(&error))?;
-    let mut socket = raw::Socket::open(name, queue, &options).map_err(|error| failed(&error))?;
-    let ends = Ends { from, to, source, destination, port: address.port };
-    socket.prepare(&ends.frame(task.payload));
-    Ok(Queue { socket, words: Vec::new() })
 }
 
 /// The Ethernet address of the next hop to a host.
