@@ -13,8 +13,8 @@
 //!    bytes are, and whose it is, is compared all the same.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::os::fd::OwnedFd;
-use std::ptr;
 use std::time::Duration;
 
 use dpdk_sys as sys;
@@ -62,6 +62,8 @@ pub struct DpdkPort {
     pub(crate) queue: Vec<Mbuf>,
     /// What was received when somebody was about to wait.
     pub(crate) early: VecDeque<Mbuf>,
+    /// Room for a burst: nothing stays in it.
+    pub(crate) burst: Box<[Mbuf]>,
     pub(crate) counts: Statistics,
     pub(crate) link: Result<(), DeviceError>,
     pub(crate) cramped: bool,
@@ -105,13 +107,14 @@ impl DpdkPort {
     /// Takes back what was sent.
     #[inline]
     pub(crate) fn reap(&mut self) {
-        let mut done = [ptr::null_mut(); BURST];
         while self.idle.len() < self.sent.len() {
+            let mut done = mem::take(&mut self.burst);
             let taken = self.tables().transmit.take(&mut done);
             for mbuf in &done[..taken] {
                 let Some(number) = self.tables().transmit.number(&segment(*mbuf)) else { continue };
                 self.let_go(number);
             }
+            self.burst = done;
             if taken < BURST {
                 break;
             }
@@ -168,27 +171,25 @@ impl Frames for DpdkPort {
         if !self.queue.is_empty() {
             self.flush();
         }
-        let mut mbufs = [ptr::null_mut(); BURST];
-        let mut came = 0;
-        while came < BURST
-            && let Some(mbuf) = self.early.pop_front()
-        {
-            mbufs[came] = mbuf;
-            came += 1;
+        if self.early.is_empty() {
+            let mut mbufs = mem::take(&mut self.burst);
+            let came = self.look(&mut mbufs);
+            mbufs[..came].iter().for_each(|mbuf| _ = self.accept(*mbuf, into));
+            self.burst = mbufs;
+            if came == 0 {
+                // What can wait is done when there is nothing else to do.
+                self.reap();
+                self.restock();
+                return self.link;
+            }
         }
-        if came == 0 {
-            came = self.look(&mut mbufs);
-        }
-        if came == 0 {
-            self.reap();
-            self.restock();
-            return self.link;
+        while let Some(mbuf) = self.early.pop_front() {
+            self.accept(mbuf, into);
         }
         self.nap = upkeep::SHORTEST_NAP;
-        for mbuf in &mbufs[..came] {
-            self.accept(*mbuf, into);
+        if self.receiving.count() + BURST <= self.stock {
+            self.restock();
         }
-        self.restock();
         Ok(())
     }
 }
@@ -216,7 +217,7 @@ impl Drop for DpdkPort {
             self.receiving.leak();
         }
         if !closed || !transmit.free(self.idle.len()) {
-            self.sent.iter_mut().for_each(|fbuf| std::mem::forget(fbuf.take()));
+            self.sent.iter_mut().for_each(|fbuf| mem::forget(fbuf.take()));
         }
     }
 }

@@ -151,6 +151,7 @@ impl DpdkPort {
             idle: (0..under_way as u32).collect(),
             queue: Vec::with_capacity(under_way.max(BURST)),
             early: VecDeque::with_capacity(BURST),
+            burst: vec![ptr::null_mut(); BURST].into(),
             counts: Statistics::default(),
             cramped: false,
             timer,

@@ -88,11 +88,12 @@ impl DpdkPort {
 
     /// Receives a burst: how many there are.
     #[inline(always)]
-    pub(crate) fn look(&mut self, mbufs: &mut [Mbuf; BURST]) -> usize {
+    pub(crate) fn look(&mut self, mbufs: &mut [Mbuf]) -> usize {
+        let room = mbufs.len().min(BURST) as u16;
         let count = self.port.burst(|id| {
             // SAFETY: there is room for as many; each is out then, or another pool's, and nobody else's.
-            unsafe { sys::unet_receive(id, 0, mbufs.as_mut_ptr(), BURST as u16) }
+            unsafe { sys::unet_receive(id, 0, mbufs.as_mut_ptr(), room) }
         });
-        usize::from(count.unwrap_or(0)).min(BURST)
+        usize::from(count.unwrap_or(0).min(room))
     }
 }

@@ -3,8 +3,8 @@
 //! A port is polled: nothing tells that a packet came. Who waits is woken by a timer, after naps that double while
 //! nothing comes, and looks.
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr;
 use std::time::Duration;
 
 use fbufs::Pool;
@@ -50,7 +50,7 @@ impl DpdkPort {
     /// Nobody waits any more.
     #[inline(always)]
     pub(crate) fn disarm(&mut self) {
-        if std::mem::take(&mut self.armed) {
+        if mem::take(&mut self.armed) {
             // It can only be set.
             let _ = self.set_timer(Duration::ZERO);
         }
@@ -113,9 +113,10 @@ impl Device for DpdkPort {
         self.reap();
         self.restock();
         if self.early.is_empty() {
-            let mut mbufs = [ptr::null_mut(); BURST];
+            let mut mbufs = mem::take(&mut self.burst);
             let came = self.look(&mut mbufs);
             self.early.extend(&mbufs[..came]);
+            self.burst = mbufs;
         }
         if !self.early.is_empty() {
             return Ok(false);
