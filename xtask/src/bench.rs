@@ -191,6 +191,9 @@ fn measure(set: &Set, programs: &Programs, how: &How, no_lab: Option<&str>) -> R
                     None => print(&mut command, set.lenient),
                 };
                 let printed = excuse(set, ran)?;
+                if no_lab.is_none() && run.leaves_a_program() {
+                    lab::detach()?;
+                }
                 if let Some(folder) = &how.out {
                     let name = run.name.replace(' ', "-");
                     let file = folder.join(format!("{number}-{turn}-{name}.json"));

@@ -171,6 +171,14 @@ fn bench_inside(table: &str, programs: &Programs, how: &How) -> Result<()> {
     crate::bench::between_hosts(table, programs, how)
 }
 
+/// Takes XDP programs away that a run has left at the first two hosts' interfaces.
+pub fn detach() -> Result<()> {
+    for host in ["lab-a", "lab-b"] {
+        hosts::run(&format!("ip -n {host} link set {host}0 xdp off"))?;
+    }
+    Ok(())
+}
+
 /// The check `lab`.
 pub fn check(context: &Context) -> Result<Done> {
     check_parts(context, None)

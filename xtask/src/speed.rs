@@ -30,6 +30,11 @@ impl Invocation {
         self.args.iter().any(|args| args.contains("--netns"))
     }
 
+    /// Whether it leaves an XDP program at the lab's interfaces: DPDK's ports do when their process ends.
+    pub fn leaves_a_program(&self) -> bool {
+        self.args.iter().any(|args| args.contains("net_af_xdp"))
+    }
+
     /// The arguments of a turn: every other one measures the systems the other way round, since who comes
     /// later meets a warmer machine.
     pub fn args(&self, turn: usize) -> Vec<String> {
